@@ -1,0 +1,205 @@
+#include <algorithm>
+
+#include "replicator/core/replica_state.h"
+
+namespace lockstep::repl {
+
+void Replica::State::stream_write_arrived(PeerIndex index, const MessageArrived& event, Sequence sequence,
+                                          const ByteRange& range, bool resync, bool zeroes, bool may_deallocate) {
+  Peer& peer = peers[index];
+  const bool target = peer.replication == ReplicationState::WFBitMapT ||
+                      peer.replication == ReplicationState::SyncTarget ||
+                      peer.replication == ReplicationState::PausedSyncT;
+  const char* broken = nullptr;
+  if (!peer.decided) {
+    broken = "a write before the handshake's decision";
+  } else if (resync && !target) {
+    broken = "a resync write to a node that is not its target";
+  } else if (!resync && !target && peer.replication != ReplicationState::Established) {
+    broken = "a write to a node that does not replicate from the sender";
+  } else if (!resync && (role == Role::Primary || peer.role != Role::Primary)) {
+    broken = "a write from a node that is not Primary";
+  } else if (target && apply_floor == 0) {
+    broken = "a write before the start of the resync";
+  } else if (sequence <= peer.stream_received) {
+    broken = "a sequence that does not grow";
+  } else if (range.empty() || !ByteRange::fits(range.offset_bytes, range.length_bytes, options.size_bytes)) {
+    broken = "a range outside of the device";
+  }
+  ApplySlot& apply = applies[event.apply_slot];
+  LOCKSTEP_CHECK(apply.phase == ApplySlot::Phase::Free);
+  if (broken != nullptr) {
+    act(ReleaseApply{event.apply_slot});
+    return drop_peer(index, LinkEnd::BrokenRule, broken);
+  }
+
+  peer.stream_received = sequence;
+  stream_peer = index;
+  apply = ApplySlot{ApplySlot::Phase::Waiting, index, peer.incarnation, sequence, range, zeroes, may_deallocate};
+  // Overlapping writes reach the disk in the order of the stream.
+  bool blocked = false;
+  for (uint32_t i = 0; i < apply_count && !blocked; ++i) {
+    const ApplySlot& earlier = applies[apply_order[(apply_head + i) % apply_order.size()]];
+    blocked = earlier.phase != ApplySlot::Phase::Done && earlier.range.overlaps(range);
+  }
+  LOCKSTEP_CHECK(apply_count < apply_order.size());
+  apply_order[(apply_head + apply_count++) % apply_order.size()] = event.apply_slot;
+  if (blocked) {
+    ++applies_waiting;
+  } else {
+    start_apply(event.apply_slot);
+  }
+}
+
+void Replica::State::start_apply(uint32_t slot) {
+  ApplySlot& apply = applies[slot];
+  apply.phase = ApplySlot::Phase::Writing;
+  ++applies_writing;
+  const PersistId after = is_durable(apply_floor) ? 0 : apply_floor;
+  if (apply.zeroes) {
+    act(SubmitZeroes{{SlotKind::Apply, slot}, apply.range, false, apply.may_deallocate, after});
+  } else {
+    act(SubmitWrite{{SlotKind::Apply, slot}, apply.range, false, after});
+  }
+}
+
+void Replica::State::apply_completed(uint32_t slot, int error_errno) {
+  ApplySlot& done = applies[slot];
+  LOCKSTEP_CHECK(done.phase == ApplySlot::Phase::Writing);
+  done.phase = ApplySlot::Phase::Done;
+  --applies_writing;
+  if (error_errno != 0) disk_failed();
+
+  Peer& peer = peers[done.peer];
+  const bool same_link = peer.incarnation == done.incarnation;
+  if (same_link && error_errno == 0) {
+    peer.acknowledge = true;
+    const uint32_t oldest = apply_order[apply_head];
+    if (slot != oldest && written_besides.size() < written_besides.capacity()) written_besides.push_back(done.sequence);
+  }
+  while (apply_count > 0) {
+    const uint32_t oldest = apply_order[apply_head];
+    ApplySlot& apply = applies[oldest];
+    if (apply.phase != ApplySlot::Phase::Done) break;
+    if (peers[apply.peer].incarnation == apply.incarnation && disk_usable()) {
+      peers[apply.peer].stream_written = apply.sequence;
+    }
+    apply.phase = ApplySlot::Phase::Free;
+    act(ReleaseApply{oldest});
+    apply_head = static_cast<uint32_t>((apply_head + 1) % apply_order.size());
+    --apply_count;
+  }
+  if (applies_waiting > 0) {
+    for (uint32_t i = 0; i < apply_count; ++i) {
+      const uint32_t candidate = apply_order[(apply_head + i) % apply_order.size()];
+      if (applies[candidate].phase != ApplySlot::Phase::Waiting) continue;
+      bool blocked = false;
+      for (uint32_t j = 0; j < i && !blocked; ++j) {
+        const ApplySlot& earlier = applies[apply_order[(apply_head + j) % apply_order.size()]];
+        blocked = earlier.phase != ApplySlot::Phase::Done && earlier.range.overlaps(applies[candidate].range);
+      }
+      if (blocked) continue;
+      --applies_waiting;
+      start_apply(candidate);
+    }
+  }
+  start_peer_flush_if_wanted();
+  if (apply_count == 0) {
+    for (PeerIndex index = 0; index < peer_count(); ++index) send_report_when_quiet(index);
+  }
+}
+
+// Answers a barrier: everything up to it is on the disk, so one fdatasync makes it stable.
+void Replica::State::start_peer_flush_if_wanted() {
+  if (local_flush_in_flight || peers.empty() || !disk_usable()) return;
+  Peer& peer = peers[stream_peer];
+  if (peer.incarnation == 0 || peer.barrier_wanted <= peer.stream_flushed ||
+      peer.stream_written < peer.barrier_wanted) {
+    return;
+  }
+  local_flush_in_flight = true;
+  local_flush_for_peers = true;
+  local_flush_incarnation = peer.incarnation;
+  local_flush_covers = peer.stream_written;
+  act(SubmitFlush{{SlotKind::Flush, 0}});
+}
+
+void Replica::State::send_acknowledgements() {
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    Peer& peer = peers[index];
+    if (!peer.acknowledge || peer.incarnation == 0 || !disk_usable()) continue;
+    peer.acknowledge = false;
+    Acknowledged message;
+    message.received_through = peer.stream_received;
+    message.written_through = peer.stream_written;
+    message.flushed_through = peer.stream_flushed;
+    if (index == stream_peer) {
+      for (const Sequence sequence : written_besides) {
+        if (sequence <= peer.stream_written) continue;
+        if (message.besides_count == kAcknowledgedBesides) {
+          send(index, message);
+          message.besides_count = 0;
+        }
+        message.besides[message.besides_count++] = sequence;
+      }
+      written_besides.clear();
+    }
+    send(index, message);
+  }
+}
+
+// The Primary's (or resync source's) side.
+void Replica::State::acknowledged(PeerIndex index, const Acknowledged& message) {
+  Peer& peer = peers[index];
+  if (message.received_through > peer.sent || message.written_through > message.received_through ||
+      message.flushed_through > message.written_through || message.written_through < peer.written ||
+      message.flushed_through < peer.flushed || message.besides_count > kAcknowledgedBesides) {
+    return drop_peer(index, LinkEnd::BrokenRule, "an acknowledgement of what was not sent, or that goes back");
+  }
+  const PeerMask mask = mask_of(index);
+  const auto written = [&](Sequence sequence) {
+    if (!transfer_log.contains(sequence)) return;
+    TransferEntry& entry = transfer_log.at(sequence);
+    if ((entry.sent_to & mask) == 0 || (entry.written_by & mask) != 0) return;
+    entry.written_by |= mask;
+    peer.unwritten_bytes -= entry.range.length_bytes;
+    if (entry.resync) peer.resync_unwritten_bytes -= entry.range.length_bytes;
+    if (!entry.fua && entry.client_slot != TransferEntry::kNoClient) {
+      clients[entry.client_slot].waits_for &= static_cast<PeerMask>(~mask);
+      complete_write_if_done(entry.client_slot);
+    }
+  };
+  peer.received = std::max(peer.received, message.received_through);
+  for (Sequence sequence = std::max(peer.written + 1, transfer_log.first()); sequence <= message.written_through;
+       ++sequence) {
+    written(sequence);
+  }
+  peer.written = message.written_through;
+  for (uint8_t i = 0; i < message.besides_count; ++i) {
+    if (message.besides[i] <= peer.sent) written(message.besides[i]);
+  }
+
+  if (message.flushed_through == peer.flushed) return;
+  const Sequence flushed_before = peer.flushed;
+  peer.flushed = message.flushed_through;
+  if (peer.barrier_sent > peer.flushed) peer.barrier_sent_us = now_us;
+  for (Sequence sequence = std::max(flushed_before + 1, transfer_log.first()); sequence <= peer.flushed; ++sequence) {
+    if (!transfer_log.contains(sequence)) continue;
+    TransferEntry& entry = transfer_log.at(sequence);
+    if ((entry.sent_to & mask) == 0) continue;
+    // The one place where bits are cleared while a resync runs: the peer has this copy on stable storage. A newer
+    // write to the block is in this log and sets the bit again if the peer is lost before it is stable, too.
+    if (entry.resync && is_durable(peer.resync_gate)) peer.bitmap.clear(entry.range);
+    if (entry.fua && entry.client_slot != TransferEntry::kNoClient) {
+      clients[entry.client_slot].waits_for &= static_cast<PeerMask>(~mask);
+      complete_write_if_done(entry.client_slot);
+    }
+  }
+  if ((cycle_waits_for & mask) != 0 && peer.flushed >= std::min(cycle_sequence, peer.barrier_sent)) {
+    cycle_waits_for &= static_cast<PeerMask>(~mask);
+    finish_flush_cycle_if_done();
+  }
+  release_stable_entries();
+}
+
+}  // namespace lockstep::repl

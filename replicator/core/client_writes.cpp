@@ -1,0 +1,206 @@
+#include <algorithm>
+#include <cerrno>
+
+#include "replicator/core/replica_state.h"
+
+namespace lockstep::repl {
+
+void Replica::State::on(const ClientRequestArrived& event) {
+  ClientSlot& client = clients[event.slot];
+  LOCKSTEP_CHECK(client.phase == ClientSlot::Phase::Free);
+  LOCKSTEP_CHECK(ByteRange::fits(event.range.offset_bytes, event.range.length_bytes, options.size_bytes) &&
+                 event.range.length_bytes <= kMaximumRequestBytes);
+  client = ClientSlot{};
+  client.operation = event.operation;
+  client.range = event.range;
+  client.fua = event.fua;
+  client.no_hole = event.no_hole;
+  ++in_flight;
+  client.phase = ClientSlot::Phase::Waiting;
+  if (role != Role::Primary || demoting) return reply(event.slot, ESHUTDOWN);
+  if (!disk_usable()) return reply(event.slot, EIO);
+
+  switch (event.operation) {
+    case ClientOperation::Read:
+      if (event.range.empty()) return reply(event.slot, 0);
+      client.phase = ClientSlot::Phase::Reading;
+      act(SubmitRead{{SlotKind::Client, event.slot}, event.range});
+      return;
+    case ClientOperation::Flush:
+      return queue_flush(event.slot);
+    case ClientOperation::Write:
+    case ClientOperation::WriteZeroes:
+    case ClientOperation::Trim:
+      if (event.range.empty()) return reply(event.slot, 0);
+      if (!try_start_write(event.slot)) waiting.push_back(event.slot);
+      return;
+  }
+}
+
+void Replica::State::reply(uint32_t slot, int error_errno) {
+  ClientSlot& client = clients[slot];
+  const bool may_wait =
+      error_errno == 0 && (client.phase == ClientSlot::Phase::Writing || client.phase == ClientSlot::Phase::Flushing);
+  client.phase = ClientSlot::Phase::Free;
+  --in_flight;
+  act(Reply{slot, error_errno, may_wait && !is_durable(reply_floor) ? reply_floor : 0});
+}
+
+// A write starts when nothing in flight overlaps it, its extents are hot durably, and the transfer log has room.
+bool Replica::State::try_start_write(uint32_t slot) {
+  ClientSlot& client = clients[slot];
+  if (transfer_log.size() + options.resync_slots >= transfer_log.capacity()) {  // the rest is for resync reads
+    flush_wanted = true;
+    return false;
+  }
+  if (busy_ranges.overlaps(client.range)) return false;
+  if (peer_count() > 0) {
+    if (client.extents_reserved) {
+      if (!activity_log.acquire_hot(client.range)) return false;
+      activity_log.release(client.range);  // the reservation's own references stand for it from here on
+    } else if (!activity_log.acquire_hot(client.range)) {
+      return false;
+    }
+  }
+  start_write(slot);
+  return true;
+}
+
+void Replica::State::start_write(uint32_t slot) {
+  ClientSlot& client = clients[slot];
+  client.phase = ClientSlot::Phase::Writing;
+  busy_ranges.insert(slot, client.range);
+
+  TransferEntry entry;
+  entry.range = client.range;
+  entry.sent_us = now_us;
+  entry.client_slot = slot;
+  entry.fua = client.fua;
+  entry.holds_extents = peer_count() > 0;
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    Peer& peer = peers[index];
+    if (gets_stream(peer)) {
+      entry.sent_to |= mask_of(index);
+    } else {
+      peer.bitmap.set(client.range);
+    }
+  }
+  client.waits_for = entry.sent_to;
+  client.sequence = transfer_log.append(entry);
+  ++application_entries;
+
+  const SlotRef payload{SlotKind::Client, slot};
+  const bool zeroes = client.operation != ClientOperation::Write;
+  const bool may_deallocate = client.operation == ClientOperation::Trim || !client.no_hole;
+  if (zeroes) {
+    act(SubmitZeroes{payload, client.range, client.fua, may_deallocate});
+  } else {
+    act(SubmitWrite{payload, client.range, client.fua});
+  }
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    if ((entry.sent_to & mask_of(index)) == 0) continue;
+    Peer& peer = peers[index];
+    peer.sent = client.sequence;
+    peer.unwritten_bytes += client.range.length_bytes;
+    if (zeroes) {
+      send(index, WriteZeroes{client.sequence, client.range, false, may_deallocate});
+    } else {
+      send(index, Write{client.sequence, client.range, false}, payload);
+    }
+    if (client.fua) send_barrier(index, client.sequence);
+  }
+}
+
+void Replica::State::retry_waiting_writes() {
+  waiting_may_start = false;
+  size_t kept = 0;
+  for (const uint32_t slot : waiting) {
+    if (!disk_usable() || role != Role::Primary) {
+      if (clients[slot].extents_reserved) activity_log.release(clients[slot].range);
+      reply(slot, disk_usable() ? ESHUTDOWN : EIO);
+    } else if (!try_start_write(slot)) {
+      waiting[kept++] = slot;
+    }
+  }
+  waiting.resize(kept);
+}
+
+// One transaction for as many extents as are waited for. The bitmap pages of the extents that it evicts come first:
+// from then on their bits alone say what may differ there.
+void Replica::State::build_activity_log_transaction() {
+  if (peer_count() == 0 || activity_log_persist != 0 || waiting.empty() || persist_failed) return;
+  activity_log.begin_transaction();
+  for (const uint32_t slot : waiting) {
+    ClientSlot& client = clients[slot];
+    if (client.extents_reserved) continue;
+    if (!activity_log.reserve(client.range)) {
+      flush_wanted = true;  // references go when what holds them is stable everywhere
+      break;                // the oldest comes first, or it might never find all its slots at once
+    }
+    client.extents_reserved = true;
+  }
+  if (activity_log.updates().empty()) {
+    waiting_may_start = true;  // everything reserved was hot already
+    activity_log.commit_transaction();
+    return;
+  }
+  for (const uint32_t extent : activity_log.evicted()) {
+    const uint32_t page = DirtyBitmap::page_of_extent(extent);
+    for (PeerIndex index = 0; index < peer_count(); ++index) {
+      if (peers[index].bitmap.lacks_bits_on_disk(page)) persist_bitmap_page(index, page);
+    }
+  }
+  PersistActivityLog persist;
+  persist.id = ++asked_persist;
+  const auto updates = activity_log.updates();
+  persist.update_count = static_cast<uint16_t>(updates.size());
+  std::copy(updates.begin(), updates.end(), persist.updates.begin());
+  activity_log_persist = persist.id;
+  act(persist);
+}
+
+void Replica::State::local_write_completed(uint32_t slot, int error_errno) {
+  ClientSlot& client = clients[slot];
+  LOCKSTEP_CHECK(client.phase == ClientSlot::Phase::Writing && !client.local_done);
+  client.local_done = true;
+  if (error_errno != 0) {
+    // An error is never overwritten by another leg's success.
+    client.error_errno = error_errno;
+    disk_failed();
+  }
+  transfer_log.at(client.sequence).local_done = true;
+  while (local_written_through < transfer_log.last()) {
+    const Sequence next = local_written_through + 1;
+    if (transfer_log.contains(next) && !transfer_log.at(next).local_done) break;
+    local_written_through = next;
+  }
+  complete_write_if_done(slot);
+}
+
+void Replica::State::complete_write_if_done(uint32_t slot) {
+  ClientSlot& client = clients[slot];
+  if (client.phase != ClientSlot::Phase::Writing || !client.local_done || client.waits_for != 0) return;
+  if (!disk_usable()) {
+    // The disk failed while the write was on its way: the peers' legs may have ended only because their links did.
+    if (client.error_errno == 0) client.error_errno = EIO;
+  } else {
+    record_divergence();
+  }
+  transfer_log.at(client.sequence).client_slot = TransferEntry::kNoClient;
+  busy_ranges.erase(slot);
+  if (client.error_errno == 0) {
+    ++writes;
+    written_bytes += client.range.length_bytes;
+  }
+  reply(slot, client.error_errno);
+  waiting_may_start = !waiting.empty();
+}
+
+// Before a write or a flush is answered whose promise an absent peer does not keep, a new generation is made if that
+// peer may hold the current one: reply() waits until it is durable.
+void Replica::State::record_divergence() {
+  if (may_hold_current == 0) return;
+  make_new_generation();
+}
+
+}  // namespace lockstep::repl

@@ -1,0 +1,118 @@
+#include <algorithm>
+#include <cerrno>
+
+#include "replicator/core/replica_state.h"
+
+namespace lockstep::repl {
+
+void Replica::State::queue_flush(uint32_t slot) {
+  clients[slot].phase = ClientSlot::Phase::FlushWaiting;
+  ++flush_waiting;
+  start_flush_cycle_if_wanted();
+}
+
+void Replica::State::send_barrier(PeerIndex index, Sequence sequence) {
+  Peer& peer = peers[index];
+  if (peer.barrier_sent <= peer.flushed) peer.barrier_sent_us = now_us;
+  peer.barrier_sent = std::max(peer.barrier_sent, sequence);
+  send(index, Barrier{sequence});
+}
+
+void Replica::State::start_flush_cycle_if_wanted() {
+  if (cycle_running || local_flush_in_flight || (flush_waiting == 0 && !flush_wanted)) return;
+  start_flush_cycle();
+}
+
+// One fdatasync and one barrier for each peer, for all flushes that wait. The writes that a flush must cover were
+// answered, so they are complete here and, under protocol C, there; those in flight are covered as far as they are.
+void Replica::State::start_flush_cycle() {
+  flush_wanted = false;
+  last_flush_us = now_us;
+  cycle_sequence = transfer_log.last();
+  cycle_waits_for = 0;
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    Peer& peer = peers[index];
+    if (!gets_stream(peer) || !peer_has_unflushed(peer)) continue;
+    cycle_waits_for |= mask_of(index);
+    send_barrier(index, peer.sent);
+    peer.resync_unflushed_bytes = 0;
+  }
+  cycle_local_pending = (role == Role::Primary || local_flush_wanted) && disk_usable();
+  local_flush_wanted = false;
+  if (!cycle_local_pending && cycle_waits_for == 0 && flush_waiting == 0) return;
+  cycle_running = true;
+  for (ClientSlot& client : clients) {
+    if (flush_waiting == 0) break;
+    if (client.phase != ClientSlot::Phase::FlushWaiting) continue;
+    client.phase = ClientSlot::Phase::Flushing;
+    --flush_waiting;
+  }
+  if (cycle_local_pending) {
+    local_flush_in_flight = true;
+    local_flush_for_peers = false;
+    ++local_cycles_started;
+    local_flush_covers = local_written_through;
+    act(SubmitFlush{{SlotKind::Flush, 0}});
+  } else {
+    finish_flush_cycle_if_done();
+  }
+}
+
+void Replica::State::local_flush_completed(int error_errno) {
+  LOCKSTEP_CHECK(local_flush_in_flight);
+  local_flush_in_flight = false;
+  // A failed fdatasync is never tried again: the kernel may have dropped the pages and would call the next a success.
+  if (error_errno != 0) disk_failed();
+  if (local_flush_for_peers) {
+    Peer& peer = peers[stream_peer];
+    if (error_errno == 0 && peer.incarnation == local_flush_incarnation) {
+      peer.stream_flushed = std::max(peer.stream_flushed, local_flush_covers);
+      peer.acknowledge = true;
+    }
+    start_peer_flush_if_wanted();
+    start_flush_cycle_if_wanted();
+    for (PeerIndex index = 0; index < peer_count(); ++index) send_report_when_quiet(index);
+    return;
+  }
+  if (error_errno == 0) local_flushed_through = std::max(local_flushed_through, local_flush_covers);
+  cycle_local_pending = false;
+  if (error_errno == 0) local_cycles_done = local_cycles_started;
+  finish_flush_cycle_if_done();
+}
+
+void Replica::State::finish_flush_cycle_if_done() {
+  if (!cycle_running || cycle_local_pending || cycle_waits_for != 0) return;
+  cycle_running = false;
+  for (uint32_t slot = 0; slot < clients.size(); ++slot) {
+    if (clients[slot].phase != ClientSlot::Phase::Flushing) continue;
+    ++flushes;
+    // It may promise what only this node has: an earlier Primary's writes that its own disk had not made stable.
+    if (disk_usable()) record_divergence();
+    reply(slot, disk_usable() ? 0 : EIO);
+  }
+  release_stable_entries();
+  start_flush_cycle_if_wanted();
+  if (role == Role::Secondary) start_peer_flush_if_wanted();
+}
+
+// Takes from the log's old end what is on stable storage here and on every peer that it was sent to.
+void Replica::State::release_stable_entries() {
+  while (!transfer_log.empty()) {
+    const Sequence sequence = transfer_log.first();
+    const TransferEntry& entry = transfer_log.at(sequence);
+    if (entry.client_slot != TransferEntry::kNoClient) break;
+    if (!entry.resync && sequence > local_flushed_through) break;
+    bool stable = true;
+    for (PeerIndex index = 0; index < peer_count(); ++index) {
+      if ((entry.sent_to & mask_of(index)) != 0 && peers[index].flushed < sequence) stable = false;
+    }
+    if (!stable) break;
+    if (entry.holds_extents) activity_log.release(entry.range);
+    if (!entry.resync) --application_entries;
+    transfer_log.drop_first();
+    waiting_may_start = !waiting.empty();
+  }
+  if (local_written_through + 1 < transfer_log.first()) local_written_through = transfer_log.first() - 1;
+}
+
+}  // namespace lockstep::repl

@@ -1,0 +1,240 @@
+#include "replicator/core/generation_rules.h"
+
+#include <algorithm>
+#include <array>
+
+namespace lockstep::repl {
+namespace {
+
+// A decision as one side sees it, and the name that the other side gives to the same rule.
+struct Verdict {
+  SyncKind kind;
+  SyncExtent extent;
+  Rule rule;
+};
+
+bool has_disk(const StateReport& report) {
+  switch (report.disk_state) {
+    case DiskState::Inconsistent:
+    case DiskState::Outdated:
+    case DiskState::Consistent:
+    case DiskState::UpToDate:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool is_inconsistent(const StateReport& report) {
+  return report.disk_state == DiskState::Inconsistent;
+}
+bool is_invalidated(const StateReport& report) {
+  return is_inconsistent(report) && report.out_of_sync_blocks > 0;
+}
+bool is_primary(const StateReport& report) {
+  return report.role == Role::Primary;
+}
+bool is_up_to_date(const StateReport& report) {
+  return report.disk_state == DiskState::UpToDate;
+}
+
+bool is_a_name(const Generation& generation) {
+  return !generation.is_zero() && generation != kHeldByNobody;
+}
+
+// The bitmap of `report` knows every change since `generation`.
+bool tracks_since(const StateReport& report, const Generation& generation) {
+  return is_a_name(generation) &&
+         (report.bitmap_generation == generation || report.previous_bitmap_generation == generation);
+}
+
+bool remembers(const StateReport& report, const Generation& generation) {
+  return is_a_name(generation) &&
+         std::find(report.history.begin(), report.history.end(), generation) != report.history.end();
+}
+
+// Both bitmaps count from one common generation.
+bool tracks_since_same(const StateReport& a, const StateReport& b) {
+  return tracks_since(b, a.bitmap_generation) || tracks_since(b, a.previous_bitmap_generation);
+}
+
+bool shares_ancestor(const StateReport& a, const StateReport& b) {
+  const auto known_to_b = [&b](const Generation& generation) {
+    return is_a_name(generation) &&
+           (b.current == generation || tracks_since(b, generation) || remembers(b, generation));
+  };
+  return known_to_b(a.current) || known_to_b(a.bitmap_generation) || known_to_b(a.previous_bitmap_generation) ||
+         std::any_of(a.history.begin(), a.history.end(), known_to_b);
+}
+
+Verdict source(SyncExtent extent, Rule rule) {
+  return {SyncKind::Source, extent, rule};
+}
+Verdict target(SyncExtent extent, Rule rule) {
+  return {SyncKind::Target, extent, rule};
+}
+
+// One generation on both sides: every write that one of them acknowledged is on both or under a bit, so any
+// direction keeps what was promised; the order of the rules prefers the copy that needs no excuse. Bits are never
+// ignored: equal generations with bits left are copied, whoever has the bits.
+Verdict decide_equal(const StateReport& self, const StateReport& peer) {
+  constexpr auto kBitmap = SyncExtent::Bitmap;
+  if (is_inconsistent(self)) return target(kBitmap, Rule::EqualSelfInconsistent);
+  if (is_inconsistent(peer)) return source(kBitmap, Rule::EqualPeerInconsistent);
+
+  const bool self_has_bits = self.out_of_sync_blocks > 0;
+  const bool peer_has_bits = peer.out_of_sync_blocks > 0;
+  if (!self_has_bits && !peer_has_bits && !self.crashed_primary && !peer.crashed_primary) {
+    return {SyncKind::None, SyncExtent::Nothing, Rule::EqualClean};
+  }
+  if (is_primary(self) != is_primary(peer)) {
+    return is_primary(self) ? source(kBitmap, Rule::EqualSelfPrimary) : target(kBitmap, Rule::EqualPeerPrimary);
+  }
+  if (self.crashed_primary != peer.crashed_primary) {
+    // A peer that lived on completed what the crashed Primary may have lost from its volatile cache. If it was
+    // restarted too, it only knows that its data is consistent, and the Primary had every write first.
+    if (self.crashed_primary) {
+      return is_up_to_date(peer) ? target(kBitmap, Rule::EqualSelfCrashed)
+                                 : source(kBitmap, Rule::EqualSelfCrashedAlone);
+    }
+    return is_up_to_date(self) ? source(kBitmap, Rule::EqualPeerCrashed) : target(kBitmap, Rule::EqualPeerCrashedAlone);
+  }
+  if (self_has_bits != peer_has_bits) {
+    return self_has_bits ? source(kBitmap, Rule::EqualSelfHasBits) : target(kBitmap, Rule::EqualPeerHasBits);
+  }
+  if (is_up_to_date(self) != is_up_to_date(peer)) {
+    return is_up_to_date(self) ? source(kBitmap, Rule::EqualSelfFresher) : target(kBitmap, Rule::EqualPeerFresher);
+  }
+  return self.node_order < peer.node_order ? source(kBitmap, Rule::EqualSelfFirst)
+                                           : target(kBitmap, Rule::EqualPeerFirst);
+}
+
+Verdict decide_lineage(const StateReport& self, const StateReport& peer) {
+  if (self.current.is_zero() && peer.current.is_zero()) {
+    // Both are as create left them, unless one was invalidated since: then its bits say so.
+    if (is_invalidated(self) != is_invalidated(peer)) return decide_equal(self, peer);
+    return {SyncKind::None, SyncExtent::Nothing, Rule::BothJustCreated};
+  }
+  if (self.current.is_zero()) return target(SyncExtent::Full, Rule::SelfJustCreated);
+  if (peer.current.is_zero()) return source(SyncExtent::Full, Rule::PeerJustCreated);
+  if (self.current == peer.current) return decide_equal(self, peer);
+
+  constexpr Verdict kSplitBrain{SyncKind::SplitBrain, SyncExtent::Nothing, Rule::SplitBrain};
+  const bool self_tracks = tracks_since(self, peer.current);
+  const bool peer_tracks = tracks_since(peer, self.current);
+  if (self_tracks && peer_tracks) return kSplitBrain;
+  if (self_tracks) return source(SyncExtent::Bitmap, Rule::PeerIsBehind);
+  if (peer_tracks) return target(SyncExtent::Bitmap, Rule::SelfIsBehind);
+
+  const bool self_remembers = remembers(self, peer.current);
+  const bool peer_remembers = remembers(peer, self.current);
+  if (self_remembers && peer_remembers) return kSplitBrain;
+  if (self_remembers) return source(SyncExtent::Full, Rule::PeerIsFarBehind);
+  if (peer_remembers) return target(SyncExtent::Full, Rule::SelfIsFarBehind);
+
+  if (shares_ancestor(self, peer)) return kSplitBrain;
+  return {SyncKind::Unrelated, SyncExtent::Nothing, Rule::Unrelated};
+}
+
+Verdict settle_split_brain(const StateReport& self, const StateReport& peer, Verdict verdict) {
+  if (self.discard_my_data == peer.discard_my_data) return verdict;
+  const SyncExtent extent = tracks_since_same(self, peer) ? SyncExtent::Bitmap : SyncExtent::Full;
+  return self.discard_my_data ? target(extent, Rule::SplitBrainSelfGivesWay)
+                              : source(extent, Rule::SplitBrainPeerGivesWay);
+}
+
+Verdict refuse(Rule rule) {
+  return {SyncKind::Refuse, SyncExtent::Nothing, rule};
+}
+
+}  // namespace
+
+Decision decide(const StateReport& self, const StateReport& peer) {
+  const auto decision = [](const Verdict& verdict) { return Decision{verdict.kind, verdict.extent, verdict.rule}; };
+
+  if (!has_disk(self) || !has_disk(peer)) return decision(refuse(Rule::DiskNotUsable));
+  Verdict verdict = decide_lineage(self, peer);
+  if (verdict.kind == SyncKind::SplitBrain) verdict = settle_split_brain(self, peer, verdict);
+
+  if (verdict.kind == SyncKind::Source || verdict.kind == SyncKind::Target) {
+    const StateReport& from = verdict.kind == SyncKind::Source ? self : peer;
+    const StateReport& to = verdict.kind == SyncKind::Source ? peer : self;
+    if (is_inconsistent(from)) {
+      return decision(refuse(is_inconsistent(to) ? Rule::BothInconsistent : Rule::InconsistentWouldBeSource));
+    }
+    if (is_primary(to)) return decision(refuse(Rule::PrimaryWouldBeTarget));
+  }
+  if (verdict.kind == SyncKind::None && is_primary(self) && is_primary(peer))
+    return decision(refuse(Rule::BothPrimary));
+  return decision(verdict);
+}
+
+std::string_view to_string(Rule rule) {
+  switch (rule) {
+    case Rule::DiskNotUsable:
+      return "disk-not-usable";
+    case Rule::BothInconsistent:
+      return "both-inconsistent";
+    case Rule::BothJustCreated:
+      return "both-just-created";
+    case Rule::SelfJustCreated:
+      return "self-just-created";
+    case Rule::PeerJustCreated:
+      return "peer-just-created";
+    case Rule::EqualClean:
+      return "equal-clean";
+    case Rule::EqualSelfInconsistent:
+      return "equal-self-inconsistent";
+    case Rule::EqualPeerInconsistent:
+      return "equal-peer-inconsistent";
+    case Rule::EqualSelfCrashed:
+      return "equal-self-crashed";
+    case Rule::EqualPeerCrashed:
+      return "equal-peer-crashed";
+    case Rule::EqualSelfCrashedAlone:
+      return "equal-self-crashed-alone";
+    case Rule::EqualPeerCrashedAlone:
+      return "equal-peer-crashed-alone";
+    case Rule::EqualSelfHasBits:
+      return "equal-self-has-bits";
+    case Rule::EqualPeerHasBits:
+      return "equal-peer-has-bits";
+    case Rule::EqualSelfPrimary:
+      return "equal-self-primary";
+    case Rule::EqualPeerPrimary:
+      return "equal-peer-primary";
+    case Rule::EqualSelfFresher:
+      return "equal-self-fresher";
+    case Rule::EqualPeerFresher:
+      return "equal-peer-fresher";
+    case Rule::EqualSelfFirst:
+      return "equal-self-first";
+    case Rule::EqualPeerFirst:
+      return "equal-peer-first";
+    case Rule::PeerIsBehind:
+      return "peer-is-behind";
+    case Rule::SelfIsBehind:
+      return "self-is-behind";
+    case Rule::PeerIsFarBehind:
+      return "peer-is-far-behind";
+    case Rule::SelfIsFarBehind:
+      return "self-is-far-behind";
+    case Rule::SplitBrain:
+      return "split-brain";
+    case Rule::SplitBrainSelfGivesWay:
+      return "split-brain-self-gives-way";
+    case Rule::SplitBrainPeerGivesWay:
+      return "split-brain-peer-gives-way";
+    case Rule::Unrelated:
+      return "unrelated";
+    case Rule::PrimaryWouldBeTarget:
+      return "primary-would-be-target";
+    case Rule::InconsistentWouldBeSource:
+      return "inconsistent-would-be-source";
+    case Rule::BothPrimary:
+      return "both-primary";
+  }
+  return "unknown";
+}
+
+}  // namespace lockstep::repl

@@ -1,0 +1,61 @@
+// The handshake's decision: who is source, who target, and by which rule. Pure and symmetric: decide(a, b) and
+// decide(b, a) name the same rule and opposite sides. The table is in docs/states.md.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "replicator/core/message.h"
+#include "replicator/core/types.h"
+
+namespace lockstep::repl {
+
+enum class SyncKind : uint8_t { None, Source, Target, SplitBrain, Unrelated, Refuse };
+enum class SyncExtent : uint8_t { Nothing, Bitmap, Full };
+
+// Spelt as `explain` prints them.
+enum class Rule : uint8_t {
+  DiskNotUsable,     // a side has no usable disk
+  BothInconsistent,  // no copy that could be the source
+  BothJustCreated,
+  SelfJustCreated,
+  PeerJustCreated,
+  EqualClean,  // one generation, nothing out of sync
+  EqualSelfInconsistent,
+  EqualPeerInconsistent,
+  EqualSelfCrashed,  // one generation, this node crashed as Primary, the peer lived on: the peer is source
+  EqualPeerCrashed,
+  EqualSelfCrashedAlone,  // the peer restarted as well: the crashed Primary is source
+  EqualPeerCrashedAlone,
+  EqualSelfHasBits,  // one generation, blocks left out of sync on one side only
+  EqualPeerHasBits,
+  EqualSelfPrimary,  // one generation, blocks left on both sides: the Primary is source
+  EqualPeerPrimary,
+  EqualSelfFresher,  // … the one whose disk is UpToDate
+  EqualPeerFresher,
+  EqualSelfFirst,  // … else the node whose name sorts first
+  EqualPeerFirst,
+  PeerIsBehind,  // the peer holds a generation since which our bitmap knows every change
+  SelfIsBehind,
+  PeerIsFarBehind,  // the peer holds a generation of our history: full sync
+  SelfIsFarBehind,
+  SplitBrain,              // both wrote apart from each other
+  SplitBrainSelfGivesWay,  // … and the operator gave up this node's data
+  SplitBrainPeerGivesWay,
+  Unrelated,
+  PrimaryWouldBeTarget,  // the data of a Primary would be overwritten: refused
+  InconsistentWouldBeSource,
+  BothPrimary,
+};
+std::string_view to_string(Rule rule);
+
+struct Decision {
+  SyncKind kind = SyncKind::Refuse;
+  SyncExtent extent = SyncExtent::Nothing;
+  Rule rule = Rule::Unrelated;
+  friend bool operator==(const Decision&, const Decision&) = default;
+};
+
+Decision decide(const StateReport& self, const StateReport& peer);
+
+}  // namespace lockstep::repl

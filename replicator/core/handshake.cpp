@@ -1,0 +1,199 @@
+#include <algorithm>
+
+#include "replicator/core/replica_state.h"
+
+namespace lockstep::repl {
+
+StateReport Replica::State::make_report(PeerIndex index) const {
+  const PeerRecord& record = superblock.peers[index];
+  StateReport report;
+  report.current = superblock.current;
+  report.bitmap_generation = record.bitmap_generation;
+  report.previous_bitmap_generation = record.previous_bitmap_generation;
+  report.history = superblock.history;
+  report.out_of_sync_blocks = peers[index].bitmap.dirty_blocks();
+  report.role = role;
+  report.disk_state = disk_state;
+  report.crashed_primary = record.crashed_primary;
+  report.discard_my_data = peers[index].discard_my_data;
+  report.node_order = options.node_order;
+  return report;
+}
+
+// Only when nothing of an earlier link is on its way to the disk: it must not come after what this link brings.
+void Replica::State::send_report_when_quiet(PeerIndex index) {
+  Peer& peer = peers[index];
+  if (peer.incarnation == 0 || peer.report_sent || apply_count > 0 ||
+      (local_flush_in_flight && local_flush_for_peers)) {
+    return;
+  }
+  peer.own_report = make_report(index);
+  peer.report_sent = true;
+  send(index, peer.own_report);
+  decide_when_ready(index);
+}
+
+void Replica::State::decide_when_ready(PeerIndex index) {
+  Peer& peer = peers[index];
+  if (!peer.report_sent || !peer.report_arrived || peer.decided) return;
+  peer.decision = decide(peer.own_report, peer.peer_report);
+
+  // The peer decides from what it was sent. If that is not true any more, both start again.
+  const StateReport now = make_report(index);
+  const StateReport& sent = peer.own_report;
+  if (now.current != sent.current || now.role != sent.role || now.disk_state != sent.disk_state ||
+      now.bitmap_generation != sent.bitmap_generation ||
+      now.previous_bitmap_generation != sent.previous_bitmap_generation ||
+      decide(now, peer.peer_report) != peer.decision) {
+    return say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
+  }
+  peer.decided = peer.ever_decided = true;
+  peer.connection = ConnectionState::Connected;
+  peer.role = peer.peer_report.role;
+  peer.disk_state = peer.peer_report.disk_state;
+  note(NoteKind::HandshakeDecided, index, peer.bitmap.dirty_blocks(), to_string(peer.decision.rule).data());
+  carry_out_decision(index);
+  changed();
+}
+
+bool Replica::State::all_peers_known_but(PeerIndex index) const {
+  for (PeerIndex other = 0; other < peer_count(); ++other) {
+    if (other == index || is_connected(peers[other])) continue;
+    if (superblock.peers[other].bitmap_generation.is_zero()) return false;
+  }
+  return true;
+}
+
+void Replica::State::become_up_to_date() {
+  disk_state = superblock.disk_state = DiskState::UpToDate;
+}
+
+void Replica::State::tell_state() {
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    if (is_connected(peers[index])) send(index, StateChanged{role, disk_state});
+  }
+}
+
+void Replica::State::carry_out_decision(PeerIndex index) {
+  Peer& peer = peers[index];
+  PeerRecord& record = superblock.peers[index];
+  const bool was_split_brain = peer.split_brain;
+  peer.split_brain = false;
+
+  switch (peer.decision.kind) {
+    case SyncKind::None: {
+      const SuperblockImage before = superblock;
+      remember(record.bitmap_generation);
+      record = PeerRecord{};
+      if (disk_state != DiskState::UpToDate &&
+          (peer.peer_report.disk_state == DiskState::UpToDate || all_peers_known_but(index))) {
+        become_up_to_date();
+        tell_state();
+      }
+      if (superblock != before) persist_superblock();
+      peer.replication = ReplicationState::Established;
+      may_hold_current &= static_cast<PeerMask>(~mask_of(index));
+      return;
+    }
+    case SyncKind::Source:
+      return start_as_source(index);
+    case SyncKind::Target:
+      peer.replication = ReplicationState::WFBitMapT;
+      peer.resync_started_us = now_us;
+      return;
+    case SyncKind::SplitBrain:
+    case SyncKind::Unrelated:
+      // Both sides find the same and say so. The link is tried again now and then: an operator on the other side may
+      // have settled it.
+      peer.split_brain = true;
+      if (!was_split_brain) note(NoteKind::SplitBrain, index, 0, to_string(peer.decision.rule).data());
+      return say_goodbye(index, GoodbyeReason::Refused, LinkEnd::Refused);
+    case SyncKind::Refuse:
+      return say_goodbye(index, GoodbyeReason::Refused, LinkEnd::Refused);
+  }
+}
+
+Generation Replica::State::fresh_generation() {
+  // Two rounds of SplitMix64 (Steele, Lea, Flood 2014) over the seed and a counter.
+  const auto mix = [](uint64_t value) {
+    value += 0x9E3779B97F4A7C15;
+    value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9;
+    value = (value ^ (value >> 27)) * 0x94D049BB133111EB;
+    return value ^ (value >> 31);
+  };
+  const uint64_t count = ++generations_made;
+  return {mix(seed.high ^ mix(count)), mix(seed.low + mix(~count))};
+}
+
+void Replica::State::remember(const Generation& generation) {
+  auto& history = superblock.history;
+  if (generation.is_zero() || generation == kHeldByNobody) return;
+  if (std::find(history.begin(), history.end(), generation) != history.end()) return;
+  std::copy_backward(history.begin(), history.end() - 1, history.end());
+  history.front() = generation;
+}
+
+// From here on this node's writes are a lineage of their own. Linked peers, who get every write, take it over, but
+// only when it is durable here: else a crash would leave them with a generation that nobody knows.
+void Replica::State::make_new_generation() {
+  const Generation old = superblock.current;
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    const PeerRecord& record = superblock.peers[index];
+    if (gets_stream(peers[index]) && record.bitmap_generation.is_zero() &&
+        !record.previous_bitmap_generation.is_zero()) {
+      // It has not confirmed the last change yet; a third name for what it may hold has no place.
+      say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
+    }
+  }
+  if (superblock.current != old) return;  // losing that link answered a write, which made one
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    PeerRecord& record = superblock.peers[index];
+    if (!record.bitmap_generation.is_zero()) continue;
+    if (gets_stream(peers[index])) {
+      record.previous_bitmap_generation = old;
+    } else {
+      record.bitmap_generation = old.is_zero() ? kHeldByNobody : old;
+    }
+  }
+  superblock.current = fresh_generation();
+  may_hold_current = 0;
+  reply_floor = persist_superblock();
+  note(NoteKind::GenerationMade, 0);
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    if (gets_stream(peers[index]) && superblock.peers[index].bitmap_generation.is_zero()) {
+      send(index, GenerationChanged{superblock.current, superblock.history}, {}, reply_floor);
+    }
+  }
+  changed();
+}
+
+void Replica::State::generation_changed(PeerIndex index, const GenerationChanged& message) {
+  Peer& peer = peers[index];
+  if (peer.role != Role::Primary || peer.replication != ReplicationState::Established || role == Role::Primary) {
+    return drop_peer(index, LinkEnd::BrokenRule, "a generation from a node that may not give one");
+  }
+  superblock.current = message.current;
+  superblock.history = message.history;
+  const PersistId id = persist_superblock();
+  send(index, GenerationStored{message.current}, {}, id);
+  changed();
+}
+
+void Replica::State::generation_stored(PeerIndex index, const GenerationStored& message) {
+  Peer& peer = peers[index];
+  PeerRecord& record = superblock.peers[index];
+  if (message.current != superblock.current || !record.bitmap_generation.is_zero()) return;
+  if (!record.previous_bitmap_generation.is_zero()) {
+    record.previous_bitmap_generation = Generation{};
+    persist_superblock();
+  }
+  if (peer.resync_done_sent) {
+    peer.resync_done_sent = false;
+    peer.replication = ReplicationState::Established;
+    peer.disk_state = DiskState::UpToDate;
+    note(NoteKind::ResyncFinished, index, peer.resync_total_blocks, "source");
+    changed();
+  }
+}
+
+}  // namespace lockstep::repl

@@ -1,0 +1,224 @@
+#include <algorithm>
+
+#include "replicator/core/replica_state.h"
+
+namespace lockstep::repl {
+
+void Replica::State::on(const LinkEstablished& event) {
+  Peer& peer = peers[event.peer];
+  if (peer.incarnation != 0) peer_lost(event.peer);  // a new link is proof that the old one is gone
+  if (stopping || peer.connection == ConnectionState::StandAlone) {
+    act(CloseLink{event.peer, event.incarnation, LinkEnd::Ordered});
+    return;
+  }
+  peer.incarnation = event.incarnation;
+  peer.report_sent = peer.report_arrived = peer.decided = false;
+  peer.send_floor = 0;
+  peer.last_received_us = peer.last_ping_us = now_us;
+  peer.sent = peer.received = peer.written = peer.flushed = peer.barrier_sent = 0;
+  peer.stream_received = peer.stream_written = peer.stream_flushed = peer.barrier_wanted = 0;
+  peer.acknowledge = false;
+  if (stream_peer == event.peer) written_besides.clear();
+  send_report_when_quiet(event.peer);
+}
+
+void Replica::State::on(const LinkLost& event) {
+  if (peers[event.peer].incarnation != event.incarnation) return;
+  note(NoteKind::PeerDropped, event.peer, 0, "the link was lost");
+  peer_lost(event.peer);
+}
+
+void Replica::State::on(const MessageArrived& event) {
+  Peer& peer = peers[event.peer];
+  const PeerIndex index = event.peer;
+  const bool carries_slot =
+      std::holds_alternative<Write>(event.message) || std::holds_alternative<WriteZeroes>(event.message);
+  if (event.incarnation == 0 || peer.incarnation != event.incarnation) {
+    if (carries_slot) act(ReleaseApply{event.apply_slot});
+    return;
+  }
+  peer.last_received_us = now_us;
+
+  if (const auto* write = std::get_if<Write>(&event.message)) {
+    return stream_write_arrived(index, event, write->sequence, write->range, write->resync, false, false);
+  }
+  if (const auto* zeroes = std::get_if<WriteZeroes>(&event.message)) {
+    return stream_write_arrived(index, event, zeroes->sequence, zeroes->range, zeroes->resync, true,
+                                zeroes->may_deallocate);
+  }
+  if (const auto* message = std::get_if<Goodbye>(&event.message)) return goodbye_arrived(index, *message);
+  if (const auto* message = std::get_if<Ping>(&event.message)) return send(index, Pong{message->stamp_us});
+  if (const auto* message = std::get_if<Pong>(&event.message)) {
+    if (message->stamp_us <= now_us) peer.round_trip_us = now_us - message->stamp_us;
+    return;
+  }
+  if (const auto* message = std::get_if<StateReport>(&event.message)) {
+    if (peer.report_arrived) return drop_peer(index, LinkEnd::BrokenRule, "a second state report");
+    peer.peer_report = *message;
+    peer.report_arrived = true;
+    return decide_when_ready(index);
+  }
+  if (!peer.decided) return drop_peer(index, LinkEnd::BrokenRule, "a message before the state report");
+
+  if (const auto* message = std::get_if<Acknowledged>(&event.message)) return acknowledged(index, *message);
+  if (const auto* message = std::get_if<Barrier>(&event.message)) {
+    if (message->sequence > peer.stream_received) {
+      return drop_peer(index, LinkEnd::BrokenRule, "a barrier ahead of its stream");
+    }
+    peer.barrier_wanted = std::max(peer.barrier_wanted, message->sequence);
+    stream_peer = index;
+    return start_peer_flush_if_wanted();
+  }
+  if (const auto* message = std::get_if<StateChanged>(&event.message)) {
+    peer.role = message->role;
+    peer.disk_state = message->disk_state;
+    peer.granted = false;
+    return changed();
+  }
+  if (const auto* message = std::get_if<GenerationChanged>(&event.message)) return generation_changed(index, *message);
+  if (const auto* message = std::get_if<GenerationStored>(&event.message)) return generation_stored(index, *message);
+  if (const auto* message = std::get_if<ResyncStart>(&event.message)) return resync_start_arrived(index, *message);
+  if (const auto* message = std::get_if<BitmapRuns>(&event.message)) return bitmap_runs_arrived(index, *message);
+  if (std::holds_alternative<BitmapWanted>(event.message)) {
+    if (peer.replication != ReplicationState::WFBitMapT) {
+      return drop_peer(index, LinkEnd::BrokenRule, "bitmap wanted from a node that is not a target");
+    }
+    return send_bitmap_runs(index);
+  }
+  if (const auto* message = std::get_if<ResyncProgress>(&event.message)) {
+    peer.resync_left_blocks = message->blocks_left;
+    peer.resync_total_blocks = message->blocks_total;
+    return;
+  }
+  if (const auto* message = std::get_if<ResyncDone>(&event.message)) return resync_done_arrived(index, *message);
+  if (const auto* message = std::get_if<PromoteRequest>(&event.message))
+    return promote_request_arrived(index, *message);
+  if (const auto* message = std::get_if<PromoteAnswer>(&event.message)) return promote_answer_arrived(index, *message);
+  if (const auto* message = std::get_if<TakeOver>(&event.message)) return take_over_arrived(index, *message);
+  if (const auto* message = std::get_if<TakeOverAnswer>(&event.message)) return take_over_answered(index, *message);
+  if (const auto* message = std::get_if<SwitchoverRequest>(&event.message)) {
+    return switchover_request_arrived(index, *message);
+  }
+  if (const auto* message = std::get_if<SwitchoverAnswer>(&event.message)) return switchover_answered(index, *message);
+}
+
+void Replica::State::check_peers() {
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    Peer& peer = peers[index];
+    if (peer.incarnation == 0) continue;
+    const auto is_late = [this](uint64_t since_us) {
+      return now_us > since_us && now_us - since_us >= options.peer_timeout_us;
+    };
+    if (is_late(peer.last_received_us)) {
+      drop_peer(index, LinkEnd::Timeout, "nothing was received within peer-timeout");
+      continue;
+    }
+    // A peer that still answers pings while a write or a barrier is stuck stalls the clients all the same.
+    bool stuck = peer.barrier_sent > peer.flushed && is_late(peer.barrier_sent_us);
+    // The oldest write that it has in its stream and has not completed; older entries may be of a time without it.
+    Sequence oldest = std::max(peer.written + 1, transfer_log.first());
+    while (oldest <= peer.sent && (transfer_log.at(oldest).sent_to & mask_of(index)) == 0) ++oldest;
+    if (oldest <= peer.sent) stuck = stuck || is_late(transfer_log.at(oldest).sent_us);
+    if (stuck) {
+      drop_peer(index, LinkEnd::Timeout, "a write or a flush was not acknowledged within peer-timeout");
+      continue;
+    }
+    if (now_us - peer.last_ping_us >= options.peer_timeout_us / 5) {
+      peer.last_ping_us = now_us;
+      send(index, Ping{now_us});
+    }
+  }
+}
+
+void Replica::State::drop_peer(PeerIndex index, LinkEnd reason, const char* why) {
+  note(reason == LinkEnd::BrokenRule ? NoteKind::RuleBroken : NoteKind::PeerDropped, index, 0, why);
+  say_goodbye(index, GoodbyeReason::Dropped, reason);
+}
+
+void Replica::State::say_goodbye(PeerIndex index, GoodbyeReason reason, LinkEnd end) {
+  Peer& peer = peers[index];
+  if (peer.incarnation == 0) return;
+  send(index, Goodbye{reason, role == Role::Primary && disk_usable() && !demoting});
+  act(CloseLink{index, peer.incarnation, end});
+  peer_lost(index);
+}
+
+// The link is gone: what the peer is not known to have on stable storage is out of sync from now on.
+void Replica::State::peer_lost(PeerIndex index) {
+  Peer& peer = peers[index];
+  const PeerMask mask = mask_of(index);
+  const auto without = [mask](PeerMask peers_mask) { return static_cast<PeerMask>(peers_mask & ~mask); };
+
+  for (Sequence sequence = transfer_log.first(); sequence <= transfer_log.last(); ++sequence) {
+    TransferEntry& entry = transfer_log.at(sequence);
+    if ((entry.sent_to & mask) == 0) continue;
+    entry.sent_to = without(entry.sent_to);
+    if (sequence > peer.flushed && !entry.resync) peer.bitmap.set(entry.range);
+    if (entry.client_slot != TransferEntry::kNoClient) {
+      clients[entry.client_slot].waits_for = without(clients[entry.client_slot].waits_for);
+    }
+  }
+
+  peer.incarnation = 0;
+  peer.report_sent = peer.report_arrived = peer.decided = false;
+  peer.replication = ReplicationState::Off;
+  if (peer.connection != ConnectionState::StandAlone) peer.connection = ConnectionState::Connecting;
+  peer.role = Role::Unknown;
+  peer.disk_state = DiskState::DUnknown;
+  peer.unwritten_bytes = peer.resync_unwritten_bytes = peer.resync_unflushed_bytes = 0;
+  peer.acknowledge = false;
+  peer.granted = false;
+  peer.resync_done_sent = false;
+  peer.reading_slots = 0;
+  peer.absent_since_us = now_us;
+  if (role == Role::Primary && may_hold_our_current(superblock.peers[index])) may_hold_current |= mask;
+
+  for (uint32_t slot = 0; slot < clients.size(); ++slot) complete_write_if_done(slot);
+  if ((cycle_waits_for & mask) != 0) {
+    cycle_waits_for = without(cycle_waits_for);
+    finish_flush_cycle_if_done();
+  }
+  release_stable_entries();
+  waiting_may_start = true;
+
+  if (stage == OrderStage::WaitForGrants && (grants_outstanding & mask) != 0) promote_failed(Outcome::PeerLost, index);
+  if (stage == OrderStage::WaitForTakeOver && order.peer == index) answer(Outcome::PeerLost, index);
+  if (switchover_asked && switchover_peer == index) {
+    switchover_asked = false;
+    act(OrderAnswered{switchover_ticket, Outcome::PeerLost, index});
+  }
+  changed();
+}
+
+void Replica::State::goodbye_arrived(PeerIndex index, const Goodbye& message) {
+  note(NoteKind::PeerDropped, index, 0, "the peer said goodbye");
+  if (message.continues_alone) become_outdated();
+  act(CloseLink{index, peers[index].incarnation,
+                message.reason == GoodbyeReason::Refused ? LinkEnd::Refused : LinkEnd::PeerLeft});
+  peer_lost(index);
+}
+
+// The Primary goes on without this node, which knows it: its data must not be taken for the newest any more.
+void Replica::State::become_outdated() {
+  if (role == Role::Primary || (disk_state != DiskState::UpToDate && disk_state != DiskState::Consistent)) return;
+  disk_state = superblock.disk_state = DiskState::Outdated;
+  persist_superblock();
+  note(NoteKind::Outdated, 0);
+  changed();
+}
+
+// This node can promise nothing any more. Writes that are in flight are answered with an error; their extents stay
+// hot on stable storage, so that a restart knows what may differ.
+void Replica::State::disk_failed() {
+  if (disk_state == DiskState::Failed) return;
+  disk_state = DiskState::Failed;
+  note(NoteKind::DiskFailed, 0);
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    send(index, StateChanged{role, disk_state});
+    say_goodbye(index, GoodbyeReason::Stopping, LinkEnd::DiskFailed);
+  }
+  waiting_may_start = true;
+  changed();
+}
+
+}  // namespace lockstep::repl

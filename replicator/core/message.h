@@ -1,0 +1,146 @@
+// What two replicas say to each other, as values. peer_protocol.h gives them bytes; docs/protocol.md describes them.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <variant>
+
+#include "replicator/core/types.h"
+
+namespace lockstep::repl {
+
+// First on every link, from both sides: all that the handshake's decision depends on.
+struct StateReport {
+  Generation current;
+  Generation bitmap_generation;           // the sender's, for the receiver
+  Generation previous_bitmap_generation;  // the same
+  std::array<Generation, kHistoryGenerations> history{};
+  uint64_t out_of_sync_blocks = 0;  // the sender's bitmap for the receiver
+  Role role = Role::Unknown;
+  DiskState disk_state = DiskState::DUnknown;
+  bool crashed_primary = false;  // the sender crashed as Primary and has not met the receiver since
+  bool discard_my_data = false;  // the sender's operator gave up its data to end a split brain
+  uint8_t node_order = 0;        // place of the node's name among the resource's sorted names: breaks ties
+};
+
+// Role or disk state of the sender changed.
+struct StateChanged {
+  Role role = Role::Unknown;
+  DiskState disk_state = DiskState::DUnknown;
+};
+
+// The sender, Primary, has a new current generation; the receiver, who has every write, takes it over.
+struct GenerationChanged {
+  Generation current;
+  std::array<Generation, kHistoryGenerations> history{};
+};
+
+// The ordered stream: sequences grow strictly on a link.
+struct Write {
+  Sequence sequence = 0;
+  ByteRange range;
+  bool resync = false;  // copied by a resync, not written by the application
+  // The payload, range.length_bytes of it, follows on the wire.
+};
+struct WriteZeroes {
+  Sequence sequence = 0;
+  ByteRange range;
+  bool resync = false;
+  bool may_deallocate = false;  // TRIM, and WRITE_ZEROES without NO_HOLE: reads back as zeroes in any case
+};
+// Answered by Acknowledged::flushed once everything up to `sequence` is on the receiver's stable storage.
+struct Barrier {
+  Sequence sequence = 0;
+};
+
+// Written are all up to written_through, and those named besides. All numbers are of this link's stream.
+inline constexpr size_t kAcknowledgedBesides = 16;
+struct Acknowledged {
+  Sequence received_through = 0;
+  Sequence written_through = 0;
+  Sequence flushed_through = 0;
+  uint8_t besides_count = 0;
+  std::array<Sequence, kAcknowledgedBesides> besides{};
+};
+
+// Resync, in the order in which it is spoken. S is the source, T the target.
+struct ResyncStart {  // S → T: T takes sync_generation and is Inconsistent from now on
+  Generation sync_generation;
+  bool full = false;
+};
+struct BitmapRun {
+  uint64_t first_block = 0;
+  uint64_t block_count = 0;
+};
+inline constexpr size_t kRunsPerMessage = 256;
+struct BitmapRuns {  // T → S: what T's own bitmap says; last when T has said all
+  bool last = false;
+  std::span<const BitmapRun> runs;  // valid until the step or the encoding that it is given to returns
+};
+struct BitmapWanted {};  // S → T: go on with the next runs
+struct ResyncProgress {  // S → T, now and then: what T shows
+  uint64_t blocks_left = 0;
+  uint64_t blocks_total = 0;
+};
+struct ResyncDone {  // S → T: all is copied and stable: T takes S's generations and is UpToDate
+  Generation current;
+  std::array<Generation, kHistoryGenerations> history{};
+};
+// The receiver's current generation (ResyncDone, GenerationChanged) is stored durably by the sender.
+struct GenerationStored {
+  Generation current;
+};
+
+// Promotion: asked of every connected peer; a peer that is Primary, or is asking itself and comes first, says no.
+struct PromoteRequest {
+  uint64_t ticket = 0;
+  Generation first_generation;  // not zero: nobody was Primary before; the receiver takes it before it grants
+};
+struct PromoteAnswer {
+  uint64_t ticket = 0;
+  bool granted = false;
+};
+// Switchover: the Primary has demoted itself and asks the receiver to promote itself; and the answer.
+struct TakeOver {
+  uint64_t ticket = 0;
+};
+struct TakeOverAnswer {
+  uint64_t ticket = 0;
+  bool promoted = false;
+};
+// A Secondary asks the Primary for a switchover to itself, and the answer (the outcome's number).
+struct SwitchoverRequest {
+  uint64_t ticket = 0;
+};
+struct SwitchoverAnswer {
+  uint64_t ticket = 0;
+  uint8_t outcome = 0;
+};
+
+struct Ping {
+  uint64_t stamp_us = 0;
+};  // answered by Pong with the same stamp
+struct Pong {
+  uint64_t stamp_us = 0;
+};
+
+// The sender ends the link on purpose.
+enum class GoodbyeReason : uint8_t {
+  Stopping,       // the daemon stops
+  Disconnecting,  // an operator said disconnect
+  Dropped,        // the receiver was too slow or broke a rule
+  Restarting,     // the sender's state changed during the handshake: connect again
+  Refused,        // the handshake's decision: see RefusalReason of the decision on either side
+};
+struct Goodbye {
+  GoodbyeReason reason = GoodbyeReason::Stopping;
+  bool continues_alone = false;  // the sender is Primary and goes on: the receiver is Outdated
+};
+
+using Message =
+    std::variant<StateReport, StateChanged, GenerationChanged, Write, WriteZeroes, Barrier, Acknowledged, ResyncStart,
+                 BitmapRuns, BitmapWanted, ResyncProgress, ResyncDone, GenerationStored, PromoteRequest, PromoteAnswer,
+                 TakeOver, TakeOverAnswer, SwitchoverRequest, SwitchoverAnswer, Ping, Pong, Goodbye>;
+
+}  // namespace lockstep::repl

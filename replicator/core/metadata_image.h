@@ -1,0 +1,57 @@
+// What a node knows durably about itself and its peers, as values. metadata_format.h gives it bytes.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "replicator/core/types.h"
+
+namespace lockstep::repl {
+
+// What this node knows durably of one peer.
+struct PeerRecord {
+  // Zero: the peer may hold our current generation. Else: the bitmap says what changed here since the peer held it.
+  Generation bitmap_generation;
+  // A second generation for which the bitmap is as good: the peer was told to leave it and may not have heard.
+  Generation previous_bitmap_generation;
+  // This node crashed as Primary and has not been brought together with the peer since.
+  bool crashed_primary = false;
+
+  friend bool operator==(const PeerRecord&, const PeerRecord&) = default;
+};
+
+// The part of the superblock that changes while the node runs. Always written whole.
+struct SuperblockImage {
+  Generation current;  // zero: the disk was zeroed by create and nobody has been Primary since
+  std::array<Generation, kHistoryGenerations> history{};  // newest first, zero where unused
+  DiskState disk_state = DiskState::Inconsistent;         // only Inconsistent, Outdated, Consistent and UpToDate
+  bool primary = false;  // this node is Primary: found set at a start, it crashed as one
+  bool forced = false;   // somebody accepted a loss of data by promoting this disk
+  std::array<PeerRecord, kMaximumPeers> peers{};
+
+  friend bool operator==(const SuperblockImage&, const SuperblockImage&) = default;
+};
+
+// What identifies the metadata; fixed at create but for the size, which resize may grow.
+struct MetadataIdentity {
+  Generation resource_id;
+  uint64_t size_bytes = 0;
+  uint32_t peer_count = 0;  // bitmaps laid out
+  uint32_t activity_log_slots = 0;
+};
+
+// One slot of the activity log that changed: from now on it holds `extent` (kNoExtent: nothing).
+inline constexpr uint32_t kNoExtent = UINT32_MAX;
+struct ActivityLogUpdate {
+  uint32_t slot = 0;
+  uint32_t extent = kNoExtent;
+};
+inline constexpr size_t kActivityLogUpdatesPerTransaction = 64;
+
+// A bitmap page is what is written at once: 31 extents' worth of bits, which leaves room for its header in 4 KiB.
+inline constexpr uint64_t kBlocksPerExtent = kExtentBytes / kBlockBytes;  // 1024
+inline constexpr uint64_t kExtentsPerBitmapPage = 31;
+inline constexpr uint64_t kBlocksPerBitmapPage = kExtentsPerBitmapPage * kBlocksPerExtent;  // 31744
+inline constexpr uint64_t kWordsPerBitmapPage = kBlocksPerBitmapPage / 64;                  // 496
+
+}  // namespace lockstep::repl

@@ -1,0 +1,247 @@
+#include "replicator/core/replica.h"
+
+#include <algorithm>
+
+#include "replicator/core/replica_state.h"
+
+namespace lockstep::repl {
+
+Replica::State::State(const ReplicaOptions& replica_options)
+    : options(replica_options),
+      clients(options.client_slots),
+      busy_ranges(options.client_slots + options.resync_slots),
+      activity_log(options.activity_log_slots),
+      transfer_log(options.transfer_log_entries),
+      applies(options.apply_slots),
+      apply_order(options.apply_slots),
+      resyncs(options.resync_slots) {
+  LOCKSTEP_CHECK(options.peer_count <= kMaximumPeers && options.size_bytes % kBlockBytes == 0);
+  // Fewer would leave no room for one request next to another's (a request touches at most nine extents).
+  LOCKSTEP_CHECK(options.activity_log_slots >= 2 * (kMaximumRequestBytes / kExtentBytes + 1));
+  waiting.reserve(options.client_slots);
+  written_besides.reserve(options.apply_slots);
+  peers.reserve(options.peer_count);
+  for (uint8_t peer = 0; peer < options.peer_count; ++peer) peers.emplace_back(options.size_bytes);
+}
+
+void Replica::State::send(PeerIndex index, Message message, SlotRef payload, PersistId after) {
+  Peer& peer = peers[index];
+  if (peer.incarnation == 0) return;
+  peer.send_floor = std::max(peer.send_floor, after);
+  act(Send{index, peer.incarnation, std::move(message), payload, is_durable(peer.send_floor) ? 0 : peer.send_floor});
+}
+
+void Replica::State::note(NoteKind kind, PeerIndex peer, uint64_t number, const char* text) {
+  act(Note{kind, peer, number, text});
+}
+
+PersistId Replica::State::persist_superblock() {
+  act(PersistSuperblock{++asked_persist, superblock});
+  return asked_persist;
+}
+
+PersistId Replica::State::persist_bitmap_page(PeerIndex peer, uint32_t page) {
+  peers[peer].bitmap.mark_saved(page);
+  act(PersistBitmapPages{++asked_persist, peer, page, 1});
+  return asked_persist;
+}
+
+PersistId Replica::State::persist_bitmap(PeerIndex index, bool only_lacking_bits) {
+  DirtyBitmap& bitmap = peers[index].bitmap;
+  const auto wanted = [&](uint32_t page) {
+    return only_lacking_bits ? bitmap.lacks_bits_on_disk(page) : bitmap.differs_from_disk(page);
+  };
+  // One persist from the first to the last page that needs it: what lies between is as good on disk afterwards.
+  uint32_t first = 0;
+  while (first < bitmap.page_count() && !wanted(first)) ++first;
+  if (first == bitmap.page_count()) return 0;
+  uint32_t last = bitmap.page_count() - 1;
+  while (!wanted(last)) --last;
+  for (uint32_t page = first; page <= last; ++page) bitmap.mark_saved(page);
+  act(PersistBitmapPages{++asked_persist, index, first, last - first + 1});
+  return asked_persist;
+}
+
+bool Replica::State::gets_stream(const Peer& peer) const {
+  return peer.incarnation != 0 &&
+         (peer.replication == ReplicationState::Established || peer.replication == ReplicationState::WFBitMapS ||
+          peer.replication == ReplicationState::SyncSource || peer.replication == ReplicationState::PausedSyncS);
+}
+
+bool Replica::State::disk_usable() const {
+  return disk_state == DiskState::UpToDate || disk_state == DiskState::Consistent ||
+         disk_state == DiskState::Outdated || disk_state == DiskState::Inconsistent;
+}
+
+void Replica::State::on(const Ticked&) {
+  check_peers();
+  if (role == Role::Primary && transfer_log.size() > 0 && now_us - last_flush_us >= options.flush_interval_us) {
+    flush_wanted = true;
+  }
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    const Peer& peer = peers[index];
+    if (peer.incarnation != 0 && peer.resync_unflushed_bytes > 0 &&
+        now_us - last_flush_us >= options.flush_interval_us) {
+      flush_wanted = true;
+    }
+  }
+  tell_resync_progress();
+  waiting_may_start = true;
+}
+
+void Replica::State::on(const TurnEnded&) {
+  if (waiting_may_start) retry_waiting_writes();
+  build_activity_log_transaction();
+  pump_resyncs();
+  start_flush_cycle_if_wanted();
+  send_acknowledgements();
+  advance_order();
+}
+
+void Replica::State::on(const LocalIoCompleted& event) {
+  switch (event.slot.kind) {
+    case SlotKind::Client:
+      if (clients[event.slot.slot].phase == ClientSlot::Phase::Reading) {
+        if (event.error_errno == 0) {
+          ++reads;
+          read_bytes += clients[event.slot.slot].range.length_bytes;
+        } else {
+          disk_failed();
+        }
+        reply(event.slot.slot, event.error_errno);
+      } else {
+        local_write_completed(event.slot.slot, event.error_errno);
+      }
+      return;
+    case SlotKind::Apply:
+      return apply_completed(event.slot.slot, event.error_errno);
+    case SlotKind::Resync:
+      return resync_read_completed(event.slot.slot, event.error_errno, event.all_zeroes);
+    case SlotKind::Flush:
+      return local_flush_completed(event.error_errno);
+  }
+}
+
+void Replica::State::on(const PersistCompleted& event) {
+  if (event.error_errno != 0) {
+    persist_failed = true;
+    disk_failed();
+    return;
+  }
+  if (persist_failed) return;
+  LOCKSTEP_CHECK(event.id == persisted + 1);
+  persisted = event.id;
+  if (activity_log_persist != 0 && is_durable(activity_log_persist)) {
+    activity_log_persist = 0;
+    activity_log.commit_transaction();
+    ++activity_log_transactions;
+    waiting_may_start = true;
+  }
+}
+
+Replica::Replica(const ReplicaOptions& options) : state_(std::make_unique<State>(options)) {}
+Replica::~Replica() = default;
+
+void Replica::load_bitmap_page(PeerIndex peer, uint32_t page, std::span<const uint64_t> words) {
+  state_->peers[peer].bitmap.load_page(page, words);
+}
+
+void Replica::start(const DurableState& durable, Generation seed, uint64_t now_us, Actions& actions) {
+  state_->actions = &actions;
+  state_->now_us = now_us;
+  state_->seed = seed;
+  state_->start(durable);
+}
+
+void Replica::step(const Event& event, Actions& actions) {
+  state_->actions = &actions;
+  state_->now_us = event.now_us;
+  std::visit([this](const auto& body) { state_->on(body); }, event.body);
+}
+
+uint64_t Replica::state_version() const {
+  return state_->version;
+}
+
+ReplicaStatus Replica::status() const {
+  const State& state = *state_;
+  ReplicaStatus status;
+  status.role = state.role;
+  status.disk_state = state.disk_state;
+  status.generation = state.superblock.current;
+  status.degraded = state.role == Role::Primary &&
+                    std::any_of(state.peers.begin(), state.peers.end(),
+                                [](const Peer& peer) { return peer.replication != ReplicationState::Established; });
+  status.promotable = state.promotable(status.promotable_peer, false);
+  status.reads = state.reads;
+  status.writes = state.writes;
+  status.flushes = state.flushes;
+  status.read_bytes = state.read_bytes;
+  status.written_bytes = state.written_bytes;
+  status.activity_log_transactions = state.activity_log_transactions;
+  status.in_flight = state.in_flight;
+  return status;
+}
+
+PeerStatus Replica::peer_status(PeerIndex index) const {
+  const Peer& peer = state_->peers[index];
+  PeerStatus status;
+  status.connection = peer.split_brain && peer.connection == ConnectionState::Connecting ? ConnectionState::StandAlone
+                                                                                         : peer.connection;
+  status.replication = peer.replication;
+  status.role = peer.role;
+  status.disk_state = peer.disk_state;
+  status.out_of_sync_blocks = peer.bitmap.dirty_blocks();
+  status.sent = peer.sent;
+  status.received = peer.received;
+  status.written = peer.written;
+  status.flushed = peer.flushed;
+  status.lag_bytes = peer.unwritten_bytes;
+  if (peer.sent > peer.written && state_->transfer_log.contains(peer.written + 1)) {
+    status.lag_us = state_->now_us - state_->transfer_log.at(peer.written + 1).sent_us;
+  }
+  status.round_trip_us = peer.round_trip_us;
+  if (peer.replication == ReplicationState::SyncSource || peer.replication == ReplicationState::PausedSyncS ||
+      peer.replication == ReplicationState::SyncTarget) {
+    status.resync_total_blocks = peer.resync_total_blocks;
+    status.resync_left_blocks =
+        peer.replication == ReplicationState::SyncTarget ? peer.resync_left_blocks : peer.bitmap.dirty_blocks();
+    status.resync_started_us = peer.resync_started_us;
+  }
+  status.absent_since_us = peer.absent_since_us;
+  status.decided = peer.ever_decided;
+  status.decision = peer.decision;
+  status.own_report = peer.own_report;
+  status.peer_report = peer.peer_report;
+  return status;
+}
+
+std::span<const uint64_t> Replica::bitmap_words(PeerIndex peer, uint32_t page) const {
+  return state_->peers[peer].bitmap.page_words(page);
+}
+
+std::span<const uint32_t> Replica::activity_log_slots() const {
+  return state_->activity_log.slots();
+}
+
+uint32_t Replica::bitmap_pages() const {
+  return static_cast<uint32_t>(
+      std::max<uint64_t>(1, divide_up(divide_up(state_->options.size_bytes, kBlockBytes), kBlocksPerBitmapPage)));
+}
+
+bool Replica::is_out_of_sync(PeerIndex peer, uint64_t block) const {
+  return state_->peers[peer].bitmap.is_dirty(block);
+}
+
+const SuperblockImage& Replica::superblock() const {
+  return state_->superblock;
+}
+
+size_t Replica::actions_capacity(const ReplicaOptions& options) {
+  // The longest steps: a turn's end that starts every waiting write (its I/O, and for each peer the write and a
+  // barrier), and a link's loss that answers every client.
+  return size_t{options.client_slots} * (2 + 2 * options.peer_count) + 2 * options.apply_slots +
+         2 * options.resync_slots + 1024;
+}
+
+}  // namespace lockstep::repl

@@ -1,0 +1,113 @@
+// A replica of one resource as a pure state machine: events in, actions out. It does no I/O, reads no clock, makes
+// no randomness and allocates nothing after construction; the same events give the same actions. See action.h for
+// the one rule that its driver enforces.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "replicator/core/action.h"
+#include "replicator/core/event.h"
+#include "replicator/core/generation_rules.h"
+#include "replicator/core/types.h"
+
+namespace lockstep::repl {
+
+struct ReplicaOptions {
+  uint64_t size_bytes = 0;  // of the device, a multiple of kBlockBytes
+  uint8_t peer_count = 0;
+  uint8_t node_order = 0;  // place of this node's name among the resource's sorted names
+  Protocol protocol = Protocol::C;
+  uint64_t peer_timeout_us = 3'000'000;
+  uint32_t client_slots = 512;
+  uint32_t apply_slots = 512;
+  uint32_t resync_slots = 16;
+  uint64_t resync_chunk_bytes = 256 * kKiB;  // of one resync slot
+  uint32_t transfer_log_entries = 8192;      // writes not yet stable everywhere
+  uint32_t activity_log_slots = 1237;
+  uint64_t flush_interval_us = 1'000'000;  // how long a write may stay unflushed when no client flushes
+};
+
+// What was on stable storage when the node started.
+struct DurableState {
+  SuperblockImage superblock;
+  std::span<const uint32_t> activity_log;  // extent of each slot, kNoExtent where empty
+  bool activity_log_valid = true;          // false: a record is damaged: every extent counts as hot
+};
+
+struct PeerStatus {
+  ConnectionState connection = ConnectionState::StandAlone;
+  ReplicationState replication = ReplicationState::Off;
+  Role role = Role::Unknown;
+  DiskState disk_state = DiskState::DUnknown;
+  uint64_t out_of_sync_blocks = 0;
+  Sequence sent = 0;
+  Sequence received = 0;
+  Sequence written = 0;
+  Sequence flushed = 0;
+  uint64_t lag_bytes = 0;
+  uint64_t lag_us = 0;
+  uint64_t round_trip_us = 0;
+  uint64_t resync_total_blocks = 0;  // of the resync that runs; 0: none
+  uint64_t resync_left_blocks = 0;
+  uint64_t resync_started_us = 0;
+  uint64_t absent_since_us = 0;  // 0 while connected
+  bool decided = false;          // `decision` is that of the last handshake with this peer
+  Decision decision;
+  StateReport own_report;  // what the decision was made from
+  StateReport peer_report;
+};
+
+struct ReplicaStatus {
+  Role role = Role::Secondary;
+  DiskState disk_state = DiskState::Attaching;
+  Generation generation;
+  bool degraded = false;               // Primary, and a peer does not get the writes
+  Outcome promotable = Outcome::Done;  // what promote without options would answer
+  PeerIndex promotable_peer = 0;       // whom that is about
+  uint64_t reads = 0, writes = 0, flushes = 0, read_bytes = 0, written_bytes = 0;
+  uint64_t activity_log_transactions = 0;
+  uint32_t in_flight = 0;
+};
+
+class Replica {
+ public:
+  explicit Replica(const ReplicaOptions& options);
+  ~Replica();
+  Replica(const Replica&) = delete;
+  Replica& operator=(const Replica&) = delete;
+
+  // Loads a peer's bitmap page before start(); words as in bitmap_words(). A page that is damaged on disk is given
+  // as all ones: everything in it is out of sync.
+  void load_bitmap_page(PeerIndex peer, uint32_t page, std::span<const uint64_t> words);
+
+  // Once, first. `seed` makes the generations that this run will need: 128 random bits from the system.
+  void start(const DurableState& durable, Generation seed, uint64_t now_us, Actions& actions);
+
+  // One event in; appends what it leads to.
+  void step(const Event& event, Actions& actions);
+
+  // Grows with each change that an operator sees in a state (not with counters).
+  uint64_t state_version() const;
+  ReplicaStatus status() const;
+  PeerStatus peer_status(PeerIndex peer) const;
+
+  // For the metadata store: the words of one bitmap page now, and every slot's extent.
+  std::span<const uint64_t> bitmap_words(PeerIndex peer, uint32_t page) const;
+  std::span<const uint32_t> activity_log_slots() const;
+  uint32_t bitmap_pages() const;  // for each peer
+
+  // For checkers: what recovery would find dirty, and what is in the superblock that was last asked to be written.
+  bool is_out_of_sync(PeerIndex peer, uint64_t block) const;
+  const SuperblockImage& superblock() const;
+
+  // The most actions that one step can make.
+  static size_t actions_capacity(const ReplicaOptions& options);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace lockstep::repl

@@ -1,0 +1,319 @@
+// Everything that a replica remembers, and the steps it is made of. Private to the core; one file per concern:
+//   replica.cpp        construction, dispatch of events, what status shows
+//   startup.cpp        what a node makes of what it finds on stable storage
+//   client_writes.cpp  admission, activity log, sequence, legs and replies of a client's request
+//   flushes.cpp        group flushes: local fdatasync and barriers; what is stable everywhere leaves the transfer log
+//   applies.cpp        the Secondary's side of the stream: order, barriers, acknowledgements
+//   links.cpp          links up and down, heartbeats, time-outs, goodbyes
+//   handshake.cpp      state reports, the decision and what follows from it; generations
+//   resync.cpp         both sides of a resync
+//   roles.cpp          orders: promote, demote, switchover, connect, disconnect, shutdown
+#pragma once
+
+#include <array>
+#include <memory>
+#include <vector>
+
+#include "replicator/core/activity_log.h"
+#include "replicator/core/dirty_bitmap.h"
+#include "replicator/core/range_set.h"
+#include "replicator/core/replica.h"
+#include "replicator/core/transfer_log.h"
+
+namespace lockstep::repl {
+
+// A request of an NBD client.
+struct ClientSlot {
+  enum class Phase : uint8_t { Free, Reading, Waiting, Writing, FlushWaiting, Flushing };
+  Phase phase = Phase::Free;
+  ClientOperation operation = ClientOperation::Read;
+  ByteRange range;
+  bool fua = false;
+  bool no_hole = false;
+  bool extents_reserved = false;  // the activity log holds references for it, its transaction is under way or done
+  bool local_done = false;
+  PeerMask waits_for = 0;  // peers whose promise is outstanding
+  int error_errno = 0;
+  Sequence sequence = 0;
+};
+
+// A write of the stream on its way to this node's disk.
+struct ApplySlot {
+  enum class Phase : uint8_t { Free, Waiting, Writing, Done };
+  Phase phase = Phase::Free;
+  PeerIndex peer = 0;
+  Incarnation incarnation = 0;
+  Sequence sequence = 0;
+  ByteRange range;
+  bool zeroes = false;
+  bool may_deallocate = false;
+};
+
+struct ResyncSlot {
+  enum class Phase : uint8_t { Free, Reading };
+  Phase phase = Phase::Free;
+  PeerIndex peer = 0;
+  Incarnation incarnation = 0;
+  ByteRange range;
+};
+
+struct Peer {
+  explicit Peer(uint64_t size_bytes) : bitmap(size_bytes) {}
+
+  DirtyBitmap bitmap;
+  ConnectionState connection = ConnectionState::StandAlone;
+  ReplicationState replication = ReplicationState::Off;
+  Role role = Role::Unknown;
+  DiskState disk_state = DiskState::DUnknown;
+
+  // The link.
+  Incarnation incarnation = 0;  // 0: none
+  bool report_sent = false;
+  bool report_arrived = false;
+  bool decided = false;  // on this link
+  bool ever_decided = false;
+  bool split_brain = false;      // the last handshake found one, or unrelated data: shown as StandAlone
+  bool discard_my_data = false;  // the operator's word for the next handshake
+  StateReport own_report, peer_report;
+  Decision decision;
+  PersistId send_floor = 0;  // sends wait for this persist, so that order on the link is kept
+  uint64_t last_received_us = 0, last_ping_us = 0, round_trip_us = 0, absent_since_us = 0;
+
+  // Its promises about our stream.
+  Sequence sent = 0, received = 0, written = 0, flushed = 0;
+  Sequence barrier_sent = 0;
+  uint64_t barrier_sent_us = 0;
+  uint64_t unwritten_bytes = 0;
+
+  // Our promises about its stream.
+  Sequence stream_received = 0, stream_written = 0, stream_flushed = 0, barrier_wanted = 0;
+  bool acknowledge = false;
+
+  // As resync source.
+  uint64_t cursor_block = 0;
+  uint32_t reading_slots = 0;
+  uint64_t resync_unwritten_bytes = 0;
+  uint64_t resync_unflushed_bytes = 0;
+  uint64_t resync_total_blocks = 0, resync_started_us = 0;
+  PersistId resync_gate = 0;       // nothing is cleared before this persist
+  uint64_t resync_gate_cycle = 0;  // … nor before this flush cycle made stable what we copy from
+  bool resync_done_sent = false;
+  // As resync target.
+  uint64_t bitmap_send_cursor = 0;
+  uint64_t resync_left_blocks = 0;  // as the source said last
+
+  // We granted its promotion and wait to hear how that went.
+  bool granted = false;
+};
+
+struct Replica::State {
+  explicit State(const ReplicaOptions& replica_options);
+
+  // --- dispatch (replica.cpp)
+  void on(const Ticked&);
+  void on(const TurnEnded&);
+  void on(const LocalIoCompleted& event);
+  void on(const PersistCompleted& event);
+  template <typename A>
+  void act(A&& action) {
+    actions->add(std::forward<A>(action));
+  }
+  void send(PeerIndex peer, Message message, SlotRef payload = {}, PersistId after = 0);
+  void note(NoteKind kind, PeerIndex peer, uint64_t number = 0, const char* text = "");
+  void changed() { ++version; }
+  PersistId persist_superblock();
+  // Writes the pages that differ from disk (or only those that lack bits there); 0 if there are none.
+  PersistId persist_bitmap(PeerIndex peer, bool only_lacking_bits);
+  PersistId persist_bitmap_page(PeerIndex peer, uint32_t page);
+  bool is_durable(PersistId id) const { return id <= persisted; }
+  uint8_t peer_count() const { return options.peer_count; }
+  bool is_connected(const Peer& peer) const { return peer.incarnation != 0 && peer.decided; }
+  bool gets_stream(const Peer& peer) const;
+  bool disk_usable() const;
+
+  // --- startup.cpp
+  void start(const DurableState& durable);
+
+  // --- client_writes.cpp
+  void on(const ClientRequestArrived& event);
+  void reply(uint32_t slot, int error_errno);
+  bool try_start_write(uint32_t slot);
+  void start_write(uint32_t slot);
+  void retry_waiting_writes();
+  void build_activity_log_transaction();
+  void local_write_completed(uint32_t slot, int error_errno);
+  void complete_write_if_done(uint32_t slot);
+  void record_divergence();
+  // The peer may hold our current generation: as a copy that is in sync, or because it was told to leave that
+  // generation for a resync and may not have heard.
+  bool may_hold_our_current(const PeerRecord& record) const {
+    return record.bitmap_generation.is_zero() || record.previous_bitmap_generation == superblock.current;
+  }
+
+  // --- flushes.cpp
+  void queue_flush(uint32_t slot);
+  void start_flush_cycle();
+  void start_flush_cycle_if_wanted();
+  void local_flush_completed(int error_errno);
+  void finish_flush_cycle_if_done();
+  void release_stable_entries();
+  void send_barrier(PeerIndex peer, Sequence sequence);
+  bool peer_has_unflushed(const Peer& peer) const { return peer.sent > peer.flushed; }
+
+  // --- applies.cpp
+  void stream_write_arrived(PeerIndex peer, const MessageArrived& event, Sequence sequence, const ByteRange& range,
+                            bool resync, bool zeroes, bool may_deallocate);
+  void start_apply(uint32_t slot);
+  void apply_completed(uint32_t slot, int error_errno);
+  void start_peer_flush_if_wanted();
+  void send_acknowledgements();
+  void acknowledged(PeerIndex peer, const Acknowledged& message);
+
+  // --- links.cpp
+  void on(const LinkEstablished& event);
+  void on(const LinkLost& event);
+  void on(const MessageArrived& event);
+  void check_peers();
+  void drop_peer(PeerIndex peer, LinkEnd reason, const char* why);
+  void say_goodbye(PeerIndex peer, GoodbyeReason reason, LinkEnd end);
+  void peer_lost(PeerIndex peer);
+  void goodbye_arrived(PeerIndex peer, const Goodbye& message);
+  void become_outdated();
+  void disk_failed();
+
+  // --- handshake.cpp
+  StateReport make_report(PeerIndex peer) const;
+  void send_report_when_quiet(PeerIndex peer);
+  void decide_when_ready(PeerIndex peer);
+  void carry_out_decision(PeerIndex peer);
+  bool all_peers_known_but(PeerIndex peer) const;
+  void become_up_to_date();
+  void tell_state();
+  Generation fresh_generation();
+  void remember(const Generation& generation);
+  void make_new_generation();
+  void generation_changed(PeerIndex peer, const GenerationChanged& message);
+  void generation_stored(PeerIndex peer, const GenerationStored& message);
+
+  // --- resync.cpp
+  void start_as_source(PeerIndex peer);
+  void resync_start_arrived(PeerIndex peer, const ResyncStart& message);
+  void send_bitmap_runs(PeerIndex peer);
+  void bitmap_runs_arrived(PeerIndex peer, const BitmapRuns& message);
+  void pump_resyncs();
+  void pump_resync(PeerIndex peer);
+  void resync_read_completed(uint32_t slot, int error_errno, bool all_zeroes);
+  void finish_resync(PeerIndex peer);
+  void resync_done_arrived(PeerIndex peer, const ResyncDone& message);
+  void tell_resync_progress();
+
+  // --- roles.cpp
+  void on(const ExportClientsChanged& event) { export_clients = event.count; }
+  void on(const OrderGiven& order);
+  void answer(Outcome outcome, PeerIndex peer = 0, PersistId after = 0);
+  Outcome promotable(PeerIndex& about, bool peer_fenced) const;
+  void order_promote();
+  void promote_request_arrived(PeerIndex peer, const PromoteRequest& message);
+  void promote_answer_arrived(PeerIndex peer, const PromoteAnswer& message);
+  void advance_order();  // whatever the order under way waits for may have happened
+  void become_primary();
+  void promote_failed(Outcome outcome, PeerIndex about);
+  void order_demote();
+  void advance_demotion();
+  void become_secondary();
+  void finish_shutdown();
+  void order_switchover();
+  void take_over_arrived(PeerIndex peer, const TakeOver& message);
+  void take_over_answered(PeerIndex peer, const TakeOverAnswer& message);
+  void switchover_request_arrived(PeerIndex peer, const SwitchoverRequest& message);
+  void switchover_answered(PeerIndex peer, const SwitchoverAnswer& message);
+  void order_connection(const OrderGiven& given);
+  void order_resync(const OrderGiven& given);
+  void order_invalidate(const OrderGiven& given);
+
+  ReplicaOptions options;
+  Actions* actions = nullptr;  // of the step under way
+  uint64_t now_us = 0;
+  uint64_t version = 1;
+
+  Role role = Role::Secondary;
+  DiskState disk_state = DiskState::Attaching;
+  SuperblockImage superblock;
+  Generation seed;
+  uint64_t generations_made = 0;
+  PersistId asked_persist = 0;  // the last that was asked for
+  PersistId persisted = 0;      // the last that is durable
+  bool persist_failed = false;
+  PersistId reply_floor = 0;  // no write is answered before: the generation that records our divergence
+  PersistId apply_floor = 0;  // no stream write reaches the disk before: Inconsistent is durable
+  bool stopping = false;
+
+  std::vector<Peer> peers;
+  PeerMask may_hold_current = 0;  // absent peers that may hold our current generation: a write needs a new one
+
+  // Client requests.
+  std::vector<ClientSlot> clients;
+  std::vector<uint32_t> waiting;  // slots of writes that cannot start yet, oldest first
+  RangeSet busy_ranges;           // writes in flight and resync reads (those as client_slots + slot)
+  uint32_t in_flight = 0;
+  bool waiting_may_start = false;
+
+  ActivityLog activity_log;
+  PersistId activity_log_persist = 0;  // of the transaction under way; 0: none
+  uint64_t activity_log_transactions = 0;
+
+  TransferLog transfer_log;
+  uint64_t application_entries = 0;  // of the log: the others are copies of a resync
+  Sequence local_written_through = 0;
+  Sequence local_flushed_through = 0;
+
+  // The local flush, and the cycle of the Primary that it belongs to.
+  bool local_flush_in_flight = false;
+  bool local_flush_for_peers = false;       // it is the answer to barriers of the peer's stream
+  Incarnation local_flush_incarnation = 0;  // … of this link
+  Sequence local_flush_covers = 0;
+  bool cycle_running = false;
+  bool cycle_local_pending = false;
+  uint64_t local_cycles_started = 0, local_cycles_done = 0;  // cycles that flush the local disk
+  bool local_flush_wanted = false;                           // also as Secondary
+  PeerMask cycle_waits_for = 0;
+  Sequence cycle_sequence = 0;
+  bool flush_wanted = false;
+  uint64_t last_flush_us = 0;
+  uint32_t flush_waiting = 0;  // client slots in FlushWaiting
+
+  // The stream that this node applies.
+  std::vector<ApplySlot> applies;
+  std::vector<uint32_t> apply_order;  // ring of slots in order of arrival
+  uint32_t apply_head = 0, apply_count = 0;
+  uint32_t applies_waiting = 0, applies_writing = 0;
+  std::vector<Sequence> written_besides;  // completed since the last acknowledgement, ahead of others
+  PeerIndex stream_peer = 0;
+
+  std::vector<ResyncSlot> resyncs;
+
+  // The order under way; one at a time.
+  enum class OrderStage : uint8_t { None, WaitForGrants, WaitForApplies, Draining, WaitForDemotion, WaitForTakeOver };
+  OrderGiven order;
+  OrderStage stage = OrderStage::None;
+  PeerMask grants_outstanding = 0;
+  Generation first_generation;
+  Generation offered_generation;  // the first one, as peers were asked to take it: they may have it durably
+  PersistId demotion_persist = 0;
+  bool demoting = false;
+  // On whose behalf: an operator's of this node, a peer's that wants to be switched over to, a peer's that has
+  // demoted itself and asks us to take over.
+  enum class OrderFrom : uint8_t { Operator, PeerSwitchover, PeerTakeOver };
+  OrderFrom order_from = OrderFrom::Operator;
+  bool restoring = false;  // the promotion under way undoes a switchover that failed
+  uint64_t promote_ticket = 0;
+  bool switchover_asked = false;  // of the Primary, by an operator of this node
+  uint64_t switchover_ticket = 0;
+  PeerIndex switchover_peer = 0;
+  uint32_t export_clients = 0;
+
+  uint64_t reads = 0, writes = 0, flushes = 0, read_bytes = 0, written_bytes = 0;
+  std::array<BitmapRun, kRunsPerMessage> runs{};
+};
+
+}  // namespace lockstep::repl

@@ -1,0 +1,402 @@
+#include <algorithm>
+
+#include "replicator/core/replica_state.h"
+
+namespace lockstep::repl {
+
+void Replica::State::on(const OrderGiven& given) {
+  const bool takes_time = given.kind == OrderKind::Promote || given.kind == OrderKind::Demote ||
+                          given.kind == OrderKind::Switchover || given.kind == OrderKind::Shutdown;
+  if (stopping || (takes_time && (stage != OrderStage::None || switchover_asked))) {
+    act(OrderAnswered{given.ticket, stopping ? Outcome::Stopping : Outcome::Busy, given.peer});
+    return;
+  }
+  switch (given.kind) {
+    case OrderKind::Connect:
+    case OrderKind::Disconnect:
+      return order_connection(given);
+    case OrderKind::Resync:
+    case OrderKind::PauseResync:
+    case OrderKind::ResumeResync:
+      return order_resync(given);
+    case OrderKind::Invalidate:
+      return order_invalidate(given);
+    default:
+      break;
+  }
+  order = given;
+  order_from = OrderFrom::Operator;
+  restoring = false;
+  switch (given.kind) {
+    case OrderKind::Promote:
+      return order_promote();
+    case OrderKind::Switchover:
+      return order_switchover();
+    default:
+      return order_demote();
+  }
+}
+
+// Ends the order under way.
+void Replica::State::answer(Outcome outcome, PeerIndex about, PersistId after) {
+  stage = OrderStage::None;
+  grants_outstanding = 0;
+  const PersistId wait = is_durable(after) ? 0 : after;
+  switch (order_from) {
+    case OrderFrom::Operator:
+      act(OrderAnswered{order.ticket, outcome, about, wait});
+      break;
+    case OrderFrom::PeerSwitchover:
+      send(order.peer, SwitchoverAnswer{order.ticket, static_cast<uint8_t>(outcome)}, {}, wait);
+      break;
+    case OrderFrom::PeerTakeOver:
+      send(order.peer, TakeOverAnswer{order.ticket, outcome == Outcome::Done}, {}, wait);
+      break;
+  }
+}
+
+Outcome Replica::State::promotable(PeerIndex& about, bool peer_fenced) const {
+  if (role == Role::Primary) return Outcome::AlreadySo;
+  if (stopping) return Outcome::Stopping;
+  if (!disk_usable()) return Outcome::NoDisk;
+  for (about = 0; about < peer_count(); ++about) {
+    if (is_connected(peers[about]) && peers[about].role == Role::Primary) return Outcome::PeerIsPrimary;
+  }
+  about = 0;
+  if (disk_state != DiskState::UpToDate) return Outcome::NotUpToDate;
+  for (about = 0; about < peer_count(); ++about) {
+    const Peer& peer = peers[about];
+    if (is_connected(peer)) {
+      if (peer.granted) return Outcome::PeerSaidNo;
+    } else if (!peer_fenced) {
+      return Outcome::PeerAbsent;
+    } else if (peer.incarnation != 0) {
+      return Outcome::Busy;  // it was called fenced, and is shaking hands with us
+    }
+  }
+  about = 0;
+  return Outcome::Done;
+}
+
+void Replica::State::order_promote() {
+  PeerIndex about = 0;
+  if (order.give_generation && role != Role::Primary) {
+    if (!disk_usable()) return answer(Outcome::NoDisk);
+    if (order.generation != superblock.current) return answer(Outcome::WrongGeneration);
+    for (PeerIndex index = 0; index < peer_count(); ++index) {
+      if (peers[index].incarnation == 0) continue;
+      return answer(peers[index].role == Role::Primary ? Outcome::PeerIsPrimary : Outcome::ConnectedPeer, index);
+    }
+    stage = OrderStage::WaitForApplies;
+    return advance_order();
+  }
+  const Outcome outcome = promotable(about, order.peer_fenced);
+  if (outcome != Outcome::Done) return answer(outcome, about);
+  first_generation = superblock.current.is_zero() ? fresh_generation() : Generation{};
+  if (!first_generation.is_zero() &&
+      std::any_of(peers.begin(), peers.end(), [this](const Peer& peer) { return is_connected(peer); })) {
+    if (offered_generation.is_zero()) offered_generation = first_generation;
+    first_generation = offered_generation;
+  }
+  grants_outstanding = 0;
+  ++promote_ticket;
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    if (!is_connected(peers[index])) continue;
+    grants_outstanding |= mask_of(index);
+    send(index, PromoteRequest{promote_ticket, first_generation});
+  }
+  stage = grants_outstanding != 0 ? OrderStage::WaitForGrants : OrderStage::WaitForApplies;
+  advance_order();
+}
+
+// Of two nodes that ask at the same time, the one whose name sorts first wins; so at most one is granted.
+void Replica::State::promote_request_arrived(PeerIndex index, const PromoteRequest& message) {
+  Peer& peer = peers[index];
+  const bool asking = stage == OrderStage::WaitForGrants || stage == OrderStage::WaitForApplies;
+  const bool granted_other =
+      std::any_of(peers.begin(), peers.end(), [&peer](const Peer& other) { return &other != &peer && other.granted; });
+  const bool first_fits = message.first_generation.is_zero() || superblock.current.is_zero();
+  if (role == Role::Primary || granted_other || !first_fits || stopping || !disk_usable() ||
+      (asking && (stage == OrderStage::WaitForApplies || options.node_order < peer.peer_report.node_order))) {
+    return send(index, PromoteAnswer{message.ticket, false});
+  }
+  if (asking) promote_failed(Outcome::PeerSaidNo, index);
+  peer.granted = true;
+  PersistId after = 0;
+  if (!message.first_generation.is_zero()) {
+    superblock.current = message.first_generation;
+    after = persist_superblock();
+    changed();
+  }
+  send(index, PromoteAnswer{message.ticket, true}, {}, after);
+}
+
+void Replica::State::promote_answer_arrived(PeerIndex index, const PromoteAnswer& message) {
+  if (stage != OrderStage::WaitForGrants || message.ticket != promote_ticket) return;
+  if (!message.granted) return promote_failed(Outcome::PeerSaidNo, index);
+  grants_outstanding &= static_cast<PeerMask>(~mask_of(index));
+  if (grants_outstanding == 0) {
+    stage = OrderStage::WaitForApplies;
+    advance_order();
+  }
+}
+
+void Replica::State::promote_failed(Outcome outcome, PeerIndex about) {
+  tell_state();  // takes back what others granted; before the answer, which may make one of them ask itself
+  answer(outcome, about);
+}
+
+void Replica::State::advance_order() {
+  switch (stage) {
+    case OrderStage::WaitForApplies:
+      // What the last Primary sent is on its way to the disk: reads must not overtake it.
+      if (apply_count == 0 && !local_flush_in_flight) become_primary();
+      return;
+    case OrderStage::Draining:
+    case OrderStage::WaitForDemotion:
+      return advance_demotion();
+    default:
+      return;
+  }
+}
+
+void Replica::State::become_primary() {
+  PeerIndex about = 0;
+  if (!order.give_generation) {
+    // While applies ran out the world may have changed: a peer that was absent may have come back.
+    const Outcome outcome = promotable(about, order.peer_fenced);
+    if (outcome != Outcome::Done) return promote_failed(outcome, about);
+  } else if (std::any_of(peers.begin(), peers.end(), [](const Peer& peer) { return peer.incarnation != 0; })) {
+    return promote_failed(Outcome::ConnectedPeer, 0);
+  }
+  role = Role::Primary;
+  superblock.primary = true;
+  const bool takes_generation = order.give_generation || !first_generation.is_zero();
+  if (takes_generation) {
+    // An absent peer may have taken the first generation that it was offered when it could still be asked.
+    const Generation old = superblock.current.is_zero() ? offered_generation : superblock.current;
+    for (PeerIndex index = 0; index < peer_count(); ++index) {
+      PeerRecord& record = superblock.peers[index];
+      if (is_connected(peers[index]) || !record.bitmap_generation.is_zero()) continue;  // the former took it, too
+      record.bitmap_generation = old.is_zero() ? kHeldByNobody : old;
+    }
+    superblock.current = order.give_generation ? fresh_generation() : first_generation;
+  }
+  if (order.give_generation) {
+    superblock.forced = true;
+    become_up_to_date();
+  }
+  may_hold_current = 0;
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    if (!gets_stream(peers[index]) && may_hold_our_current(superblock.peers[index])) may_hold_current |= mask_of(index);
+  }
+  reply_floor = persist_superblock();
+  act(OpenExport{reply_floor});
+  note(NoteKind::Promoted, 0);
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    if (is_connected(peers[index])) send(index, StateChanged{role, disk_state}, {}, reply_floor);
+  }
+  answer(restoring ? Outcome::Restored : Outcome::Done, order.peer, reply_floor);
+  restoring = false;
+  changed();
+}
+
+void Replica::State::order_demote() {
+  if (role != Role::Primary) {
+    if (order.kind == OrderKind::Shutdown) return finish_shutdown();
+    return answer(Outcome::AlreadySo);
+  }
+  if (export_clients > 0) return answer(Outcome::ClientsAttached);
+  demoting = true;
+  demotion_persist = 0;
+  act(CloseExport{});
+  stage = OrderStage::Draining;
+  advance_demotion();
+}
+
+// Everything flushed here and there; what a peer lacks under bits on disk; the log empty; then Secondary, durably.
+void Replica::State::advance_demotion() {
+  if (stage == OrderStage::Draining) {
+    if (in_flight > 0) return;
+    if (disk_usable()) {
+      if (application_entries > 0) {
+        flush_wanted = true;
+        return start_flush_cycle_if_wanted();
+      }
+      if (activity_log_persist != 0 || cycle_running) return;
+      for (PeerIndex index = 0; index < peer_count(); ++index) persist_bitmap(index, true);
+      activity_log.clear();
+      act(PersistActivityLogEmpty{++asked_persist});
+      superblock.primary = false;
+      demotion_persist = persist_superblock();
+    }
+    stage = OrderStage::WaitForDemotion;
+  }
+  if (disk_usable() && !is_durable(demotion_persist)) return;
+  become_secondary();
+}
+
+void Replica::State::become_secondary() {
+  role = Role::Secondary;
+  demoting = false;
+  may_hold_current = 0;
+  note(NoteKind::Demoted, 0);
+  tell_state();
+  changed();
+  switch (order.kind) {
+    case OrderKind::Shutdown:
+      return finish_shutdown();
+    case OrderKind::Switchover:
+      if (!is_connected(peers[order.peer])) return answer(Outcome::PeerLost, order.peer);
+      stage = OrderStage::WaitForTakeOver;
+      return send(order.peer, TakeOver{order.ticket});
+    default:
+      return answer(disk_usable() ? Outcome::Done : Outcome::NoDisk);
+  }
+}
+
+void Replica::State::finish_shutdown() {
+  const bool primary_goes_on = std::any_of(peers.begin(), peers.end(), [this](const Peer& peer) {
+    return is_connected(peer) && peer.role == Role::Primary;
+  });
+  if (primary_goes_on) become_outdated();
+  if (disk_usable()) {
+    for (PeerIndex index = 0; index < peer_count(); ++index) persist_bitmap(index, false);
+  }
+  answer(Outcome::Done, 0, disk_usable() ? asked_persist : 0);
+  stopping = true;
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    peers[index].connection = ConnectionState::StandAlone;
+    act(StopConnecting{index});
+    say_goodbye(index, GoodbyeReason::Stopping, LinkEnd::Ordered);
+  }
+}
+
+void Replica::State::order_switchover() {
+  if (order.to_self) {
+    if (role == Role::Primary) return answer(Outcome::AlreadySo);
+    for (PeerIndex index = 0; index < peer_count(); ++index) {
+      if (!is_connected(peers[index]) || peers[index].role != Role::Primary) continue;
+      switchover_asked = true;
+      switchover_ticket = order.ticket;
+      switchover_peer = index;
+      return send(index, SwitchoverRequest{order.ticket});
+    }
+    return answer(Outcome::NotConnected);
+  }
+  const Peer& peer = peers[order.peer];
+  if (role != Role::Primary) {
+    return answer(is_connected(peer) && peer.role == Role::Primary ? Outcome::AlreadySo : Outcome::NotPrimary,
+                  order.peer);
+  }
+  if (!is_connected(peer)) return answer(Outcome::NotConnected, order.peer);
+  if (peer.replication != ReplicationState::Established || peer.disk_state != DiskState::UpToDate) {
+    return answer(Outcome::NotUpToDate, order.peer);
+  }
+  order_demote();
+}
+
+void Replica::State::switchover_request_arrived(PeerIndex index, const SwitchoverRequest& message) {
+  if (stage != OrderStage::None || stopping) {
+    return send(index, SwitchoverAnswer{message.ticket, static_cast<uint8_t>(Outcome::Busy)});
+  }
+  order = OrderGiven{};
+  order.kind = OrderKind::Switchover;
+  order.ticket = message.ticket;
+  order.peer = index;
+  order_from = OrderFrom::PeerSwitchover;
+  restoring = false;
+  order_switchover();
+}
+
+void Replica::State::switchover_answered(PeerIndex index, const SwitchoverAnswer& message) {
+  if (!switchover_asked || switchover_peer != index || message.ticket != switchover_ticket) return;
+  switchover_asked = false;
+  const bool known = message.outcome <= static_cast<uint8_t>(Outcome::Restored);
+  act(OrderAnswered{switchover_ticket, known ? static_cast<Outcome>(message.outcome) : Outcome::PeerLost, index});
+}
+
+void Replica::State::take_over_arrived(PeerIndex index, const TakeOver& message) {
+  if (stage != OrderStage::None || stopping) return send(index, TakeOverAnswer{message.ticket, false});
+  order = OrderGiven{};
+  order.kind = OrderKind::Promote;
+  order.ticket = message.ticket;
+  order.peer = index;
+  order_from = OrderFrom::PeerTakeOver;
+  restoring = false;
+  order_promote();
+}
+
+void Replica::State::take_over_answered(PeerIndex index, const TakeOverAnswer& message) {
+  if (stage != OrderStage::WaitForTakeOver || order.peer != index || message.ticket != order.ticket) return;
+  if (message.promoted) return answer(Outcome::Done, index);
+  stage = OrderStage::None;
+  restoring = true;
+  order_promote();
+}
+
+void Replica::State::order_connection(const OrderGiven& given) {
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    if (!given.every_peer && given.peer != index) continue;
+    Peer& peer = peers[index];
+    if (given.kind == OrderKind::Connect) {
+      if (peer.connection != ConnectionState::StandAlone) continue;
+      peer.connection = ConnectionState::Connecting;
+      peer.split_brain = false;
+      act(Connect{index});
+    } else {
+      // The peer goes on writing without us: from now on we are known to be behind.
+      if (is_connected(peer) && peer.role == Role::Primary) become_outdated();
+      peer.connection = ConnectionState::StandAlone;
+      act(StopConnecting{index});
+      say_goodbye(index, GoodbyeReason::Disconnecting, LinkEnd::Ordered);
+    }
+  }
+  act(OrderAnswered{given.ticket, Outcome::Done, given.peer});
+  changed();
+}
+
+void Replica::State::order_resync(const OrderGiven& given) {
+  Peer& peer = peers[given.peer];
+  const auto done = [this, &given](Outcome outcome) { act(OrderAnswered{given.ticket, outcome, given.peer}); };
+  if (given.kind == OrderKind::PauseResync) {
+    if (peer.replication != ReplicationState::SyncSource) return done(Outcome::NotSyncing);
+    peer.replication = ReplicationState::PausedSyncS;
+  } else if (given.kind == OrderKind::ResumeResync) {
+    if (peer.replication != ReplicationState::PausedSyncS) return done(Outcome::NotSyncing);
+    peer.replication = ReplicationState::SyncSource;
+  } else if (given.give_generation) {
+    if (role == Role::Primary) return done(Outcome::IsPrimary);
+    if (given.generation != superblock.current) return done(Outcome::WrongGeneration);
+    if (!peer.split_brain) return done(Outcome::NotSplitBrain);
+    peer.discard_my_data = true;
+    if (peer.incarnation != 0) say_goodbye(given.peer, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
+  }
+  if (peer.connection == ConnectionState::StandAlone) {
+    peer.connection = ConnectionState::Connecting;
+    act(Connect{given.peer});
+  }
+  done(Outcome::Done);
+  changed();
+}
+
+// Everything here is called out of sync, durably, before the disk is called Inconsistent: a crash in between leaves
+// a copy that is good and will be copied over all the same.
+void Replica::State::order_invalidate(const OrderGiven& given) {
+  Peer& peer = peers[given.peer];
+  const auto done = [this, &given](Outcome outcome) { act(OrderAnswered{given.ticket, outcome, given.peer}); };
+  if (role == Role::Primary) return done(Outcome::IsPrimary);
+  if (!is_connected(peer)) return done(Outcome::NotConnected);
+  if (peer.replication != ReplicationState::Established) return done(Outcome::Busy);
+  if (peer.disk_state != DiskState::UpToDate) return done(Outcome::LastUpToDate);
+  if (!disk_usable()) return done(Outcome::NoDisk);
+  peer.bitmap.set_all();
+  persist_bitmap(given.peer, false);
+  disk_state = superblock.disk_state = DiskState::Inconsistent;
+  persist_superblock();
+  done(Outcome::Done);
+  say_goodbye(given.peer, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
+  changed();
+}
+
+}  // namespace lockstep::repl

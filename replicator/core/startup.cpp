@@ -1,0 +1,60 @@
+#include <algorithm>
+
+#include "replicator/core/replica_state.h"
+
+namespace lockstep::repl {
+
+// What a crash left: a Primary's hot extents become dirty bits for every peer, durably, before the log is emptied
+// and before anything else. Each persist leaves a state from which the same start reaches the same end.
+void Replica::State::start(const DurableState& durable) {
+  superblock = durable.superblock;
+  const bool crashed = superblock.primary;
+
+  bool found_hot = false;
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    DirtyBitmap& bitmap = peers[index].bitmap;
+    if (!durable.activity_log_valid) {
+      bitmap.set_all();
+      found_hot = true;
+      continue;
+    }
+    for (const uint32_t extent : durable.activity_log) {
+      const uint64_t first = uint64_t{extent} * kBlocksPerExtent;
+      if (extent == kNoExtent || first >= bitmap.block_count()) continue;
+      bitmap.set_blocks(first, std::min(kBlocksPerExtent, bitmap.block_count() - first));
+      found_hot = true;
+    }
+  }
+  for (PeerIndex index = 0; index < peer_count(); ++index) persist_bitmap(index, false);
+  if (crashed) {
+    superblock.primary = false;
+    for (PeerIndex index = 0; index < peer_count(); ++index) superblock.peers[index].crashed_primary = true;
+    persist_superblock();
+  }
+  if (found_hot) act(PersistActivityLogEmpty{++asked_persist});
+  if (crashed || found_hot) {
+    note(NoteKind::CrashRecovered, 0, peer_count() > 0 ? peers[0].bitmap.dirty_blocks() : 0);
+  }
+
+  disk_state = superblock.disk_state;
+  // Alone, or when every peer is known to hold older data, our data is the newest. Otherwise it may have been
+  // overtaken while we were away: only the peers can tell.
+  if (peer_count() == 0) {
+    disk_state = DiskState::UpToDate;
+  } else if (disk_state == DiskState::UpToDate) {
+    const bool peers_are_behind =
+        std::all_of(superblock.peers.begin(), superblock.peers.begin() + peer_count(),
+                    [](const PeerRecord& record) { return !record.bitmap_generation.is_zero(); });
+    if (!peers_are_behind) disk_state = DiskState::Consistent;
+  }
+
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    peers[index].connection = ConnectionState::Connecting;
+    peers[index].absent_since_us = now_us;
+    act(Connect{index});
+  }
+  last_flush_us = now_us;
+  changed();
+}
+
+}  // namespace lockstep::repl

@@ -1,0 +1,63 @@
+// The vocabulary of replication: DRBD's words, spelt as the command prints them.
+#pragma once
+
+#include <compare>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "io/base/result.h"
+#include "io/base/units.h"
+
+namespace lockstep::repl {
+
+inline constexpr size_t kMaximumPeers = 7;
+inline constexpr uint64_t kBlockBytes = 4 * kKiB;   // what one bit of a dirty bitmap stands for
+inline constexpr uint64_t kExtentBytes = 4 * kMiB;  // what one entry of the activity log stands for
+inline constexpr size_t kHistoryGenerations = 8;
+
+using PeerIndex = uint8_t;     // place of a peer in this node's configuration: 0 .. kMaximumPeers - 1
+using Incarnation = uint64_t;  // of a link; never 0, grows with each link to a peer
+using Sequence = uint64_t;     // of a replicated write; grows by one for each while a node is Primary
+using PersistId = uint64_t;    // of a metadata write, in order; 0 means "nothing to wait for"
+
+// Names one lineage of writes: 128 random bits. Zero means "none"; on a disk, that nothing was ever written.
+struct Generation {
+  uint64_t high = 0;
+  uint64_t low = 0;
+
+  constexpr bool is_zero() const { return high == 0 && low == 0; }
+  friend constexpr auto operator<=>(const Generation&, const Generation&) = default;
+};
+
+// Equal to no node's current generation: stands in a bitmap slot whose peer never held a generation of ours.
+inline constexpr Generation kHeldByNobody{UINT64_MAX, UINT64_MAX};
+
+std::string to_string(const Generation& generation);         // 32 hex digits
+Result<Generation> parse_generation(std::string_view text);  // the same; Invalid on anything else
+
+enum class Role : uint8_t { Unknown, Secondary, Primary };
+enum class DiskState : uint8_t { Diskless, Attaching, Failed, Inconsistent, Outdated, Consistent, UpToDate, DUnknown };
+enum class ConnectionState : uint8_t { StandAlone, Disconnecting, Connecting, Connected };
+enum class ReplicationState : uint8_t {
+  Off,
+  Established,
+  WFBitMapS,
+  WFBitMapT,
+  SyncSource,
+  SyncTarget,
+  PausedSyncS,
+  PausedSyncT,
+  VerifyS,
+  VerifyT
+};
+enum class Protocol : uint8_t { A, B, C };
+
+std::string_view to_string(Role role);
+std::string_view to_string(DiskState state);
+std::string_view to_string(ConnectionState state);
+std::string_view to_string(ReplicationState state);
+std::string_view to_string(Protocol protocol);
+
+}  // namespace lockstep::repl

@@ -1,0 +1,265 @@
+// What comes in: events for the core. driver_actions.cpp holds what goes out.
+#include "replicator/driver.h"
+
+#include <sys/random.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "io/base/check.h"
+#include "replicator/driver_parts.h"
+
+namespace lockstep::repl {
+namespace {
+
+constexpr uint64_t kTickMs = 20;
+
+ReplicaOptions replica_options(const DriverOptions& options, const MetadataStore& metadata) {
+  ReplicaOptions replica;
+  replica.size_bytes = options.identity.size_bytes;
+  replica.peer_count = static_cast<uint8_t>(metadata.peer_names().size());
+  replica.node_order =
+      static_cast<uint8_t>(std::count_if(metadata.peer_names().begin(), metadata.peer_names().end(),
+                                         [&](const std::string& name) { return name < options.identity.node_name; }));
+  replica.protocol = options.protocol;
+  replica.peer_timeout_us = options.peer_timeout_ms * 1000;
+  replica.client_slots = options.client_slots;
+  replica.apply_slots = options.apply_slots;
+  replica.resync_slots = options.resync_slots;
+  replica.activity_log_slots = metadata.activity_log_slot_count();
+  return replica;
+}
+
+bool only_zeroes(std::span<const uint8_t> bytes) {
+  return bytes.empty() || (bytes[0] == 0 && std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
+}
+
+ClientOperation operation_of(io::BlockOperation operation) {
+  switch (operation) {
+    case io::BlockOperation::Read:
+      return ClientOperation::Read;
+    case io::BlockOperation::Write:
+      return ClientOperation::Write;
+    case io::BlockOperation::Flush:
+      return ClientOperation::Flush;
+    case io::BlockOperation::Trim:
+      return ClientOperation::Trim;
+    case io::BlockOperation::WriteZeroes:
+      return ClientOperation::WriteZeroes;
+  }
+  LOCKSTEP_CHECK(false && "an operation of BlockRequest");
+  return ClientOperation::Read;
+}
+
+}  // namespace
+
+Driver::Driver(io::Loop& loop, DriverOptions options, std::unique_ptr<io::File> disk,
+               std::unique_ptr<MetadataStore> metadata, DriverOwner& owner)
+    : loop_(loop),
+      options_(std::move(options)),
+      owner_(owner),
+      metadata_(std::move(metadata)),
+      disk_(std::move(disk), {options_.client_slots, options_.apply_slots, options_.resync_slots}, *this),
+      replica_(replica_options(options_, *metadata_)),
+      actions_(Replica::actions_capacity(replica_options(options_, *metadata_))),
+      resync_buffers_(loop, 2 * options_.resync_slots * ReplicaOptions{}.resync_chunk_bytes),
+      ticker_(loop, [this] { step(Ticked{}); }),
+      clients_(options_.client_slots),
+      admission_(loop),
+      applies_(options_.apply_slots),
+      write_admission_(loop),
+      resync_payloads_(options_.resync_slots),
+      notice_run_(std::make_unique<NoticeRun>(*this)) {
+  for (uint32_t slot = options_.client_slots; slot > 0; --slot) free_clients_.push_back(slot - 1);
+  for (PeerIndex peer = 0; peer < metadata_->peer_names().size(); ++peer) {
+    const std::string& name = metadata_->peer_names()[peer];
+    const auto found = std::find_if(options_.peers.begin(), options_.peers.end(),
+                                    [&](const auto& candidate) { return candidate.name == name; });
+    LOCKSTEP_CHECK(found != options_.peers.end());  // MetadataStore::open compared the names
+    links_.push_back(std::make_unique<PeerLink>(loop, static_cast<LinkOwner&>(*this), options_.identity, peer, name,
+                                                found->address, options_.link));
+  }
+  metadata_->set_owner(*this);
+  loop_.add_turn_observer(*this);
+}
+
+Driver::~Driver() {
+  ticker_.cancel();
+  loop_.remove_turn_observer(*this);
+}
+
+Status Driver::start() {
+  if (Status status = metadata_->load_bitmaps([this](PeerIndex peer, uint32_t page, std::span<const uint64_t> words) {
+        replica_.load_bitmap_page(peer, page, words);
+      });
+      !status) {
+    return status;
+  }
+  Generation seed;
+  static_assert(sizeof(seed) == 16);
+  if (::getrandom(&seed, sizeof(seed), 0) != static_cast<ssize_t>(sizeof(seed))) {
+    return system_error("cannot get random bytes from the system", errno);
+  }
+  DurableState durable;
+  durable.superblock = metadata_->superblock();
+  durable.activity_log = metadata_->activity_log();
+  durable.activity_log_valid = metadata_->activity_log_valid();
+  actions_.clear();
+  replica_.start(durable, seed, loop_.now_us(), actions_);
+  for (const Action& action : actions_) carry_out(action);
+  ticker_.start_periodic_ms(kTickMs);
+  stepped_since_turn_end_ = true;
+  return {};
+}
+
+void Driver::step(EventBody body) {
+  LOCKSTEP_CHECK(!stepping_);
+  stepping_ = true;
+  actions_.clear();
+  replica_.step(Event{loop_.now_us(), std::move(body)}, actions_);
+  for (const Action& action : actions_) carry_out(action);
+  stepping_ = false;
+  stepped_since_turn_end_ = true;
+}
+
+void Driver::turn_ended() noexcept {
+  tell_export_clients();
+  // Sending makes the turn go on, and end again: the core is told once for what was new.
+  if (!std::exchange(stepped_since_turn_end_, false)) return;
+  step(TurnEnded{});
+  stepped_since_turn_end_ = false;
+  for (const auto& link : links_) link->flush();
+  if (replica_.state_version() != told_version_) {
+    told_version_ = replica_.state_version();
+    owner_.state_changed();
+  }
+}
+
+// ---- links ----
+
+void Driver::link_established(PeerIndex peer, Incarnation incarnation) noexcept {
+  step(LinkEstablished{peer, incarnation});
+}
+
+void Driver::link_lost(PeerIndex peer, Incarnation incarnation) noexcept {
+  step(LinkLost{peer, incarnation});
+}
+
+void Driver::message_arrived(PeerIndex peer, Incarnation incarnation, const Message& message,
+                             io::BufferRef payload) noexcept {
+  MessageArrived event{peer, incarnation, message, 0};
+  if (std::holds_alternative<Write>(message) || std::holds_alternative<WriteZeroes>(message)) {
+    LOCKSTEP_CHECK(can_take_write());
+    event.apply_slot = (apply_first_ + apply_count_++) % options_.apply_slots;
+    applies_[event.apply_slot] = {std::move(payload), false};
+  }
+  step(std::move(event));
+}
+
+void Driver::end_apply(uint32_t slot) {
+  applies_[slot] = {{}, true};
+  const bool was_full = !can_take_write();
+  while (apply_count_ > 0 && applies_[apply_first_].ended) {
+    applies_[apply_first_].ended = false;
+    apply_first_ = (apply_first_ + 1) % options_.apply_slots;
+    --apply_count_;
+  }
+  if (was_full && can_take_write()) write_admission_.notify_all();
+}
+
+// ---- metadata ----
+
+void Driver::persisted(PersistId id, int error_errno) noexcept {
+  if (error_errno == 0) {
+    durable_ = id;
+    release_held();
+  } else {
+    metadata_failed_ = true;
+    fail_held();
+  }
+  step(PersistCompleted{id, error_errno});
+}
+
+std::span<const uint64_t> Driver::bitmap_words(PeerIndex peer, uint32_t page) {
+  return replica_.bitmap_words(peer, page);
+}
+
+// ---- local disk ----
+
+void Driver::local_io_ended(SlotRef slot, int error_errno) noexcept {
+  LocalIoCompleted event{slot, error_errno, false};
+  if (slot.kind == SlotKind::Resync) {
+    // Taken out of its slot, where this step may start the next read already.
+    finished_read_ = std::move(resync_payloads_[slot.slot]);
+    event.all_zeroes = error_errno == 0 && only_zeroes(finished_read_.bytes());
+  }
+  step(event);
+  finished_read_.reset();
+  if (slot.kind == SlotKind::Apply) end_apply(slot.slot);
+}
+
+// ---- clients ----
+
+io::BlockGeometry Driver::geometry() const {
+  io::BlockGeometry geometry;
+  geometry.size_bytes = options_.identity.size_bytes;
+  geometry.minimum_block_bytes = disk_.block_bytes();
+  geometry.preferred_block_bytes = std::max(4096U, disk_.block_bytes());
+  return geometry;
+}
+
+bool Driver::submit(io::BlockRequest& request) {
+  if (free_clients_.empty()) return false;
+  const uint32_t slot = free_clients_.back();
+  free_clients_.pop_back();
+  ClientSlot& client = clients_[slot];
+  client = ClientSlot{};
+  client.request = &request;
+  client.payload = request.buffer;
+  give_piece(slot);
+  return true;
+}
+
+void Driver::give_piece(uint32_t slot) {
+  ClientSlot& client = clients_[slot];
+  const io::BlockRequest& request = *client.request;
+  client.piece_bytes = std::min(request.length_bytes - client.done_bytes, kMaximumRequestBytes);
+  ClientRequestArrived event;
+  event.slot = slot;
+  event.operation = operation_of(request.operation);
+  if (request.operation != io::BlockOperation::Flush) {
+    event.range = {request.offset_bytes + client.done_bytes, client.piece_bytes};
+  }
+  event.fua = request.fua;
+  event.no_hole = request.no_hole;
+  step(event);
+}
+
+void Driver::tell_export_clients() {
+  const uint32_t count = owner_.export_clients();
+  if (std::exchange(told_export_clients_, count) != count) step(ExportClientsChanged{count});
+}
+
+// ---- orders ----
+
+void Driver::give_order(OrderGiven order, std::function<void(OrderAnswer)> answered) {
+  tell_export_clients();
+  order.ticket = next_ticket_++;
+  orders_[order.ticket] = std::move(answered);
+  step(order);
+}
+
+io::Task<void> Driver::quiet() {
+  const auto busy = [this] {
+    return !metadata_->idle() || disk_.in_flight() > 0 || !notices_.empty() ||
+           std::any_of(links_.begin(), links_.end(), [](const auto& link) { return link->is_established(); });
+  };
+  while (busy()) {
+    const bool goes_on = co_await loop_.sleep_ms(5);
+    if (!goes_on) break;
+  }
+}
+
+}  // namespace lockstep::repl

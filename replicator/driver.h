@@ -1,0 +1,238 @@
+// Runs a replica: gives it what happens as events and carries out its actions. On the loop's thread.
+//
+// One rule is enforced here for every action: what waits for a persist is not done before that persist is durable,
+// and no Send overtakes an earlier one to the same peer. A turn of the loop: each completion and message steps the
+// core at once; at the turn's end the core is told so, and everything that was gathered leaves in one go.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "io/block_backend.h"
+#include "io/loop.h"
+#include "io/signal.h"
+#include "io/task.h"
+#include "io/timer.h"
+#include "replicator/core/replica.h"
+#include "replicator/local_disk.h"
+#include "replicator/metadata_store.h"
+#include "replicator/peer_link.h"
+
+namespace lockstep::repl {
+
+struct DriverOptions {
+  LinkIdentity identity;
+  struct PeerAddress {
+    std::string name;
+    io::Address address;
+  };
+  std::vector<PeerAddress> peers;  // in any order; the same names as in the metadata
+  Protocol protocol = Protocol::C;
+  uint64_t peer_timeout_ms = 3000;
+  uint32_t client_slots = 512;
+  uint32_t apply_slots = 512;
+  uint32_t resync_slots = 16;
+  LinkOptions link;
+};
+
+class DriverOwner {
+ public:
+  virtual ~DriverOwner() = default;
+  // The replica became Primary, or is about to become Secondary: whether NBD clients are served.
+  virtual void export_opened() = 0;
+  virtual void export_closed() = 0;
+  // Something that status() or peer_status() tells in words may have changed.
+  virtual void state_changed() = 0;
+  // How many NBD clients are in the transmission phase now: demote and switchover are refused while there are any.
+  virtual uint32_t export_clients() const = 0;
+};
+
+struct OrderAnswer {
+  Outcome outcome = Outcome::Done;
+  PeerIndex peer = 0;  // whom it is about, where it is about one
+};
+
+class Driver final : public io::BlockBackend,
+                     private io::TurnObserver,
+                     private LinkOwner,
+                     private MetadataOwner,
+                     private LocalDiskOwner {
+ public:
+  // `loop` and `owner` outlive the driver; the driver outlives the loop's run().
+  Driver(io::Loop& loop, DriverOptions options, std::unique_ptr<io::File> disk, std::unique_ptr<MetadataStore> metadata,
+         DriverOwner& owner);
+  ~Driver() override;
+
+  // Loads the bitmaps (blocking) and starts the replica; the links come up once the loop runs.
+  Status start();
+
+  // Peers by index, as in the metadata.
+  const std::vector<std::unique_ptr<PeerLink>>& links() const { return links_; }
+  const LinkIdentity& identity() const { return options_.identity; }
+  const LinkOptions& link_options() const { return options_.link; }
+
+  ReplicaStatus status() const { return replica_.status(); }
+  PeerStatus peer_status(PeerIndex peer) const { return replica_.peer_status(peer); }
+  // Metadata persists have failed: nothing can be recorded any more.
+  bool metadata_failed() const { return metadata_failed_; }
+
+  // `order.ticket` is chosen here. `answered` is called once, from the loop, never from inside this call.
+  void give_order(OrderGiven order, std::function<void(OrderAnswer)> answered);
+  // After the Shutdown order was answered: waits until links, disk and metadata are quiet. The loop goes on.
+  io::Task<void> quiet();
+
+  // ---- io::BlockBackend: requests of NBD clients ----
+  io::BlockGeometry geometry() const override;
+  bool submit(io::BlockRequest& request) override;
+  io::Signal& admission() override { return admission_; }
+
+ private:
+  struct ClientSlot {
+    io::BlockRequest* request = nullptr;
+    io::BufferRef payload;  // of a Write
+    uint32_t payload_checksum = 0;
+    bool checksum_known = false;  // worked out with the first Send
+    uint64_t done_bytes = 0;      // of a long TRIM or WRITE_ZEROES, which the core gets in pieces
+    uint64_t piece_bytes = 0;
+  };
+  struct ApplySlot {
+    io::BufferRef payload;
+    bool ended = false;  // its I/O completed, or the core refused it
+  };
+  struct HeldAction {
+    Action action;
+    io::BufferRef payload;
+    uint32_t payload_checksum = 0;
+    std::vector<BitmapRun> runs;  // of BitmapRuns, whose own are good only during the step
+  };
+  struct Finished {  // a client's request that is to be answered
+    uint32_t slot = 0;
+    int error_errno = 0;
+  };
+  struct FailedIo {
+    SlotRef slot;
+  };
+  struct Answered {
+    uint64_t ticket = 0;
+    OrderAnswer answer;
+  };
+  using Notice = std::variant<Finished, FailedIo, Answered, OpenExport, CloseExport>;
+  class NoticeRun;
+
+  // ---- events in ----
+  void step(EventBody body);
+  void tell_export_clients();
+  void turn_ended() noexcept override;
+  void link_established(PeerIndex peer, Incarnation incarnation) noexcept override;
+  void link_lost(PeerIndex peer, Incarnation incarnation) noexcept override;
+  void message_arrived(PeerIndex peer, Incarnation incarnation, const Message& message,
+                       io::BufferRef payload) noexcept override;
+  bool can_take_write() const override { return apply_count_ < options_.apply_slots; }
+  io::Signal& write_admission() override { return write_admission_; }
+  void persisted(PersistId id, int error_errno) noexcept override;
+  std::span<const uint64_t> bitmap_words(PeerIndex peer, uint32_t page) override;
+  void local_io_ended(SlotRef slot, int error_errno) noexcept override;
+
+  // ---- actions out ----
+  void carry_out(const Action& action);
+  // What an action waits for; 0: nothing.
+  static PersistId awaited_persist(const Action& action);
+  void hold(const Action& action);
+  void release_held();
+  void fail_held();
+  struct Payload {
+    const io::BufferRef& buffer;
+    uint32_t checksum;
+  };
+  Payload payload_of(const Send& send);
+  void execute(const SubmitRead& action);
+  void execute(const SubmitWrite& action);
+  void execute(const SubmitZeroes& action);
+  void execute(const SubmitFlush& action);
+  void execute(const Send& action);
+  void execute(const PersistSuperblock& action) { metadata_->persist(action); }
+  void execute(const PersistActivityLog& action) { metadata_->persist(action); }
+  void execute(const PersistBitmapPages& action) { metadata_->persist(action); }
+  void execute(const PersistActivityLogEmpty& action) { metadata_->persist(action); }
+  void execute(const ReleaseApply& action) { end_apply(action.slot); }
+  void execute(const Reply& action) { notify(Finished{action.slot, action.error_errno}); }
+  void execute(const CloseLink& action);
+  void execute(const Connect& action) { links_[action.peer]->connect(); }
+  void execute(const StopConnecting& action) { links_[action.peer]->stop_connecting(); }
+  void execute(const OpenExport& action) { notify(action); }
+  void execute(const CloseExport& action) { notify(action); }
+  void execute(const OrderAnswered& action) { notify(Answered{action.ticket, {action.outcome, action.peer}}); }
+  void execute(const Note& note);
+  // Whether a handshake came to what the one before with that peer came to.
+  bool is_repeated(const Note& note);
+
+  // What others are told is told from the run queue: they may call back.
+  void notify(Notice notice);
+  void deliver_notices() noexcept;
+  void deliver(const Finished& finished);
+  void deliver(const FailedIo& failed);
+  void deliver(const Answered& answered);
+  void deliver(const OpenExport&) { owner_.export_opened(); }
+  void deliver(const CloseExport&) { owner_.export_closed(); }
+
+  void give_piece(uint32_t slot);
+  void end_apply(uint32_t slot);
+  bool start_resync_read(const SubmitRead& action);
+  void retry_resync_reads();
+  io::Task<void> wait_for_memory();
+
+  io::Loop& loop_;
+  const DriverOptions options_;
+  DriverOwner& owner_;
+  std::unique_ptr<MetadataStore> metadata_;
+  LocalDisk disk_;
+  Replica replica_;
+  Actions actions_;
+  // Of its own: client requests may hold all of the loop's, and wait for the very range that a resync is to read.
+  io::BufferPool resync_buffers_;
+  std::vector<std::unique_ptr<PeerLink>> links_;
+  io::Timer ticker_;
+
+  std::vector<ClientSlot> clients_;
+  std::vector<uint32_t> free_clients_;
+  io::Signal admission_;
+
+  // Slots in order of arrival: a ring. The core frees them in that order.
+  std::vector<ApplySlot> applies_;
+  uint32_t apply_first_ = 0;
+  uint32_t apply_count_ = 0;
+  io::Signal write_admission_;
+
+  std::vector<io::BufferRef> resync_payloads_;    // being read
+  io::BufferRef finished_read_;                   // of the step under way: what a resync read has read
+  std::vector<SubmitRead> waiting_resync_reads_;  // until the links have sent enough of what was read before
+  bool waiting_for_memory_ = false;
+
+  PersistId durable_ = 0;
+  bool metadata_failed_ = false;
+  std::vector<HeldAction> held_;
+  std::array<uint32_t, kMaximumPeers> held_sends_{};
+
+  std::unique_ptr<NoticeRun> notice_run_;
+  std::vector<Notice> notices_;
+  std::vector<Notice> delivering_;
+
+  struct LastHandshake {
+    std::string rule;
+    uint64_t blocks = 0;
+  };
+  std::array<LastHandshake, kMaximumPeers> last_handshakes_;
+  std::map<uint64_t, std::function<void(OrderAnswer)>> orders_;
+  uint64_t next_ticket_ = 1;
+  uint64_t told_version_ = 0;
+  uint32_t told_export_clients_ = 0;
+  bool stepping_ = false;
+  bool stepped_since_turn_end_ = false;
+};
+
+}  // namespace lockstep::repl

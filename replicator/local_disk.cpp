@@ -1,0 +1,178 @@
+#include "replicator/local_disk.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+#include "io/base/check.h"
+
+namespace lockstep::repl {
+namespace {
+
+constexpr size_t kZeroChunkBytes = 1 * kMiB;
+
+}  // namespace
+
+class LocalDisk::Request final : public io::FileOperation {
+ public:
+  LocalDisk* disk = nullptr;
+  SlotRef slot;
+
+  void zero(const ByteRange& range, bool durable, bool may_deallocate) {
+    left_ = range;
+    durable_ = durable;
+    // Only a block device gives space back: see LocalDisk::zero.
+    punch_first_ = may_deallocate && disk->file_->is_block_device();
+    next_zero_step(ZeroStep::First);
+  }
+
+ private:
+  enum class ZeroStep : uint8_t { None, First, Punching, Zeroing, Writing, Syncing };
+
+  // Each way that the disk turns out not to know is not tried again.
+  void next_zero_step(ZeroStep step) {
+    io::File& file = *disk->file_;
+    if (step == ZeroStep::First) step = punch_first_ && disk->can_punch_ ? ZeroStep::Punching : ZeroStep::Zeroing;
+    if (step == ZeroStep::Zeroing && !disk->can_keep_allocated_) step = ZeroStep::Writing;
+    zero_step_ = step;
+    switch (step) {
+      case ZeroStep::Punching:
+        return file.start_zero(*this, io::ZeroMode::PunchHole, left_.offset_bytes, left_.length_bytes);
+      case ZeroStep::Zeroing:
+        return file.start_zero(*this, io::ZeroMode::KeepAllocated, left_.offset_bytes, left_.length_bytes);
+      case ZeroStep::Writing: {
+        const size_t length = std::min<uint64_t>(left_.length_bytes, kZeroChunkBytes);
+        const uint64_t offset = left_.offset_bytes;
+        left_ = {offset + length, left_.length_bytes - length};
+        return file.start_write(*this, {disk->zeroes_.get(), length}, offset);
+      }
+      case ZeroStep::Syncing:
+        return file.start_data_sync(*this);
+      case ZeroStep::None:
+      case ZeroStep::First:
+        break;
+    }
+    LOCKSTEP_CHECK(false && "a step of zeroing");
+  }
+
+  void ended(int error_errno) noexcept override {
+    const ZeroStep step = std::exchange(zero_step_, ZeroStep::None);
+    const bool unsupported = error_errno == EOPNOTSUPP || error_errno == ENOSYS || error_errno == EINVAL;
+    if (step == ZeroStep::Punching && unsupported) {
+      disk->can_punch_ = false;
+      return next_zero_step(ZeroStep::Zeroing);
+    }
+    if (step == ZeroStep::Zeroing && unsupported) {
+      disk->can_keep_allocated_ = false;
+      return next_zero_step(ZeroStep::Writing);
+    }
+    if (step == ZeroStep::Writing && error_errno == 0 && !left_.empty()) return next_zero_step(ZeroStep::Writing);
+    if (step != ZeroStep::None && step != ZeroStep::Syncing && error_errno == 0 && durable_) {
+      return next_zero_step(ZeroStep::Syncing);
+    }
+    --disk->in_flight_;
+    disk->owner_.local_io_ended(slot, error_errno);
+  }
+
+  ByteRange left_;
+  bool durable_ = false;
+  bool punch_first_ = false;
+  ZeroStep zero_step_ = ZeroStep::None;
+};
+
+Result<std::unique_ptr<io::File>> LocalDisk::open(io::Loop& loop, const std::string& path, uint64_t size_bytes) {
+  auto opened = io::File::open(loop, path, {.exclusive_device = true});
+  if (!opened) {
+    Error error = std::move(opened).error();
+    if (error.kind == ErrorKind::NotFound) {
+      error.message = "there is no disk at " + path + ": run 'lockstep create', or correct 'disk' in the configuration";
+    }
+    return error;
+  }
+  std::unique_ptr<io::File> file = std::move(*opened);
+  if (Status status = file->lock_exclusive(); !status) return std::move(status).error();
+  if (file->size_bytes() < size_bytes) {
+    return Error{ErrorKind::Invalid, 0,
+                 "the disk " + path + " is too small: it has " + std::to_string(file->size_bytes()) +
+                     " bytes, the resource needs " + std::to_string(size_bytes)};
+  }
+  if (file->offset_alignment_bytes() > 4096 || file->memory_alignment_bytes() > 4096) {
+    return Error{ErrorKind::Unsupported, 0, "the disk " + path + " has blocks larger than 4096 bytes"};
+  }
+  return file;
+}
+
+LocalDisk::LocalDisk(std::unique_ptr<io::File> file, const Slots& slots, LocalDiskOwner& owner)
+    : file_(std::move(file)),
+      slots_(slots),
+      owner_(owner),
+      block_bytes_(std::max(512U, file_->offset_alignment_bytes())),
+      zeroes_(static_cast<uint8_t*>(std::aligned_alloc(4096, kZeroChunkBytes)), &std::free),
+      requests_(std::make_unique<Request[]>(slots.client + slots.apply + slots.resync + 1)) {
+  LOCKSTEP_CHECK(zeroes_ != nullptr);
+  std::memset(zeroes_.get(), 0, kZeroChunkBytes);
+  const auto assign = [this](SlotKind kind, uint32_t count) {
+    for (uint32_t slot = 0; slot < count; ++slot) {
+      const SlotRef ref{kind, slot};
+      request(ref).disk = this;
+      request(ref).slot = ref;
+    }
+  };
+  assign(SlotKind::Client, slots.client);
+  assign(SlotKind::Apply, slots.apply);
+  assign(SlotKind::Resync, slots.resync);
+  assign(SlotKind::Flush, 1);
+}
+
+LocalDisk::~LocalDisk() = default;
+
+LocalDisk::Request& LocalDisk::request(SlotRef slot) {
+  switch (slot.kind) {
+    case SlotKind::Client:
+      LOCKSTEP_CHECK(slot.slot < slots_.client);
+      return requests_[slot.slot];
+    case SlotKind::Apply:
+      LOCKSTEP_CHECK(slot.slot < slots_.apply);
+      return requests_[slots_.client + slot.slot];
+    case SlotKind::Resync:
+      LOCKSTEP_CHECK(slot.slot < slots_.resync);
+      return requests_[slots_.client + slots_.apply + slot.slot];
+    case SlotKind::Flush:
+      break;
+  }
+  LOCKSTEP_CHECK(slot.slot == 0);
+  return requests_[slots_.client + slots_.apply + slots_.resync];
+}
+
+void LocalDisk::start(Request& request) {
+  LOCKSTEP_CHECK(!request.in_flight());
+  ++in_flight_;
+}
+
+void LocalDisk::read(SlotRef slot, std::span<uint8_t> into, uint64_t offset_bytes) {
+  Request& chosen = request(slot);
+  start(chosen);
+  file_->start_read(chosen, into, offset_bytes);
+}
+
+void LocalDisk::write(SlotRef slot, std::span<const uint8_t> from, uint64_t offset_bytes, bool durable) {
+  Request& chosen = request(slot);
+  start(chosen);
+  file_->start_write(chosen, from, offset_bytes, durable);
+}
+
+void LocalDisk::zero(SlotRef slot, const ByteRange& range, bool durable, bool may_deallocate) {
+  Request& chosen = request(slot);
+  start(chosen);
+  chosen.zero(range, durable, may_deallocate);
+}
+
+void LocalDisk::flush(SlotRef slot) {
+  Request& chosen = request(slot);
+  start(chosen);
+  file_->start_data_sync(chosen);
+}
+
+}  // namespace lockstep::repl

@@ -1,0 +1,436 @@
+// Bodies of messages: see docs/protocol.md. One encoder and one decoder for each message, side by side.
+#include <type_traits>
+#include <utility>
+
+#include "io/base/bytes.h"
+#include "io/base/check.h"
+#include "replicator/frame_writing.h"
+#include "replicator/peer_protocol.h"
+
+namespace lockstep::repl {
+namespace {
+
+constexpr uint8_t kResyncFlag = 1;
+constexpr uint8_t kMayDeallocateFlag = 2;
+
+// The states' numbers on the wire, which never change whatever becomes of the enumerations.
+template <typename Enum, size_t Count>
+uint8_t wire_number(const std::array<Enum, Count>& numbers, Enum value) {
+  for (size_t i = 0; i < Count; ++i) {
+    if (numbers[i] == value) return static_cast<uint8_t>(i + 1);
+  }
+  LOCKSTEP_CHECK(false && "an enumerator without a number on the wire");
+  return 0;
+}
+
+class BodyReader : public LittleReader {
+ public:
+  using LittleReader::LittleReader;
+
+  // Set by every rule that a body breaks beside being too short.
+  bool broken = false;
+
+  bool flag() {
+    const uint8_t value = u8();
+    broken = broken || value > 1;
+    return value == 1;
+  }
+  template <typename Enum, size_t Count>
+  Enum enumerator(const std::array<Enum, Count>& numbers) {
+    const uint8_t number = u8();
+    if (number == 0 || number > Count) {
+      broken = true;
+      return numbers[0];
+    }
+    return numbers[number - 1];
+  }
+  Generation generation() {
+    const uint64_t high = u64();
+    return {high, u64()};
+  }
+  uint8_t flags(uint8_t known) {
+    const uint8_t value = u8();
+    broken = broken || (value & ~known) != 0;
+    return value;
+  }
+};
+
+constexpr std::array kRoles{Role::Unknown, Role::Secondary, Role::Primary};
+constexpr std::array kDiskStates{DiskState::Diskless,     DiskState::Attaching, DiskState::Failed,
+                                 DiskState::Inconsistent, DiskState::Outdated,  DiskState::Consistent,
+                                 DiskState::UpToDate,     DiskState::DUnknown};
+constexpr std::array kGoodbyeReasons{GoodbyeReason::Stopping, GoodbyeReason::Disconnecting, GoodbyeReason::Dropped,
+                                     GoodbyeReason::Restarting, GoodbyeReason::Refused};
+
+void write_generation(LittleWriter& writer, const Generation& generation) {
+  writer.u64(generation.high);
+  writer.u64(generation.low);
+}
+template <size_t Count>
+void write_generations(LittleWriter& writer, const std::array<Generation, Count>& generations) {
+  for (const Generation& generation : generations) write_generation(writer, generation);
+}
+template <size_t Count>
+void read_generations(BodyReader& reader, std::array<Generation, Count>& generations) {
+  for (Generation& generation : generations) generation = reader.generation();
+}
+
+struct DecodingContext {
+  uint64_t device_bytes = 0;
+  uint32_t payload_bytes = 0;
+  RunStorage* runs = nullptr;
+};
+
+// A range that a device of that size can be asked for: not empty, in whole sectors, inside it.
+bool good_range(const ByteRange& range, const DecodingContext& context) {
+  return !range.empty() && range.offset_bytes % kSmallestRangeUnitBytes == 0 &&
+         range.length_bytes % kSmallestRangeUnitBytes == 0 &&
+         ByteRange::fits(range.offset_bytes, range.length_bytes, context.device_bytes);
+}
+
+FrameKind encode(const StateReport& report, LittleWriter& writer) {
+  write_generation(writer, report.current);
+  write_generation(writer, report.bitmap_generation);
+  write_generation(writer, report.previous_bitmap_generation);
+  write_generations(writer, report.history);
+  writer.u64(report.out_of_sync_blocks);
+  writer.u8(wire_number(kRoles, report.role));
+  writer.u8(wire_number(kDiskStates, report.disk_state));
+  writer.u8(report.crashed_primary ? 1 : 0);
+  writer.u8(report.discard_my_data ? 1 : 0);
+  writer.u8(report.node_order);
+  return FrameKind::StateReport;
+}
+void decode(BodyReader& reader, const DecodingContext&, StateReport& report) {
+  report.current = reader.generation();
+  report.bitmap_generation = reader.generation();
+  report.previous_bitmap_generation = reader.generation();
+  read_generations(reader, report.history);
+  report.out_of_sync_blocks = reader.u64();
+  report.role = reader.enumerator(kRoles);
+  report.disk_state = reader.enumerator(kDiskStates);
+  report.crashed_primary = reader.flag();
+  report.discard_my_data = reader.flag();
+  report.node_order = reader.u8();
+}
+
+FrameKind encode(const StateChanged& changed, LittleWriter& writer) {
+  writer.u8(wire_number(kRoles, changed.role));
+  writer.u8(wire_number(kDiskStates, changed.disk_state));
+  return FrameKind::StateChanged;
+}
+void decode(BodyReader& reader, const DecodingContext&, StateChanged& changed) {
+  changed.role = reader.enumerator(kRoles);
+  changed.disk_state = reader.enumerator(kDiskStates);
+}
+
+FrameKind encode(const GenerationChanged& changed, LittleWriter& writer) {
+  write_generation(writer, changed.current);
+  write_generations(writer, changed.history);
+  return FrameKind::GenerationChanged;
+}
+void decode(BodyReader& reader, const DecodingContext&, GenerationChanged& changed) {
+  changed.current = reader.generation();
+  read_generations(reader, changed.history);
+}
+
+FrameKind encode(const Write& write, LittleWriter& writer) {
+  writer.u64(write.sequence);
+  writer.u64(write.range.offset_bytes);
+  writer.u8(write.resync ? kResyncFlag : 0);
+  return FrameKind::Write;  // the length is the payload's
+}
+void decode(BodyReader& reader, const DecodingContext& context, Write& write) {
+  write.sequence = reader.u64();
+  write.range = {reader.u64(), context.payload_bytes};
+  write.resync = (reader.flags(kResyncFlag) & kResyncFlag) != 0;
+  reader.broken = reader.broken || !good_range(write.range, context);
+}
+
+FrameKind encode(const WriteZeroes& zeroes, LittleWriter& writer) {
+  writer.u64(zeroes.sequence);
+  writer.u64(zeroes.range.offset_bytes);
+  writer.u64(zeroes.range.length_bytes);
+  writer.u8(static_cast<uint8_t>((zeroes.resync ? kResyncFlag : 0) | (zeroes.may_deallocate ? kMayDeallocateFlag : 0)));
+  return FrameKind::WriteZeroes;
+}
+void decode(BodyReader& reader, const DecodingContext& context, WriteZeroes& zeroes) {
+  zeroes.sequence = reader.u64();
+  zeroes.range.offset_bytes = reader.u64();
+  zeroes.range.length_bytes = reader.u64();
+  const uint8_t flags = reader.flags(kResyncFlag | kMayDeallocateFlag);
+  zeroes.resync = (flags & kResyncFlag) != 0;
+  zeroes.may_deallocate = (flags & kMayDeallocateFlag) != 0;
+  reader.broken = reader.broken || !good_range(zeroes.range, context);
+}
+
+FrameKind encode(const Barrier& barrier, LittleWriter& writer) {
+  writer.u64(barrier.sequence);
+  return FrameKind::Barrier;
+}
+void decode(BodyReader& reader, const DecodingContext&, Barrier& barrier) {
+  barrier.sequence = reader.u64();
+}
+
+FrameKind encode(const Acknowledged& acknowledged, LittleWriter& writer) {
+  LOCKSTEP_CHECK(acknowledged.besides_count <= kAcknowledgedBesides);
+  writer.u64(acknowledged.received_through);
+  writer.u64(acknowledged.written_through);
+  writer.u64(acknowledged.flushed_through);
+  writer.u8(acknowledged.besides_count);
+  for (size_t i = 0; i < acknowledged.besides_count; ++i) writer.u64(acknowledged.besides[i]);
+  return FrameKind::Acknowledged;
+}
+void decode(BodyReader& reader, const DecodingContext&, Acknowledged& acknowledged) {
+  acknowledged.received_through = reader.u64();
+  acknowledged.written_through = reader.u64();
+  acknowledged.flushed_through = reader.u64();
+  acknowledged.besides_count = reader.u8();
+  if (acknowledged.besides_count > kAcknowledgedBesides) {
+    acknowledged.besides_count = 0;
+    reader.broken = true;
+  }
+  for (size_t i = 0; i < acknowledged.besides_count; ++i) acknowledged.besides[i] = reader.u64();
+}
+
+FrameKind encode(const ResyncStart& start, LittleWriter& writer) {
+  write_generation(writer, start.sync_generation);
+  writer.u8(start.full ? 1 : 0);
+  return FrameKind::ResyncStart;
+}
+void decode(BodyReader& reader, const DecodingContext&, ResyncStart& start) {
+  start.sync_generation = reader.generation();
+  start.full = reader.flag();
+}
+
+FrameKind encode(const BitmapRuns& message, LittleWriter& writer) {
+  LOCKSTEP_CHECK(message.runs.size() <= kRunsPerMessage);
+  writer.u8(message.last ? 1 : 0);
+  writer.zeroes(3);
+  writer.u32(static_cast<uint32_t>(message.runs.size()));
+  for (const BitmapRun& run : message.runs) {
+    writer.u64(run.first_block);
+    writer.u64(run.block_count);
+  }
+  return FrameKind::BitmapRuns;
+}
+void decode(BodyReader& reader, const DecodingContext& context, BitmapRuns& message) {
+  const uint64_t blocks = divide_up(context.device_bytes, kBlockBytes);
+  message.last = reader.flag();
+  reader.skip(3);
+  const uint32_t count = reader.u32();
+  if (count > kRunsPerMessage) {
+    reader.broken = true;
+    return;
+  }
+  for (uint32_t i = 0; i < count; ++i) {
+    BitmapRun& run = (*context.runs)[i];
+    run.first_block = reader.u64();
+    run.block_count = reader.u64();
+    reader.broken = reader.broken || run.block_count == 0 || !ByteRange::fits(run.first_block, run.block_count, blocks);
+  }
+  message.runs = std::span<const BitmapRun>(*context.runs).first(count);
+}
+
+FrameKind encode(const BitmapWanted&, LittleWriter&) {
+  return FrameKind::BitmapWanted;
+}
+void decode(BodyReader&, const DecodingContext&, BitmapWanted&) {}
+
+FrameKind encode(const ResyncProgress& progress, LittleWriter& writer) {
+  writer.u64(progress.blocks_left);
+  writer.u64(progress.blocks_total);
+  return FrameKind::ResyncProgress;
+}
+void decode(BodyReader& reader, const DecodingContext&, ResyncProgress& progress) {
+  progress.blocks_left = reader.u64();
+  progress.blocks_total = reader.u64();
+}
+
+FrameKind encode(const ResyncDone& done, LittleWriter& writer) {
+  write_generation(writer, done.current);
+  write_generations(writer, done.history);
+  return FrameKind::ResyncDone;
+}
+void decode(BodyReader& reader, const DecodingContext&, ResyncDone& done) {
+  done.current = reader.generation();
+  read_generations(reader, done.history);
+}
+
+FrameKind encode(const GenerationStored& stored, LittleWriter& writer) {
+  write_generation(writer, stored.current);
+  return FrameKind::GenerationStored;
+}
+void decode(BodyReader& reader, const DecodingContext&, GenerationStored& stored) {
+  stored.current = reader.generation();
+}
+
+FrameKind encode(const PromoteRequest& request, LittleWriter& writer) {
+  writer.u64(request.ticket);
+  write_generation(writer, request.first_generation);
+  return FrameKind::PromoteRequest;
+}
+void decode(BodyReader& reader, const DecodingContext&, PromoteRequest& request) {
+  request.ticket = reader.u64();
+  request.first_generation = reader.generation();
+}
+
+FrameKind encode(const PromoteAnswer& answer, LittleWriter& writer) {
+  writer.u64(answer.ticket);
+  writer.u8(answer.granted ? 1 : 0);
+  return FrameKind::PromoteAnswer;
+}
+void decode(BodyReader& reader, const DecodingContext&, PromoteAnswer& answer) {
+  answer.ticket = reader.u64();
+  answer.granted = reader.flag();
+}
+
+FrameKind encode(const TakeOver& take_over, LittleWriter& writer) {
+  writer.u64(take_over.ticket);
+  return FrameKind::TakeOver;
+}
+void decode(BodyReader& reader, const DecodingContext&, TakeOver& take_over) {
+  take_over.ticket = reader.u64();
+}
+
+FrameKind encode(const TakeOverAnswer& answer, LittleWriter& writer) {
+  writer.u64(answer.ticket);
+  writer.u8(answer.promoted ? 1 : 0);
+  return FrameKind::TakeOverAnswer;
+}
+void decode(BodyReader& reader, const DecodingContext&, TakeOverAnswer& answer) {
+  answer.ticket = reader.u64();
+  answer.promoted = reader.flag();
+}
+
+FrameKind encode(const SwitchoverRequest& request, LittleWriter& writer) {
+  writer.u64(request.ticket);
+  return FrameKind::SwitchoverRequest;
+}
+void decode(BodyReader& reader, const DecodingContext&, SwitchoverRequest& request) {
+  request.ticket = reader.u64();
+}
+
+FrameKind encode(const SwitchoverAnswer& answer, LittleWriter& writer) {
+  writer.u64(answer.ticket);
+  writer.u8(answer.outcome);
+  return FrameKind::SwitchoverAnswer;
+}
+void decode(BodyReader& reader, const DecodingContext&, SwitchoverAnswer& answer) {
+  answer.ticket = reader.u64();
+  answer.outcome = reader.u8();
+}
+
+FrameKind encode(const Ping& ping, LittleWriter& writer) {
+  writer.u64(ping.stamp_us);
+  return FrameKind::Ping;
+}
+void decode(BodyReader& reader, const DecodingContext&, Ping& ping) {
+  ping.stamp_us = reader.u64();
+}
+
+FrameKind encode(const Pong& pong, LittleWriter& writer) {
+  writer.u64(pong.stamp_us);
+  return FrameKind::Pong;
+}
+void decode(BodyReader& reader, const DecodingContext&, Pong& pong) {
+  pong.stamp_us = reader.u64();
+}
+
+FrameKind encode(const Goodbye& goodbye, LittleWriter& writer) {
+  writer.u8(wire_number(kGoodbyeReasons, goodbye.reason));
+  writer.u8(goodbye.continues_alone ? 1 : 0);
+  return FrameKind::Goodbye;
+}
+void decode(BodyReader& reader, const DecodingContext&, Goodbye& goodbye) {
+  goodbye.reason = reader.enumerator(kGoodbyeReasons);
+  goodbye.continues_alone = reader.flag();
+}
+
+template <typename M>
+Result<Message> decode_as(const FrameHeader& header, std::span<const uint8_t> body, const DecodingContext& context) {
+  BodyReader reader(body);
+  M message;
+  decode(reader, context, message);
+  if (!reader.ok() || reader.left_bytes() != 0 || reader.broken) {
+    return Error{ErrorKind::Corrupt, 0, "a " + std::string(to_string(header.kind)) + " frame breaks its form"};
+  }
+  return Message(message);
+}
+
+}  // namespace
+
+size_t encode_message(const Message& message, uint64_t link_incarnation, uint64_t number,
+                      const PayloadDescription& payload, std::span<uint8_t> to) {
+  FrameHeader header;
+  header.link_incarnation = link_incarnation;
+  header.number = number;
+  header.payload_bytes = payload.length_bytes;
+  header.payload_checksum = payload.checksum;
+  if (const auto* write = std::get_if<Write>(&message)) {
+    LOCKSTEP_CHECK(write->range.length_bytes == payload.length_bytes && payload.length_bytes <= kMaximumPayloadBytes);
+  } else {
+    LOCKSTEP_CHECK(payload.length_bytes == 0);
+  }
+  LittleWriter writer(to.subspan(kFrameHeaderBytes));
+  header.kind = std::visit([&](const auto& body) { return encode(body, writer); }, message);
+  LOCKSTEP_CHECK(writer.ok());
+  return finish_frame(header, to, writer.position_bytes());
+}
+
+Result<Message> decode_message(const FrameHeader& header, std::span<const uint8_t> body, uint64_t device_bytes,
+                               RunStorage& runs) {
+  const DecodingContext context{device_bytes, header.payload_bytes, &runs};
+  switch (header.kind) {
+    case FrameKind::StateReport:
+      return decode_as<StateReport>(header, body, context);
+    case FrameKind::StateChanged:
+      return decode_as<StateChanged>(header, body, context);
+    case FrameKind::GenerationChanged:
+      return decode_as<GenerationChanged>(header, body, context);
+    case FrameKind::Write:
+      return decode_as<Write>(header, body, context);
+    case FrameKind::WriteZeroes:
+      return decode_as<WriteZeroes>(header, body, context);
+    case FrameKind::Barrier:
+      return decode_as<Barrier>(header, body, context);
+    case FrameKind::Acknowledged:
+      return decode_as<Acknowledged>(header, body, context);
+    case FrameKind::ResyncStart:
+      return decode_as<ResyncStart>(header, body, context);
+    case FrameKind::BitmapRuns:
+      return decode_as<BitmapRuns>(header, body, context);
+    case FrameKind::BitmapWanted:
+      return decode_as<BitmapWanted>(header, body, context);
+    case FrameKind::ResyncProgress:
+      return decode_as<ResyncProgress>(header, body, context);
+    case FrameKind::ResyncDone:
+      return decode_as<ResyncDone>(header, body, context);
+    case FrameKind::GenerationStored:
+      return decode_as<GenerationStored>(header, body, context);
+    case FrameKind::PromoteRequest:
+      return decode_as<PromoteRequest>(header, body, context);
+    case FrameKind::PromoteAnswer:
+      return decode_as<PromoteAnswer>(header, body, context);
+    case FrameKind::TakeOver:
+      return decode_as<TakeOver>(header, body, context);
+    case FrameKind::TakeOverAnswer:
+      return decode_as<TakeOverAnswer>(header, body, context);
+    case FrameKind::SwitchoverRequest:
+      return decode_as<SwitchoverRequest>(header, body, context);
+    case FrameKind::SwitchoverAnswer:
+      return decode_as<SwitchoverAnswer>(header, body, context);
+    case FrameKind::Ping:
+      return decode_as<Ping>(header, body, context);
+    case FrameKind::Pong:
+      return decode_as<Pong>(header, body, context);
+    case FrameKind::Goodbye:
+      return decode_as<Goodbye>(header, body, context);
+    case FrameKind::Hello:
+    case FrameKind::Refusal:
+      break;
+  }
+  return Error{ErrorKind::Corrupt, 0, "a frame of a kind that has no place here"};
+}
+
+}  // namespace lockstep::repl

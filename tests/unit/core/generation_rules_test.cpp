@@ -1,0 +1,422 @@
+// The handshake's decision as a table: each row by its name, then what must hold whatever the reports say.
+#include "replicator/core/generation_rules.h"
+
+#include <array>
+#include <catch2/catch.hpp>
+#include <fstream>
+#include <map>
+#include <random>
+#include <set>
+#include <sstream>
+#include <string>
+#include <vector>
+
+namespace lockstep::repl {
+namespace {
+
+constexpr Generation kZero{};
+constexpr Generation kG1{1, 0x11}, kG2{2, 0x22}, kG3{3, 0x33}, kG4{4, 0x44};
+
+constexpr auto kUpToDate = DiskState::UpToDate;
+constexpr auto kConsistent = DiskState::Consistent;
+constexpr auto kOutdated = DiskState::Outdated;
+constexpr auto kInconsistent = DiskState::Inconsistent;
+
+// A report that reads from left to right.
+struct Says : StateReport {
+  explicit Says(Generation held, DiskState disk = kUpToDate) {
+    current = held;
+    disk_state = disk;
+    role = Role::Secondary;
+  }
+  Says since(Generation generation) const {
+    return with([&](Says& says) { says.bitmap_generation = generation; });
+  }
+  Says or_since(Generation generation) const {
+    return with([&](Says& says) { says.previous_bitmap_generation = generation; });
+  }
+  Says after(Generation generation) const {
+    return with([&](Says& says) { says.history[2] = generation; });
+  }
+  Says bits(uint64_t count) const {
+    return with([&](Says& says) { says.out_of_sync_blocks = count; });
+  }
+  Says primary() const {
+    return with([&](Says& says) { says.role = Role::Primary; });
+  }
+  Says crashed() const {
+    return with([&](Says& says) { says.crashed_primary = true; });
+  }
+  Says gives_way() const {
+    return with([&](Says& says) { says.discard_my_data = true; });
+  }
+
+ private:
+  template <typename Change>
+  Says with(Change change) const {
+    Says copy = *this;
+    change(copy);
+    return copy;
+  }
+};
+
+constexpr Decision kNone(Rule rule) {
+  return {SyncKind::None, SyncExtent::Nothing, rule};
+}
+constexpr Decision kSplit(Rule rule) {
+  return {SyncKind::SplitBrain, SyncExtent::Nothing, rule};
+}
+constexpr Decision kRefuse(Rule rule) {
+  return {SyncKind::Refuse, SyncExtent::Nothing, rule};
+}
+constexpr Decision kSource(SyncExtent extent, Rule rule) {
+  return {SyncKind::Source, extent, rule};
+}
+constexpr Decision kTarget(SyncExtent extent, Rule rule) {
+  return {SyncKind::Target, extent, rule};
+}
+constexpr auto kBitmap = SyncExtent::Bitmap;
+constexpr auto kFull = SyncExtent::Full;
+
+struct Row {
+  StateReport self;
+  StateReport peer;
+  Decision decision;
+};
+
+// Self is the node whose name sorts first.
+std::vector<Row> table() {
+  return {
+      // No disk, no decision.
+      {Says(kG1), Says(kG1, DiskState::Failed), kRefuse(Rule::DiskNotUsable)},
+      {Says(kG1, DiskState::Diskless), Says(kG1), kRefuse(Rule::DiskNotUsable)},
+      {Says(kG1, DiskState::Attaching), Says(kG2), kRefuse(Rule::DiskNotUsable)},
+      {Says(kG1), Says(kG1, DiskState::DUnknown), kRefuse(Rule::DiskNotUsable)},
+
+      // Never written to.
+      {Says(kZero, kInconsistent), Says(kZero, kInconsistent), kNone(Rule::BothJustCreated)},
+      {Says(kZero), Says(kZero), kNone(Rule::BothJustCreated)},
+      {Says(kZero, kInconsistent), Says(kG1), kTarget(kFull, Rule::SelfJustCreated)},
+      {Says(kG1), Says(kZero, kInconsistent), kSource(kFull, Rule::PeerJustCreated)},
+      {Says(kG1).primary(), Says(kZero), kSource(kFull, Rule::PeerJustCreated)},
+      {Says(kZero), Says(kG1, kInconsistent), kRefuse(Rule::InconsistentWouldBeSource)},
+      {Says(kZero, kInconsistent), Says(kG1, kInconsistent), kRefuse(Rule::BothInconsistent)},
+      {Says(kZero).primary(), Says(kG1), kRefuse(Rule::PrimaryWouldBeTarget)},
+
+      // One generation.
+      {Says(kG1), Says(kG1), kNone(Rule::EqualClean)},
+      {Says(kG1, kConsistent), Says(kG1, kOutdated), kNone(Rule::EqualClean)},
+      {Says(kG1).primary(), Says(kG1, kConsistent), kNone(Rule::EqualClean)},
+      {Says(kG1).primary(), Says(kG1).primary(), kRefuse(Rule::BothPrimary)},
+      {Says(kG1, kInconsistent), Says(kG1), kTarget(kBitmap, Rule::EqualSelfInconsistent)},
+      {Says(kG1), Says(kG1, kInconsistent), kSource(kBitmap, Rule::EqualPeerInconsistent)},
+      {Says(kG1, kInconsistent).bits(9), Says(kG1, kInconsistent), kRefuse(Rule::BothInconsistent)},
+      {Says(kG1, kInconsistent).primary(), Says(kG1), kRefuse(Rule::PrimaryWouldBeTarget)},
+      {Says(kG1).crashed(), Says(kG1), kTarget(kBitmap, Rule::EqualSelfCrashed)},
+      {Says(kG1), Says(kG1).crashed(), kSource(kBitmap, Rule::EqualPeerCrashed)},
+      {Says(kG1).crashed().bits(4), Says(kG1).bits(2), kTarget(kBitmap, Rule::EqualSelfCrashed)},
+      {Says(kG1).crashed(), Says(kG1, kConsistent), kSource(kBitmap, Rule::EqualSelfCrashedAlone)},
+      {Says(kG1, kOutdated), Says(kG1).crashed(), kTarget(kBitmap, Rule::EqualPeerCrashedAlone)},
+      {Says(kG1).bits(1), Says(kG1), kSource(kBitmap, Rule::EqualSelfHasBits)},
+      {Says(kG1), Says(kG1).bits(1), kTarget(kBitmap, Rule::EqualPeerHasBits)},
+      {Says(kG1).primary(), Says(kG1).bits(1), kSource(kBitmap, Rule::EqualSelfPrimary)},
+      {Says(kG1).crashed(), Says(kG1).primary(), kTarget(kBitmap, Rule::EqualPeerPrimary)},
+      {Says(kG1).bits(1).primary(), Says(kG1).bits(1).primary(), kRefuse(Rule::PrimaryWouldBeTarget)},
+      {Says(kG1).bits(1), Says(kG1, kConsistent).bits(1), kSource(kBitmap, Rule::EqualSelfFresher)},
+      {Says(kG1, kOutdated).bits(1), Says(kG1).bits(1), kTarget(kBitmap, Rule::EqualPeerFresher)},
+      {Says(kG1).bits(1), Says(kG1).bits(1), kSource(kBitmap, Rule::EqualSelfFirst)},
+      {Says(kG1).crashed(), Says(kG1).crashed(), kSource(kBitmap, Rule::EqualSelfFirst)},
+
+      // One of them wrote alone.
+      {Says(kG2).since(kG1), Says(kG1), kSource(kBitmap, Rule::PeerIsBehind)},
+      {Says(kG2).since(kG3).or_since(kG1), Says(kG1), kSource(kBitmap, Rule::PeerIsBehind)},
+      {Says(kG1), Says(kG2).since(kG1), kTarget(kBitmap, Rule::SelfIsBehind)},
+      {Says(kG1).primary(), Says(kG2).since(kG1), kRefuse(Rule::PrimaryWouldBeTarget)},
+      {Says(kG2, kInconsistent).since(kG1), Says(kG1), kRefuse(Rule::InconsistentWouldBeSource)},
+      {Says(kG3).since(kG2).after(kG1), Says(kG1), kSource(kFull, Rule::PeerIsFarBehind)},
+      {Says(kG1), Says(kG3).after(kG1), kTarget(kFull, Rule::SelfIsFarBehind)},
+
+      // Both did.
+      {Says(kG2).since(kG1), Says(kG3).since(kG1), kSplit(Rule::SplitBrain)},
+      {Says(kG2).since(kG1), Says(kG1).since(kG2), kSplit(Rule::SplitBrain)},
+      {Says(kG2).after(kG1), Says(kG1).after(kG2), kSplit(Rule::SplitBrain)},
+      {Says(kG2).after(kG1), Says(kG3).after(kG1), kSplit(Rule::SplitBrain)},
+      {Says(kG2).since(kG1), Says(kG3).after(kG1), kSplit(Rule::SplitBrain)},
+      {Says(kG2).since(kG1).gives_way(), Says(kG3).since(kG1), kTarget(kBitmap, Rule::SplitBrainSelfGivesWay)},
+      {Says(kG2).since(kG1), Says(kG3).since(kG1).gives_way(), kSource(kBitmap, Rule::SplitBrainPeerGivesWay)},
+      {Says(kG2).after(kG1).gives_way(), Says(kG3).since(kG1), kTarget(kFull, Rule::SplitBrainSelfGivesWay)},
+      {Says(kG2).since(kG1).gives_way(), Says(kG3).since(kG1).gives_way(), kSplit(Rule::SplitBrain)},
+      {Says(kG2).since(kG1).gives_way().primary(), Says(kG3).since(kG1), kRefuse(Rule::PrimaryWouldBeTarget)},
+      {Says(kG2).since(kG1).gives_way(), Says(kG3, kInconsistent).since(kG1), kRefuse(Rule::InconsistentWouldBeSource)},
+
+      // Nothing in common; "held by nobody" and "none" are no names that two nodes could share.
+      {Says(kG1), Says(kG2), {SyncKind::Unrelated, SyncExtent::Nothing, Rule::Unrelated}},
+      {Says(kG1).gives_way(), Says(kG2), {SyncKind::Unrelated, SyncExtent::Nothing, Rule::Unrelated}},
+      {Says(kG1).since(kHeldByNobody),
+       Says(kG2).since(kHeldByNobody),
+       {SyncKind::Unrelated, SyncExtent::Nothing, Rule::Unrelated}},
+  };
+}
+
+std::vector<Rule> all_rules() {
+  std::vector<Rule> rules;
+  for (int number = 0; to_string(static_cast<Rule>(number)) != "unknown"; ++number) {
+    rules.push_back(static_cast<Rule>(number));
+  }
+  return rules;
+}
+
+Rule mirrored(Rule rule) {
+  static const std::map<Rule, Rule> kOpposites = [] {
+    const std::vector<std::pair<Rule, Rule>> pairs = {
+        {Rule::SelfJustCreated, Rule::PeerJustCreated},
+        {Rule::EqualSelfInconsistent, Rule::EqualPeerInconsistent},
+        {Rule::EqualSelfCrashed, Rule::EqualPeerCrashed},
+        {Rule::EqualSelfCrashedAlone, Rule::EqualPeerCrashedAlone},
+        {Rule::EqualSelfHasBits, Rule::EqualPeerHasBits},
+        {Rule::EqualSelfPrimary, Rule::EqualPeerPrimary},
+        {Rule::EqualSelfFresher, Rule::EqualPeerFresher},
+        {Rule::EqualSelfFirst, Rule::EqualPeerFirst},
+        {Rule::PeerIsBehind, Rule::SelfIsBehind},
+        {Rule::PeerIsFarBehind, Rule::SelfIsFarBehind},
+        {Rule::SplitBrainSelfGivesWay, Rule::SplitBrainPeerGivesWay},
+    };
+    std::map<Rule, Rule> opposites;
+    for (const auto& [one, other] : pairs) {
+      opposites[one] = other;
+      opposites[other] = one;
+    }
+    return opposites;
+  }();
+  const auto found = kOpposites.find(rule);
+  return found == kOpposites.end() ? rule : found->second;
+}
+
+Decision mirrored(Decision decision) {
+  if (decision.kind == SyncKind::Source) {
+    decision.kind = SyncKind::Target;
+  } else if (decision.kind == SyncKind::Target) {
+    decision.kind = SyncKind::Source;
+  }
+  decision.rule = mirrored(decision.rule);
+  return decision;
+}
+
+std::string text_of(const StateReport& report) {
+  std::ostringstream out;
+  out << "current " << report.current.high << ", bitmap " << report.bitmap_generation.high << ", previous "
+      << report.previous_bitmap_generation.high << ", history " << report.history[0].high << ", "
+      << to_string(report.disk_state) << " " << to_string(report.role) << ", bits " << report.out_of_sync_blocks
+      << (report.crashed_primary ? ", crashed" : "") << (report.discard_my_data ? ", gives way" : "");
+  return out.str();
+}
+
+// What must hold of any two reports; the name of the first thing that does not, or nothing.
+const char* broken_by(const StateReport& self, const StateReport& peer, Decision decision) {
+  const bool equal = !self.current.is_zero() && self.current == peer.current;
+  if (decision.kind == SyncKind::Source || decision.kind == SyncKind::Target) {
+    const StateReport& source = decision.kind == SyncKind::Source ? self : peer;
+    const StateReport& target = decision.kind == SyncKind::Source ? peer : self;
+    if (source.disk_state == kInconsistent) return "an Inconsistent disk is source";
+    if (target.role == Role::Primary) return "a Primary is target";
+    const bool target_was_invalidated = target.disk_state == kInconsistent && target.out_of_sync_blocks > 0;
+    if (source.current.is_zero() && !(target.current.is_zero() && target_was_invalidated))
+      return "a disk that was never written to is source";
+    if (decision.extent == SyncExtent::Nothing) return "a resync of nothing";
+  } else if (decision.extent != SyncExtent::Nothing) {
+    return "no resync, of something";
+  }
+  if (decision.kind == SyncKind::None) {
+    if (self.role == Role::Primary && peer.role == Role::Primary) return "two Primaries get along";
+    if (!(self.current == peer.current)) return "nothing to do between different generations";
+    if (equal && (self.out_of_sync_blocks != 0 || peer.out_of_sync_blocks != 0)) return "bits are ignored";
+    if (equal && (self.crashed_primary || peer.crashed_primary)) return "a crash is ignored";
+    if (equal && (self.disk_state == kInconsistent || peer.disk_state == kInconsistent)) {
+      return "an Inconsistent disk stays as it is";
+    }
+  }
+  if (equal && (decision.kind == SyncKind::SplitBrain || decision.kind == SyncKind::Unrelated)) {
+    return "one generation, and called different data";
+  }
+  if (decision.kind == SyncKind::SplitBrain && self.discard_my_data != peer.discard_my_data) {
+    return "the operator's word is ignored";
+  }
+  return nullptr;
+}
+
+// Collects over millions of pairs what single assertions would be too slow for.
+struct Survey {
+  uint64_t pairs = 0;
+  std::string first_offence;
+  std::set<Rule> seen;
+
+  void look(StateReport self, StateReport peer) {
+    self.node_order = 0;
+    peer.node_order = 1;
+    ++pairs;
+    const Decision here = decide(self, peer);
+    const Decision there = decide(peer, self);
+    seen.insert(here.rule);
+    seen.insert(there.rule);
+    const char* broken = here == mirrored(there) ? broken_by(self, peer, here) : "the sides do not mirror each other";
+    if (broken != nullptr && first_offence.empty()) {
+      first_offence = std::string(broken) + ": " + text_of(self) + " | " + text_of(peer) + " → " +
+                      std::string(to_string(here.rule)) + " | " + std::string(to_string(there.rule));
+    }
+  }
+};
+
+constexpr std::array<Generation, 6> kNames = {kZero, kG1, kG2, kG3, kG4, kHeldByNobody};
+constexpr std::array<Generation, 5> kCurrents = {kZero, kG1, kG2, kG3, kG4};  // nobody's is nobody's current
+constexpr std::array<DiskState, 8> kDisks = {DiskState::Diskless,     DiskState::Attaching, DiskState::Failed,
+                                             DiskState::Inconsistent, DiskState::Outdated,  DiskState::Consistent,
+                                             DiskState::UpToDate,     DiskState::DUnknown};
+constexpr std::array<Role, 3> kRoles = {Role::Unknown, Role::Secondary, Role::Primary};
+
+std::vector<StateReport> every_lineage() {
+  std::vector<StateReport> reports;
+  for (const Generation& current : kCurrents) {
+    for (const Generation& bitmap : kNames) {
+      for (const Generation& previous : kNames) {
+        for (const Generation& history : kNames) {
+          StateReport report = Says(current).since(bitmap).or_since(previous);
+          report.history[0] = history;
+          reports.push_back(report);
+        }
+      }
+    }
+  }
+  return reports;
+}
+
+// Every disk state, role, flag and count of bits, put upon a lineage.
+std::vector<StateReport> every_condition(const StateReport& lineage) {
+  std::vector<StateReport> reports;
+  for (const DiskState disk : kDisks) {
+    for (const Role role : kRoles) {
+      for (unsigned flags = 0; flags < 8; ++flags) {
+        StateReport report = lineage;
+        report.disk_state = disk;
+        report.role = role;
+        report.crashed_primary = (flags & 1) != 0;
+        report.discard_my_data = (flags & 2) != 0;
+        report.out_of_sync_blocks = (flags & 4) != 0 ? 5 : 0;
+        reports.push_back(report);
+      }
+    }
+  }
+  return reports;
+}
+
+}  // namespace
+
+TEST_CASE("each row of the decision table decides as it says, seen from both sides") {
+  for (const Row& row : table()) {
+    StateReport self = row.self;
+    StateReport peer = row.peer;
+    self.node_order = 0;
+    peer.node_order = 1;
+    INFO(text_of(self) << " | " << text_of(peer));
+    const Decision here = decide(self, peer);
+    CHECK(to_string(here.rule) == to_string(row.decision.rule));
+    CHECK(here == row.decision);
+    CHECK(decide(peer, self) == mirrored(row.decision));
+  }
+}
+
+TEST_CASE("the table has a row for each rule") {
+  std::set<Rule> shown;
+  for (const Row& row : table()) {
+    shown.insert(row.decision.rule);
+    shown.insert(mirrored(row.decision.rule));
+  }
+  for (const Rule rule : all_rules()) {
+    INFO(to_string(rule));
+    CHECK(shown.count(rule) == 1);
+  }
+}
+
+TEST_CASE("every pair of lineages is decided safely and the same from both sides") {
+  const std::vector<StateReport> lineages = every_lineage();
+  Survey survey;
+  for (size_t i = 0; i < lineages.size(); ++i) {
+    for (size_t j = i; j < lineages.size(); ++j) survey.look(lineages[i], lineages[j]);
+  }
+  CHECK(survey.first_offence == "");
+  CHECK(survey.pairs == lineages.size() * (lineages.size() + 1) / 2);
+}
+
+TEST_CASE("every pair of conditions is decided safely for each kind of lineage") {
+  // Each way in which two lineages can stand to each other, once.
+  const std::vector<std::pair<Says, Says>> lineages = {
+      {Says(kZero), Says(kZero)},
+      {Says(kG1), Says(kZero)},
+      {Says(kG1), Says(kG1)},
+      {Says(kG1).since(kG2), Says(kG1).or_since(kG3)},
+      {Says(kG2).since(kG1), Says(kG1)},
+      {Says(kG2).since(kG3).or_since(kG1), Says(kG1).since(kHeldByNobody)},
+      {Says(kG2).after(kG1), Says(kG1)},
+      {Says(kG2).since(kG1), Says(kG3).since(kG1)},
+      {Says(kG2).after(kG1), Says(kG3).after(kG1)},
+      {Says(kG1), Says(kG2)},
+  };
+  Survey survey;
+  for (const auto& [first, second] : lineages) {
+    const std::vector<StateReport> peers = every_condition(second);
+    for (const StateReport& self : every_condition(first)) {
+      for (const StateReport& peer : peers) survey.look(self, peer);
+    }
+  }
+  CHECK(survey.first_offence == "");
+  for (const Rule rule : all_rules()) {
+    INFO(to_string(rule));
+    CHECK(survey.seen.count(rule) == 1);
+  }
+}
+
+TEST_CASE("lineages and conditions together, sampled, are decided safely") {
+  const std::vector<StateReport> lineages = every_lineage();
+  std::mt19937_64 random(20240229);
+  Survey survey;
+  const auto any = [&random, &lineages] {
+    StateReport report = lineages[random() % lineages.size()];
+    report.disk_state = kDisks[random() % 4 == 0 ? random() % kDisks.size() : 3 + random() % 4];
+    report.role = kRoles[random() % kRoles.size()];
+    report.crashed_primary = random() % 3 == 0;
+    report.discard_my_data = random() % 3 == 0;
+    report.out_of_sync_blocks = random() % 2 == 0 ? 5 : 0;
+    for (size_t i = 1; i < report.history.size(); ++i) {
+      if (random() % 4 == 0) report.history[i] = kNames[random() % kNames.size()];
+    }
+    return report;
+  };
+  for (int i = 0; i < 400'000; ++i) survey.look(any(), any());
+  CHECK(survey.first_offence == "");
+}
+
+TEST_CASE("docs/states.md names every rule and every state") {
+  std::ifstream file(LOCKSTEP_SOURCE_FOLDER "/docs/states.md");
+  REQUIRE(file.good());
+  std::stringstream stream;
+  stream << file.rdbuf();
+  const std::string text = stream.str();
+
+  const auto is_named = [&text](std::string_view name) {
+    return text.find("`" + std::string(name) + "`") != std::string::npos;
+  };
+  REQUIRE(all_rules().size() == 31);
+  for (const Rule rule : all_rules()) {
+    INFO(to_string(rule));
+    CHECK(is_named(to_string(rule)));
+  }
+  for (const Role role : kRoles) CHECK(is_named(to_string(role)));
+  for (const DiskState disk : kDisks) CHECK(is_named(to_string(disk)));
+  for (int state = 0; state <= static_cast<int>(ConnectionState::Connected); ++state) {
+    CHECK(is_named(to_string(static_cast<ConnectionState>(state))));
+  }
+  for (int state = 0; state <= static_cast<int>(ReplicationState::VerifyT); ++state) {
+    CHECK(is_named(to_string(static_cast<ReplicationState>(state))));
+  }
+}
+
+}  // namespace lockstep::repl

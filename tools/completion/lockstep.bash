@@ -1,0 +1,96 @@
+# Completion of verbs, resources, nodes and options of lockstep(8), for bash. -*- shell-script -*-
+
+# The word behind option $1 on the line, or the text $2.
+_lockstep_option_value() {
+  local i
+  for ((i = 1; i < COMP_CWORD; ++i)); do
+    [[ ${COMP_WORDS[i]} == "$1" ]] && { echo "${COMP_WORDS[i + 1]}"; return; }
+  done
+  echo "$2"
+}
+
+_lockstep_resources() {
+  local file
+  for file in /etc/lockstep/*.conf; do
+    [[ -e $file ]] && basename "$file" .conf
+  done
+}
+
+# The nodes of the resource $1.
+_lockstep_nodes() {
+  local file
+  file=$(_lockstep_option_value --config "/etc/lockstep/$1.conf")
+  [[ -r $file ]] && sed -n 's/^[[:space:]]*\[node\.\([A-Za-z0-9_.-]*\)\].*/\1/p' "$file"
+}
+
+_lockstep() {
+  local verbs='create up down status events wait promote demote switchover connect disconnect resync pause-resync
+    resume-resync invalidate invalidate-peer verify resume resize detach attach explain dump-metadata metrics'
+  local common='--config --node --run-dir --json --help'
+  local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
+  local verb='' resource='' options='' plain=0 i
+  COMPREPLY=()
+
+  for ((i = 1; i < COMP_CWORD; ++i)); do
+    case ${COMP_WORDS[i]} in
+      --config | --node | --run-dir | --for | --timeout | --to | --force-data-loss | --discard-my-data) ((++i)) ;;
+      -*) ;;
+      *)
+        ((++plain))
+        ((plain == 1)) && verb=${COMP_WORDS[i]}
+        ((plain == 2)) && resource=${COMP_WORDS[i]}
+        ;;
+    esac
+  done
+
+  case $previous in
+    --config)
+      mapfile -t COMPREPLY < <(compgen -f -- "$current")
+      return
+      ;;
+    --run-dir)
+      mapfile -t COMPREPLY < <(compgen -d -- "$current")
+      return
+      ;;
+    --node | --to)
+      mapfile -t COMPREPLY < <(compgen -W "$(_lockstep_nodes "$resource")" -- "$current")
+      return
+      ;;
+    --for)
+      mapfile -t COMPREPLY < <(
+        compgen -W 'up connected synced role=Primary role=Secondary promotable verified' -- "$current")
+      return
+      ;;
+    --timeout | --force-data-loss | --discard-my-data) return ;;
+  esac
+
+  if [[ $current == -* ]]; then
+    case $verb in
+      '') options='--version' ;;
+      create) options='--existing-data --force' ;;
+      up | down) options='--timeout' ;;
+      status) options='--watch' ;;
+      wait) options='--for --timeout' ;;
+      promote) options='--peer-fenced --force-data-loss' ;;
+      demote) options='--force' ;;
+      switchover) options='--to' ;;
+      resync) options='--discard-my-data' ;;
+      verify) options='--repair' ;;
+      resume) options='--alone' ;;
+    esac
+    mapfile -t COMPREPLY < <(compgen -W "$common $options" -- "$current")
+    return
+  fi
+  case $plain in
+    0) mapfile -t COMPREPLY < <(compgen -W "$verbs" -- "$current") ;;
+    1) mapfile -t COMPREPLY < <(compgen -W "$(_lockstep_resources)" -- "$current") ;;
+    2)
+      case $verb in
+        connect | disconnect | resync | pause-resync | resume-resync | invalidate-peer | verify)
+          mapfile -t COMPREPLY < <(compgen -W "$(_lockstep_nodes "$resource")" -- "$current")
+          ;;
+      esac
+      ;;
+  esac
+}
+complete -F _lockstep lockstep

@@ -1,0 +1,394 @@
+#include "tools/configuration.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <boost/program_options.hpp>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+#include <sstream>
+
+#include "io/base/units.h"
+#include "tools/configuration_checks.h"
+#include "tools/configuration_text.h"
+
+namespace lockstep::tools {
+namespace {
+
+namespace po = boost::program_options;
+
+constexpr std::string_view kNodePrefix = "node.";
+constexpr size_t kMaximumFileBytes = kMiB;
+
+const std::vector<std::string>& resource_keys() {
+  static const std::vector<std::string> keys = {"name",         "size",          "protocol",
+                                                "on-peer-loss", "peer-timeout",  "insecure",
+                                                "secret-file",  "fence-command", "activity-log-extents"};
+  return keys;
+}
+
+const std::vector<std::string>& node_keys() {
+  static const std::vector<std::string> keys = {"address", "disk", "metadata", "nbd"};
+  return keys;
+}
+
+std::string joined(const std::vector<std::string>& words) {
+  std::string text;
+  for (const std::string& word : words) {
+    if (!text.empty()) text += ", ";
+    text += word;
+  }
+  return text;
+}
+
+Status check_sections(const ConfigurationLines& lines, const std::string& path) {
+  size_t nodes = 0;
+  bool has_resource = false;
+  for (const ConfigurationSection& section : lines.sections) {
+    if (section.name == "resource") {
+      has_resource = true;
+      continue;
+    }
+    if (section.name.starts_with(kNodePrefix)) {
+      const std::string name = section.name.substr(kNodePrefix.size());
+      if (!is_valid_name(name)) {
+        return configuration_error(path, section.line,
+                                   "'" + name + "' cannot name a node: use 1 to 64 of A-Z a-z 0-9 _ . -");
+      }
+      if (++nodes > kMaximumNodes) {
+        return configuration_error(
+            path, section.line, "more than " + std::to_string(kMaximumNodes) + " nodes: remove [" + section.name + "]");
+      }
+      continue;
+    }
+    const size_t dot = section.name.find('.');
+    const std::string nearest = nearest_word(section.name.substr(0, dot), {"resource", "node"});
+    std::string hint = "known sections are [resource] and [node.NAME]";
+    if (nearest == "resource") hint = "did you mean [resource]?";
+    if (nearest == "node") {
+      hint = "did you mean [node." + (dot == std::string::npos ? "NAME" : section.name.substr(dot + 1)) + "]?";
+    }
+    return configuration_error(path, section.line, "unknown section [" + section.name + "]: " + hint);
+  }
+  if (!has_resource) return configuration_error(path, 0, "no [resource] section: the file must have one");
+  if (nodes == 0) return configuration_error(path, 0, "no [node.NAME] section: name at least one node");
+  return {};
+}
+
+Status check_keys(const ConfigurationLines& lines, const std::string& path) {
+  for (size_t i = 0; i < lines.entries.size(); ++i) {
+    const ConfigurationEntry& entry = lines.entries[i];
+    const auto& known = entry.section == "resource" ? resource_keys() : node_keys();
+    if (std::find(known.begin(), known.end(), entry.key) == known.end()) {
+      const auto& others = entry.section == "resource" ? node_keys() : resource_keys();
+      const std::string nearest = nearest_word(entry.key, known);
+      std::string hint = nearest.empty() ? "known keys are " + joined(known) : "did you mean '" + nearest + "'?";
+      if (std::find(others.begin(), others.end(), entry.key) != others.end()) {
+        hint = entry.section == "resource" ? "it belongs to a [node.NAME]" : "it belongs to [resource]";
+      }
+      return configuration_error(path, entry.line,
+                                 "unknown key '" + entry.key + "' in [" + entry.section + "]: " + hint);
+    }
+    const int first = lines.line_of(entry.section, entry.key);
+    if (first != entry.line && entry.key != "nbd") {
+      return configuration_error(
+          path, entry.line,
+          "key '" + entry.key + "' in [" + entry.section + "] stands twice: first on line " + std::to_string(first));
+    }
+  }
+  return {};
+}
+
+// The text's values by "section.key", as Boost reads them.
+Result<po::variables_map> parse_values(std::string_view text, const ConfigurationLines& lines,
+                                       const std::string& path) {
+  po::options_description known;
+  for (const ConfigurationSection& section : lines.sections) {
+    const bool is_resource = section.name == "resource";
+    for (const std::string& key : is_resource ? resource_keys() : node_keys()) {
+      const std::string option = section.name + "." + key;
+      if (key == "nbd") {
+        known.add_options()(option.c_str(), po::value<std::vector<std::string>>()->composing());
+      } else {
+        known.add_options()(option.c_str(), po::value<std::string>());
+      }
+    }
+  }
+  try {
+    std::istringstream stream{std::string(text)};
+    po::variables_map values;
+    po::store(po::parse_config_file(stream, known), values);
+    po::notify(values);
+    return values;
+  } catch (const po::error& error) {
+    return configuration_error(path, 0, error.what());
+  }
+}
+
+// One section's values with their lines: every reader of a value reports its own errors.
+class SectionReader {
+ public:
+  SectionReader(const po::variables_map& values, const ConfigurationLines& lines, const std::string& path,
+                ConfigurationSection section)
+      : values_(values), lines_(lines), path_(path), section_(std::move(section)) {}
+
+  bool given(const std::string& key) const { return values_.count(section_.name + "." + key) != 0; }
+  int line(const std::string& key) const { return lines_.line_of(section_.name, key); }
+
+  std::string text(const std::string& key, const std::string& fallback) const {
+    return given(key) ? values_[section_.name + "." + key].as<std::string>() : fallback;
+  }
+  std::vector<std::string> texts(const std::string& key) const {
+    return given(key) ? values_[section_.name + "." + key].as<std::vector<std::string>>() : std::vector<std::string>{};
+  }
+  Result<std::string> required(const std::string& key) const {
+    if (!given(key)) {
+      return configuration_error(path_, section_.line, "[" + section_.name + "] lacks the required key '" + key + "'");
+    }
+    std::string value = text(key, "");
+    if (value.empty()) return bad(key, "must not be empty");
+    return value;
+  }
+  Error bad(const std::string& key, const std::string& rule) const {
+    return configuration_error(path_, line(key), "bad value '" + text(key, "") + "' for '" + key + "': " + rule);
+  }
+
+  template <typename Value>
+  Status choose(const std::string& key, Value& value, const std::vector<std::pair<std::string, Value>>& choices) const {
+    if (!given(key)) return {};
+    const std::string word = text(key, "");
+    std::vector<std::string> words;
+    for (const auto& [name, choice] : choices) {
+      if (name == word) {
+        value = choice;
+        return {};
+      }
+      words.push_back(name);
+    }
+    return bad(key, "must be one of " + joined(words));
+  }
+
+ private:
+  const po::variables_map& values_;
+  const ConfigurationLines& lines_;
+  const std::string& path_;
+  ConfigurationSection section_;
+};
+
+Status read_resource(const SectionReader& section, ResourceConfiguration& configuration) {
+  Result<std::string> name = section.required("name");
+  if (!name) return std::move(name).error();
+  if (!is_valid_name(*name)) return section.bad("name", "use 1 to 64 of A-Z a-z 0-9 _ . -");
+  configuration.name = *name;
+
+  const Result<std::string> size = section.required("size");
+  if (!size) return size.error();
+  const Result<uint64_t> size_bytes = parse_size(*size);
+  if (!size_bytes) return section.bad("size", "write bytes, or a number followed by K, M, G or T");
+  if (*size_bytes == 0 || *size_bytes % kSizeUnitBytes != 0) {
+    return section.bad("size", "must be a multiple of 4096 bytes and more than 0");
+  }
+  if (*size_bytes > static_cast<uint64_t>(INT64_MAX)) return section.bad("size", "is more than a device can have");
+  configuration.size_bytes = *size_bytes;
+
+  Status status = section.choose<Protocol>("protocol", configuration.protocol,
+                                           {{"A", Protocol::A}, {"B", Protocol::B}, {"C", Protocol::C}});
+  if (!status) return status;
+  status = section.choose<PeerLossPolicy>("on-peer-loss", configuration.on_peer_loss,
+                                          {{"continue", PeerLossPolicy::Continue},
+                                           {"suspend", PeerLossPolicy::Suspend},
+                                           {"arbiter", PeerLossPolicy::Arbiter}});
+  if (!status) return status;
+  status = section.choose<bool>("insecure", configuration.insecure, {{"yes", true}, {"no", false}});
+  if (!status) return status;
+
+  if (section.given("peer-timeout")) {
+    const Result<uint32_t> timeout_ms = parse_duration_ms(section.text("peer-timeout", ""));
+    if (!timeout_ms || *timeout_ms < kMinimumPeerTimeoutMs || *timeout_ms > kMaximumPeerTimeoutMs) {
+      return section.bad("peer-timeout", "write milliseconds or '3s' or '200ms', from 200ms to 60s");
+    }
+    configuration.peer_timeout_ms = *timeout_ms;
+  }
+  if (section.given("activity-log-extents")) {
+    const std::string text = section.text("activity-log-extents", "");
+    uint32_t extents = 0;
+    const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), extents);
+    if (code != std::errc{} || end != text.data() + text.size() || extents < 61 || extents > 65534) {
+      return section.bad("activity-log-extents", "must be a number from 61 to 65534");
+    }
+    configuration.activity_log_extents = extents;
+  }
+  configuration.secret_file = section.text("secret-file", "");
+  if (!configuration.secret_file.empty() && configuration.secret_file.front() != '/') {
+    return section.bad("secret-file", "must be an absolute path");
+  }
+  configuration.fence_command = section.text("fence-command", "");
+  configuration.lines = {section.line("name"), section.line("protocol"), section.line("on-peer-loss"),
+                         section.line("secret-file"), section.line("fence-command")};
+  return {};
+}
+
+Status read_node(const SectionReader& section, NodeConfiguration& node) {
+  Result<std::string> address = section.required("address");
+  if (!address) return std::move(address).error();
+  node.address = *address;
+  Result<std::string> disk = section.required("disk");
+  if (!disk) return std::move(disk).error();
+  if (disk->front() != '/') return section.bad("disk", "must be an absolute path");
+  node.disk = *disk;
+  if (section.given("metadata")) {
+    Result<std::string> metadata = section.required("metadata");
+    if (!metadata) return std::move(metadata).error();
+    if (metadata->front() != '/') return section.bad("metadata", "must be an absolute path");
+    node.metadata = *metadata;
+  } else if (node.disk.starts_with("/dev/")) {
+    return section.bad("disk",
+                       "a device needs the key 'metadata' too: the default, " + node.disk + ".meta, would be in /dev");
+  } else {
+    node.metadata = node.disk + ".meta";
+  }
+  node.nbd = section.texts("nbd");
+  return {};
+}
+
+}  // namespace
+
+const NodeConfiguration* ResourceConfiguration::find_node(std::string_view node_name) const {
+  for (const NodeConfiguration& node : nodes) {
+    if (node.name == node_name) return &node;
+  }
+  return nullptr;
+}
+
+std::string ResourceConfiguration::node_names() const {
+  std::vector<std::string> names;
+  for (const NodeConfiguration& node : nodes) names.push_back(node.name);
+  return joined(names);
+}
+
+bool is_valid_name(std::string_view name) {
+  if (name.empty() || name.size() > 64 || name == "." || name == "..") return false;
+  return std::all_of(name.begin(), name.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '.' ||
+           c == '-';
+  });
+}
+
+Result<uint32_t> parse_duration_ms(std::string_view text) {
+  const Error invalid{ErrorKind::Invalid, 0,
+                      "'" + std::string(text) + "' is not a duration: write milliseconds, or '200ms' or '3s'"};
+  uint32_t number = 0;
+  const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (code != std::errc{}) return invalid;
+  const std::string_view unit(end, static_cast<size_t>(text.data() + text.size() - end));
+  if (unit.empty() || unit == "ms") return number;
+  if (unit != "s" || number > UINT32_MAX / 1000) return invalid;
+  return number * 1000;
+}
+
+std::string nearest_word(std::string_view word, const std::vector<std::string>& candidates) {
+  std::string nearest;
+  size_t nearest_distance = SIZE_MAX;
+  for (const std::string& candidate : candidates) {
+    // One row of the Levenshtein matrix at a time.
+    std::vector<size_t> row(candidate.size() + 1);
+    for (size_t j = 0; j < row.size(); ++j) row[j] = j;
+    for (size_t i = 0; i < word.size(); ++i) {
+      size_t diagonal = row[0];
+      row[0] = i + 1;
+      for (size_t j = 0; j < candidate.size(); ++j) {
+        const size_t replaced = diagonal + (word[i] == candidate[j] ? 0 : 1);
+        diagonal = row[j + 1];
+        row[j + 1] = std::min({replaced, row[j + 1] + 1, row[j] + 1});
+      }
+    }
+    if (row.back() < nearest_distance) {
+      nearest_distance = row.back();
+      nearest = candidate;
+    }
+  }
+  // Further than half of the word is a guess, not a hint.
+  return nearest_distance <= std::max<size_t>(1, std::max(word.size(), nearest.size()) / 2) ? nearest : std::string();
+}
+
+Result<ResourceConfiguration> parse_configuration(std::string_view text, const std::string& path) {
+  const Result<ConfigurationLines> lines = index_configuration(text, path);
+  if (!lines) return lines.error();
+  Status status = check_sections(*lines, path);
+  if (!status) return std::move(status).error();
+  status = check_keys(*lines, path);
+  if (!status) return std::move(status).error();
+  const Result<po::variables_map> values = parse_values(text, *lines, path);
+  if (!values) return values.error();
+
+  ResourceConfiguration configuration;
+  configuration.path = path;
+  for (const ConfigurationSection& section : lines->sections) {
+    const SectionReader reader(*values, *lines, path, section);
+    if (section.name == "resource") {
+      status = read_resource(reader, configuration);
+    } else {
+      NodeConfiguration node;
+      node.name = section.name.substr(kNodePrefix.size());
+      node.line = section.line;
+      status = read_node(reader, node);
+      configuration.nodes.push_back(std::move(node));
+    }
+    if (!status) return std::move(status).error();
+  }
+  status = complete_and_check_nodes(configuration, *lines);
+  if (!status) return std::move(status).error();
+  return configuration;
+}
+
+Result<ResourceConfiguration> load_configuration(const std::string& path, const std::string& resource,
+                                                 const FeatureSupport& support) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (descriptor < 0) {
+    const int code = errno;
+    const std::string what = path + ": cannot read the configuration: " + std::strerror(code);
+    if (code == ENOENT) return Error{ErrorKind::NotFound, code, what + ": write it, or name it with --config FILE"};
+    return Error{ErrorKind::Io, code, what};
+  }
+  struct stat about {};
+  std::string text;
+  int failed_errno = 0;
+  if (::fstat(descriptor, &about) != 0) {
+    failed_errno = errno;
+  } else if (!S_ISREG(about.st_mode)) {
+    failed_errno = S_ISDIR(about.st_mode) ? EISDIR : EINVAL;
+  } else if (static_cast<uint64_t>(about.st_size) > kMaximumFileBytes) {
+    failed_errno = EFBIG;
+  }
+  std::array<char, 4096> part{};
+  while (failed_errno == 0) {
+    const ssize_t got = ::read(descriptor, part.data(), part.size());
+    if (got == 0) break;
+    if (got < 0) {
+      if (errno == EINTR) continue;
+      failed_errno = errno;
+    } else {
+      text.append(part.data(), static_cast<size_t>(got));
+    }
+  }
+  ::close(descriptor);
+  if (failed_errno != 0) {
+    return Error{ErrorKind::Io, failed_errno, path + ": cannot read the configuration: " + std::strerror(failed_errno)};
+  }
+  Result<ResourceConfiguration> configuration = parse_configuration(text, path);
+  if (!configuration) return configuration;
+  if (configuration->name != resource) {
+    return configuration_error(
+        path, configuration->lines.name,
+        "this file configures the resource '" + configuration->name + "', not '" + resource + "'");
+  }
+  Status supported = check_supported(*configuration, support);
+  if (!supported) return std::move(supported).error();
+  return configuration;
+}
+
+}  // namespace lockstep::tools

@@ -1,0 +1,89 @@
+// The configuration file of a resource: the same bytes on every node. lockstep.conf(5) describes it for operators.
+//
+// INI text, read with Boost.Program_options. Every error is one line "FILE:LINE: what, why, what to do" of kind
+// Invalid (NotFound or Io where the file itself cannot be read).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "io/base/result.h"
+
+namespace lockstep::tools {
+
+enum class Protocol : uint8_t { A, B, C };
+enum class PeerLossPolicy : uint8_t { Continue, Suspend, Arbiter };
+
+inline constexpr size_t kMaximumNodes = 8;
+inline constexpr uint64_t kSizeUnitBytes = 4096;  // a resource's size is a multiple of it
+inline constexpr uint32_t kMinimumPeerTimeoutMs = 200;
+inline constexpr uint32_t kMaximumPeerTimeoutMs = 60'000;
+
+struct NodeConfiguration {
+  std::string name;
+  std::string address;           // of the replication link, HOST:PORT as written; a form that io::Address reads
+  std::string disk;              // absolute path of a file or block device
+  std::string metadata;          // absolute path; "DISK.meta" unless given
+  std::vector<std::string> nbd;  // "unix:/PATH" or "tcp:HOST:PORT"; at least one
+  int line = 0;                  // of the section in the file
+};
+
+struct ResourceConfiguration {
+  std::string path;  // of the file, for messages
+  std::string name;
+  uint64_t size_bytes = 0;
+  Protocol protocol = Protocol::C;
+  PeerLossPolicy on_peer_loss = PeerLossPolicy::Continue;
+  uint32_t peer_timeout_ms = 3000;
+  std::string secret_file;  // empty: replication is not encrypted
+  bool insecure = false;    // plain TCP may leave this host
+  uint32_t activity_log_extents = 1237;
+  std::string fence_command;
+  std::vector<NodeConfiguration> nodes;  // in the file's order, 1 .. kMaximumNodes, names and addresses distinct
+
+  // Lines of keys whose values a caller may have to complain about; 0 where the key was not given.
+  struct Lines {
+    int name = 0;
+    int protocol = 0;
+    int on_peer_loss = 0;
+    int secret_file = 0;
+    int fence_command = 0;
+  } lines;
+
+  // The node of that name, or null.
+  const NodeConfiguration* find_node(std::string_view node_name) const;
+  // "alpha, beta"
+  std::string node_names() const;
+};
+
+// What this build can do among what the file can ask for. Who implements something lifts it in supported_features().
+struct FeatureSupport {
+  bool protocol_a = false;
+  bool protocol_b = false;
+  bool suspend_on_peer_loss = false;
+  bool arbiter = false;
+  bool encryption = false;
+};
+FeatureSupport supported_features();
+
+// Reads text as if it stood in the file `path`.
+Result<ResourceConfiguration> parse_configuration(std::string_view text, const std::string& path);
+// Reads the file, checks that it configures `resource`, and that this build supports what it asks for.
+Result<ResourceConfiguration> load_configuration(const std::string& path, const std::string& resource,
+                                                 const FeatureSupport& support = supported_features());
+Status check_supported(const ResourceConfiguration& configuration, const FeatureSupport& support);
+
+// 1 to 64 of A-Z a-z 0-9 _ . - and neither "." nor "..": what resources and nodes may be called.
+bool is_valid_name(std::string_view name);
+// "1500ms", "3s", "500": milliseconds.
+Result<uint32_t> parse_duration_ms(std::string_view text);
+// The candidate with the smallest edit distance to `word`, or empty when none is near.
+std::string nearest_word(std::string_view word, const std::vector<std::string>& candidates);
+// "10.0.0.1" of "10.0.0.1:7789", "::1" of "[::1]:7789". The address must be of such a form.
+std::string host_of(std::string_view address);
+// 127.0.0.0/8, ::1 and "localhost". Names are not looked up.
+bool is_loopback_host(std::string_view host);
+
+}  // namespace lockstep::tools

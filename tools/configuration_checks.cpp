@@ -1,0 +1,217 @@
+#include "tools/configuration_checks.h"
+
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+#include <map>
+#include <set>
+#include <utility>
+
+namespace lockstep::tools {
+namespace {
+
+// sun_path holds 108 bytes with its terminating zero.
+constexpr size_t kMaximumSocketPathBytes = 107;
+
+struct HostPort {
+  std::string host;
+  uint16_t port = 0;
+};
+
+// "HOST:PORT" or "[V6]:PORT" with a port from 1 to 65535; false when the text has no such form.
+bool split_host_port(std::string_view text, HostPort& result) {
+  const size_t colon = text.rfind(':');
+  if (colon == std::string_view::npos) return false;
+  std::string_view host = text.substr(0, colon);
+  const std::string_view port = text.substr(colon + 1);
+  if (host.size() >= 2 && host.front() == '[' && host.back() == ']') {
+    host = host.substr(1, host.size() - 2);
+  } else if (host.find(':') != std::string_view::npos) {
+    return false;
+  }
+  if (host.empty() || host.find_first_of(" \t/[]") != std::string_view::npos) return false;
+  unsigned number = 0;
+  const auto [end, code] = std::from_chars(port.data(), port.data() + port.size(), number);
+  if (code != std::errc{} || end != port.data() + port.size() || number == 0 || number > 65535) return false;
+  result = {std::string(host), static_cast<uint16_t>(number)};
+  return true;
+}
+
+// All loopback addresses are one host: this one.
+std::string host_identity(std::string_view host) {
+  return is_loopback_host(host) ? "loopback" : std::string(host);
+}
+
+std::string normal_path(const std::string& path) {
+  return std::filesystem::path(path).lexically_normal().string();
+}
+
+class NodeChecker {
+ public:
+  NodeChecker(ResourceConfiguration& configuration, const ConfigurationLines& lines)
+      : configuration_(configuration), lines_(lines) {}
+
+  Status run() {
+    for (const NodeConfiguration& node : configuration_.nodes) {
+      if (Status status = check_address(node); !status) return status;
+    }
+    for (NodeConfiguration& node : configuration_.nodes) {
+      complete_nbd(node);
+      if (Status status = check_nbd(node); !status) return status;
+      if (Status status = check_paths(node); !status) return status;
+    }
+    return {};
+  }
+
+ private:
+  Error error(const NodeConfiguration& node, const std::string& key, const std::string& what, size_t index = 0) const {
+    const int line = lines_.line_of("node." + node.name, key, index);
+    return configuration_error(configuration_.path, line == 0 ? node.line : line, what);
+  }
+
+  std::string host(const NodeConfiguration& node) const { return host_identity(host_of(node.address)); }
+
+  Status check_insecure(const NodeConfiguration& node, const std::string& key, const std::string& text,
+                        const std::string& address_host, size_t index) const {
+    if (configuration_.insecure || is_loopback_host(address_host)) return {};
+    return error(node, key,
+                 "'" + text +
+                     "' is not loopback and its traffic would not be encrypted: write 'insecure = yes' in "
+                     "[resource] if the network is trusted",
+                 index);
+  }
+
+  Status check_address(const NodeConfiguration& node) {
+    HostPort address;
+    if (!split_host_port(node.address, address)) {
+      return error(node, "address",
+                   "bad value '" + node.address + "' for 'address': write HOST:PORT, or [ADDRESS]:PORT for IPv6");
+    }
+    const std::string identity = address.host + ":" + std::to_string(address.port);
+    const auto [place, added] = addresses_.emplace(identity, node.name);
+    if (!added) {
+      return error(node, "address",
+                   "address " + node.address + " of node '" + node.name + "' is already that of node '" +
+                       place->second + "': give each node its own");
+    }
+    ++nodes_of_host_[host(node)];
+    // With a secret the link is encrypted.
+    if (!configuration_.secret_file.empty()) return {};
+    return check_insecure(node, "address", node.address, address.host, 0);
+  }
+
+  void complete_nbd(NodeConfiguration& node) {
+    if (!node.nbd.empty()) return;
+    const bool alone = nodes_of_host_[host(node)] == 1;
+    node.nbd.push_back("unix:/run/lockstep/" + configuration_.name + (alone ? "" : "." + node.name) + ".nbd");
+  }
+
+  Status check_nbd(const NodeConfiguration& node) {
+    for (size_t i = 0; i < node.nbd.size(); ++i) {
+      const std::string& nbd = node.nbd[i];
+      std::string identity;
+      HostPort address;
+      if (nbd.starts_with("unix:/")) {
+        if (nbd.size() - 5 > kMaximumSocketPathBytes) {
+          return error(node, "nbd", "bad value '" + nbd + "' for 'nbd': a socket's path has at most 107 bytes", i);
+        }
+        identity = normal_path(nbd.substr(5));
+      } else if (nbd.starts_with("tcp:") && split_host_port(std::string_view(nbd).substr(4), address)) {
+        identity = nbd.substr(4);
+        if (Status status = check_insecure(node, "nbd", nbd, address.host, i); !status) return status;
+        if (const auto other = addresses_.find(address.host + ":" + std::to_string(address.port));
+            other != addresses_.end()) {
+          return error(
+              node, "nbd",
+              "nbd " + nbd + " is already the replication address of node '" + other->second + "': choose another port",
+              i);
+        }
+      } else {
+        return error(node, "nbd", "bad value '" + nbd + "' for 'nbd': write unix:/PATH or tcp:HOST:PORT", i);
+      }
+      const auto [place, added] = nbd_.emplace(std::pair{host(node), identity}, node.name);
+      if (!added) {
+        return error(node, "nbd",
+                     "nbd " + nbd + " of node '" + node.name + "' is already that of node '" + place->second +
+                         "' on the same host: give each its own",
+                     i);
+      }
+    }
+    return {};
+  }
+
+  Status check_paths(const NodeConfiguration& node) {
+    for (const std::string key : {"disk", "metadata"}) {
+      const std::string& path = key == "disk" ? node.disk : node.metadata;
+      const auto [place, added] = paths_.emplace(std::pair{host(node), normal_path(path)}, std::pair{key, node.name});
+      if (added) continue;
+      const auto& [other_key, other_node] = place->second;
+      const std::string where = other_node == node.name ? "" : " of node '" + other_node + "' on the same host";
+      return error(node, key,
+                   key + " " + path + " of node '" + node.name + "' is already the " + other_key + where +
+                       ": give each its own path");
+    }
+    return {};
+  }
+
+  ResourceConfiguration& configuration_;
+  const ConfigurationLines& lines_;
+  std::map<std::string, std::string> addresses_;  // HOST:PORT to node
+  std::map<std::string, int> nodes_of_host_;
+  std::map<std::pair<std::string, std::string>, std::string> nbd_;  // host and address to node
+  std::map<std::pair<std::string, std::string>, std::pair<std::string, std::string>> paths_;  // to key and node
+};
+
+}  // namespace
+
+std::string host_of(std::string_view address) {
+  HostPort parts;
+  return split_host_port(address, parts) ? parts.host : std::string(address);
+}
+
+bool is_loopback_host(std::string_view host) {
+  if (host == "localhost" || host == "::1") return true;
+  if (!host.starts_with("127.")) return false;
+  // Four numbers: "127.example.org" is a name.
+  return std::count(host.begin(), host.end(), '.') == 3 &&
+         host.find_first_not_of("0123456789.") == std::string_view::npos;
+}
+
+Status complete_and_check_nodes(ResourceConfiguration& configuration, const ConfigurationLines& lines) {
+  return NodeChecker(configuration, lines).run();
+}
+
+FeatureSupport supported_features() {
+  return {};
+}
+
+Status check_supported(const ResourceConfiguration& configuration, const FeatureSupport& support) {
+  const auto refused = [&](int line, const std::string& what) {
+    return configuration_error(configuration.path, line, what);
+  };
+  if (configuration.protocol == Protocol::A && !support.protocol_a) {
+    return refused(configuration.lines.protocol, "protocol A is not supported yet: write 'protocol = C'");
+  }
+  if (configuration.protocol == Protocol::B && !support.protocol_b) {
+    return refused(configuration.lines.protocol, "protocol B is not supported yet: write 'protocol = C'");
+  }
+  if (configuration.on_peer_loss == PeerLossPolicy::Suspend && !support.suspend_on_peer_loss) {
+    return refused(configuration.lines.on_peer_loss,
+                   "on-peer-loss suspend is not supported yet: write 'on-peer-loss = continue'");
+  }
+  if (configuration.on_peer_loss == PeerLossPolicy::Arbiter && !support.arbiter) {
+    return refused(configuration.lines.on_peer_loss,
+                   "on-peer-loss arbiter is not supported yet: write 'on-peer-loss = continue'");
+  }
+  if (!configuration.secret_file.empty() && !support.encryption) {
+    return refused(
+        configuration.lines.secret_file,
+        "secret-file is not supported yet: leave it empty, and write 'insecure = yes' if the network is trusted");
+  }
+  if (!configuration.fence_command.empty() && !support.arbiter) {
+    return refused(configuration.lines.fence_command, "fence-command is not supported yet: remove it");
+  }
+  return {};
+}
+
+}  // namespace lockstep::tools

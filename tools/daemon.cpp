@@ -1,0 +1,240 @@
+#include "tools/daemon.h"
+
+#include <signal.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "io/address.h"
+#include "replicator/local_disk.h"
+#include "replicator/metadata_store.h"
+#include "tools/daemon_status.h"
+#include "tools/node_choice.h"
+#include "tools/service_notification.h"
+
+namespace lockstep::tools {
+namespace {
+
+repl::Protocol core_protocol(Protocol protocol) {
+  switch (protocol) {
+    case Protocol::A:
+      return repl::Protocol::A;
+    case Protocol::B:
+      return repl::Protocol::B;
+    case Protocol::C:
+      break;
+  }
+  return repl::Protocol::C;
+}
+
+}  // namespace
+
+Daemon::Daemon(const ResourceConfiguration& configuration, const NodeConfiguration& node)
+    : configuration_(configuration), node_(node) {}
+
+// In the order in which one uses the other.
+Daemon::~Daemon() {
+  control_socket_.reset();
+  link_listener_.reset();
+  nbd_server_.reset();
+  driver_.reset();
+  exports_.reset();
+  signals_.reset();
+  loop_.reset();
+}
+
+Result<std::unique_ptr<Daemon>> Daemon::start(const ResourceConfiguration& configuration, const NodeConfiguration& node,
+                                              const std::string& run_dir) {
+  std::unique_ptr<Daemon> daemon(new Daemon(configuration, node));
+  if (Status status = daemon->open_everything(run_dir); !status) {
+    // What was opened already has tasks in the loop, which must end before it does.
+    if (daemon->loop_) {
+      daemon->loop_->spawn(daemon->give_up());
+      daemon->loop_->run();
+    }
+    return std::move(status).error();
+  }
+  return daemon;
+}
+
+io::Task<void> Daemon::give_up() {
+  stopping_ = true;
+  // First of all: "lockstep up" takes an answer for a start that went well.
+  if (control_socket_) co_await control_socket_->close();
+  if (nbd_server_) co_await nbd_server_->stop();
+  if (link_listener_) link_listener_->close();
+  loop_->stop();
+}
+
+Status Daemon::open_everything(const std::string& run_dir) {
+  auto loop = io::Loop::create();
+  if (!loop) return std::move(loop).error();
+  loop_ = std::move(*loop);
+  auto signals = io::ProcessSignals::create(*loop_, {SIGTERM, SIGINT});
+  if (!signals) return std::move(signals).error();
+  signals_ = std::move(*signals);
+
+  std::error_code code;
+  std::filesystem::create_directories(run_dir, code);
+  if (code) return system_error("cannot make the folder " + run_dir, code.value());
+  const std::string socket_path = control_socket_path(run_dir, configuration_.name, node_.name);
+  auto control_socket = repl::ControlSocket::open(*loop_, socket_path, *this);
+  if (!control_socket) return std::move(control_socket).error();
+  control_socket_ = std::move(*control_socket);
+
+  exports_ = std::make_unique<nbd::ExportTable>(*loop_);
+  export_ = &exports_->add(configuration_.name);
+  if (Status status = open_replica(); !status) return status;
+  if (Status status = listen_for_clients(); !status) return status;
+  auto address = io::parse_address(node_.address);
+  if (!address) return std::move(address).error();
+  auto listener =
+      repl::LinkListener::open(*loop_, *address, driver_->identity(), driver_->links(), driver_->link_options());
+  if (!listener) return std::move(listener).error();
+  link_listener_ = std::move(*listener);
+  return driver_->start();
+}
+
+Status Daemon::open_replica() {
+  auto disk = repl::LocalDisk::open(*loop_, node_.disk, configuration_.size_bytes);
+  if (!disk) return std::move(disk).error();
+
+  repl::DriverOptions options;
+  options.identity = {configuration_.name, node_.name, configuration_.size_bytes};
+  options.protocol = core_protocol(configuration_.protocol);
+  options.peer_timeout_ms = configuration_.peer_timeout_ms;
+  options.link.stream.user_timeout_ms = 2 * configuration_.peer_timeout_ms;
+  repl::MetadataExpectation expectation{configuration_.name, node_.name, {}, configuration_.size_bytes};
+  for (const NodeConfiguration& other : configuration_.nodes) {
+    if (other.name == node_.name) continue;
+    auto address = io::parse_address(other.address);
+    if (!address) return std::move(address).error();
+    options.peers.push_back({other.name, std::move(*address)});
+    expectation.peer_names.push_back(other.name);
+  }
+  auto metadata = repl::MetadataStore::open(*loop_, node_.metadata, expectation);
+  if (!metadata) return std::move(metadata).error();
+  repl::DriverOwner& owner = *this;
+  driver_ = std::make_unique<repl::Driver>(*loop_, std::move(options), std::move(*disk), std::move(*metadata), owner);
+  return {};
+}
+
+Status Daemon::listen_for_clients() {
+  nbd_server_ = std::make_unique<nbd::NbdServer>(*loop_, *exports_);
+  export_->refuse(node_.name + " is starting");
+  for (const std::string& text : node_.nbd) {
+    auto address = io::parse_address(text);
+    if (!address) return std::move(address).error();
+    if (Status status = nbd_server_->listen(*address); !status) return status;
+  }
+  for (const io::Address& address : nbd_server_->addresses())
+    nbd_uris_.push_back(nbd_uri(address, configuration_.name));
+  return {};
+}
+
+bool Daemon::run() {
+  loop_->spawn(await_signal());
+  state_changed();
+  spdlog::info("{}: node {} is up", configuration_.name, node_.name);
+  notify_service_manager("READY=1");
+  loop_->run();
+  spdlog::info("{}: node {} is down", configuration_.name, node_.name);
+  return stopped_well_;
+}
+
+// ---- what the replica tells ----
+
+void Daemon::export_opened() {
+  export_->open(*driver_);
+  state_changed();
+}
+
+void Daemon::export_closed() {
+  export_->refuse(refusal_of(*driver_));
+  state_changed();
+}
+
+void Daemon::state_changed() {
+  if (!export_->is_open() && !stopping_) export_->refuse(refusal_of(*driver_));
+  if (control_socket_) control_socket_->state_changed();
+}
+
+uint32_t Daemon::export_clients() const {
+  return static_cast<uint32_t>(export_->client_count());
+}
+
+nlohmann::json Daemon::status() {
+  // Asked of a daemon whose start is failing.
+  if (!driver_) return {{"resource", configuration_.name}, {"node", node_.name}};
+  return status_of({*driver_, *export_, nbd_uris_, core_protocol(configuration_.protocol), loop_->now_us()});
+}
+
+void Daemon::explain(const repl::ControlRequest&, std::unique_ptr<repl::ControlAnswer> answer) {
+  const DaemonView view{*driver_, *export_, nbd_uris_, core_protocol(configuration_.protocol), loop_->now_us()};
+  answer->done(repl::ControlExit::Done, explanation_of(view));
+}
+
+// ---- the end ----
+
+io::Task<void> Daemon::await_signal() {
+  const Result<int> signal = co_await signals_->next();
+  if (!signal || stopping_) co_return;
+  spdlog::info("{}: signal {}: stopping", configuration_.name, *signal);
+  stopping_ = true;
+  loop_->spawn(stop(nullptr));
+}
+
+void Daemon::down(const repl::ControlRequest&, std::unique_ptr<repl::ControlAnswer> answer) {
+  if (std::exchange(stopping_, true)) {
+    answer->done(repl::ControlExit::Done, "the daemon is stopping already");
+    return;
+  }
+  spdlog::info("{}: down: stopping", configuration_.name);
+  loop_->spawn(stop(std::move(answer)));
+}
+
+io::Task<repl::Outcome> Daemon::order_shutdown() {
+  repl::Outcome outcome = repl::Outcome::Busy;
+  io::Signal answered(*loop_);
+  bool done = false;
+  repl::OrderGiven order;
+  order.kind = repl::OrderKind::Shutdown;
+  driver_->give_order(order, [&](repl::OrderAnswer answer) {
+    outcome = answer.outcome;
+    done = true;
+    answered.notify_all();
+  });
+  while (!done) co_await answered.wait();
+  co_return outcome;
+}
+
+// Clients first, so that what they wrote is finished; then the replica, which writes down that it ended well.
+io::Task<void> Daemon::stop(std::unique_ptr<repl::ControlAnswer> answer) {
+  constexpr int kTries = 100;
+  constexpr uint64_t kPauseMs = 100;
+  notify_service_manager("STOPPING=1");
+  export_->refuse(node_.name + " is stopping");
+  co_await nbd_server_->stop();
+  repl::Outcome outcome = repl::Outcome::Busy;
+  for (int i = 0; i < kTries; ++i) {
+    outcome = co_await order_shutdown();
+    if (outcome != repl::Outcome::Busy) break;
+    co_await loop_->sleep_ms(kPauseMs);
+  }
+  stopped_well_ = outcome == repl::Outcome::Done || outcome == repl::Outcome::AlreadySo;
+  if (!stopped_well_) spdlog::error("{}: stopped without writing down that it ended well", configuration_.name);
+  co_await driver_->quiet();
+  if (answer) {
+    answer->done(stopped_well_ ? repl::ControlExit::Done : repl::ControlExit::Failed,
+                 stopped_well_ ? "" : "stopped, but the local disk or metadata has failed: see the daemon's log");
+    answer.reset();
+  }
+  link_listener_->close();
+  co_await control_socket_->close();
+  loop_->stop();
+}
+
+}  // namespace lockstep::tools

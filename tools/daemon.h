@@ -1,0 +1,91 @@
+// One resource on one node, put together: disk, metadata, replica, links, NBD server, control socket.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "io/base/result.h"
+#include "io/loop.h"
+#include "io/process_signals.h"
+#include "io/task.h"
+#include "nbd-server/export_table.h"
+#include "nbd-server/listener.h"
+#include "replicator/control_socket.h"
+#include "replicator/driver.h"
+#include "replicator/link_listener.h"
+#include "tools/configuration.h"
+
+namespace lockstep::tools {
+
+class Daemon final : private repl::DriverOwner, private repl::ControlVerbs {
+ public:
+  // The node must be one of the configuration's. Takes everything that the node needs, or gives the one line that
+  // says what is missing; nothing on disk is changed before all of it is there. Blocking.
+  static Result<std::unique_ptr<Daemon>> start(const ResourceConfiguration& configuration,
+                                               const NodeConfiguration& node, const std::string& run_dir);
+  ~Daemon() override;
+
+  // Until the operator or a signal stops the node. False when it could not stop in good order.
+  bool run();
+
+ private:
+  Daemon(const ResourceConfiguration& configuration, const NodeConfiguration& node);
+  Status open_everything(const std::string& run_dir);
+  Status open_replica();
+  Status listen_for_clients();
+  io::Task<void> give_up();
+
+  // DriverOwner
+  void export_opened() override;
+  void export_closed() override;
+  void state_changed() override;
+  uint32_t export_clients() const override;
+
+  // ControlVerbs
+  nlohmann::json status() override;
+  void execute(repl::ControlRequest request, std::unique_ptr<repl::ControlAnswer> answer) override;
+
+  using Verb = void (Daemon::*)(const repl::ControlRequest&, std::unique_ptr<repl::ControlAnswer>);
+  static Verb find_verb(const std::string& name);
+  void promote(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
+  void demote(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
+  void switchover(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
+  void connect(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
+  void disconnect(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
+  void resync(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
+  void pause_resync(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
+  void resume_resync(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
+  void invalidate(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
+  void explain(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
+  void down(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
+  void not_in_this_version(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
+
+  void give_order(const repl::OrderGiven& order, std::unique_ptr<repl::ControlAnswer> answer);
+  // An order about one peer, or about every one where none is named. False: no such peer, and that is answered.
+  bool choose_peer(const repl::ControlRequest& request, const char* argument, repl::OrderGiven& order,
+                   std::unique_ptr<repl::ControlAnswer>& answer);
+  bool choose_generation(const repl::ControlRequest& request, const char* argument, repl::OrderGiven& order,
+                         std::unique_ptr<repl::ControlAnswer>& answer);
+  io::Task<void> demote_by_force(std::unique_ptr<repl::ControlAnswer> answer);
+  io::Task<void> await_signal();
+  io::Task<void> stop(std::unique_ptr<repl::ControlAnswer> answer);
+  io::Task<repl::Outcome> order_shutdown();
+
+  const ResourceConfiguration configuration_;
+  const NodeConfiguration node_;
+  std::unique_ptr<io::Loop> loop_;
+  std::unique_ptr<io::ProcessSignals> signals_;
+  std::unique_ptr<repl::Driver> driver_;
+  std::unique_ptr<nbd::ExportTable> exports_;
+  nbd::Export* export_ = nullptr;
+  std::unique_ptr<nbd::NbdServer> nbd_server_;
+  std::vector<std::string> nbd_uris_;
+  std::unique_ptr<repl::LinkListener> link_listener_;
+  std::unique_ptr<repl::ControlSocket> control_socket_;
+  bool stopping_ = false;
+  bool stopped_well_ = true;
+};
+
+}  // namespace lockstep::tools

@@ -1,0 +1,189 @@
+// `lockstep explain`: the state in words, and what would change it.
+#include <string_view>
+
+#include "io/base/units.h"
+#include "tools/daemon_status.h"
+#include "tools/outcome_answers.h"
+
+namespace lockstep::tools {
+namespace {
+
+using repl::PeerIndex;
+using repl::PeerStatus;
+using repl::Rule;
+
+std::string_view words_of(Rule rule) {
+  switch (rule) {
+    case Rule::DiskNotUsable:
+      return "a side has no usable disk";
+    case Rule::BothInconsistent:
+      return "neither side has a complete copy, so none can be the source";
+    case Rule::BothJustCreated:
+      return "both disks were just created and are zero: nothing to copy";
+    case Rule::SelfJustCreated:
+      return "this disk was just created: it gets everything";
+    case Rule::PeerJustCreated:
+      return "the peer's disk was just created: it gets everything";
+    case Rule::EqualClean:
+      return "both hold the same generation and nothing is out of sync";
+    case Rule::EqualSelfInconsistent:
+      return "the same generation, and this disk's resync was not finished: it goes on";
+    case Rule::EqualPeerInconsistent:
+      return "the same generation, and the peer's resync was not finished: it goes on";
+    case Rule::EqualSelfCrashed:
+      return "the same generation; this node crashed as Primary and the peer lived on: the peer is the source";
+    case Rule::EqualPeerCrashed:
+      return "the same generation; the peer crashed as Primary and this node lived on: this node is the source";
+    case Rule::EqualSelfCrashedAlone:
+      return "the same generation; this node crashed as Primary and the peer restarted as well: this node is the "
+             "source";
+    case Rule::EqualPeerCrashedAlone:
+      return "the same generation; the peer crashed as Primary and this node restarted as well: the peer is the source";
+    case Rule::EqualSelfHasBits:
+      return "the same generation, and blocks that only this side knows to be out of sync";
+    case Rule::EqualPeerHasBits:
+      return "the same generation, and blocks that only the peer knows to be out of sync";
+    case Rule::EqualSelfPrimary:
+      return "the same generation, blocks out of sync on both sides: this node is Primary and the source";
+    case Rule::EqualPeerPrimary:
+      return "the same generation, blocks out of sync on both sides: the peer is Primary and the source";
+    case Rule::EqualSelfFresher:
+      return "the same generation, blocks out of sync on both sides: this disk is UpToDate and the source";
+    case Rule::EqualPeerFresher:
+      return "the same generation, blocks out of sync on both sides: the peer's disk is UpToDate and the source";
+    case Rule::EqualSelfFirst:
+      return "the same generation, blocks out of sync on both sides, no other difference: this node's name sorts first";
+    case Rule::EqualPeerFirst:
+      return "the same generation, blocks out of sync on both sides, no other difference: the peer's name sorts first";
+    case Rule::PeerIsBehind:
+      return "the peer holds an earlier generation, and the bitmap here knows what changed since";
+    case Rule::SelfIsBehind:
+      return "this node holds an earlier generation, and the peer's bitmap knows what changed since";
+    case Rule::PeerIsFarBehind:
+      return "the peer holds a generation of long ago: it gets everything";
+    case Rule::SelfIsFarBehind:
+      return "this node holds a generation of long ago: it gets everything";
+    case Rule::SplitBrain:
+      return "split brain: both sides wrote apart from each other";
+    case Rule::SplitBrainSelfGivesWay:
+      return "split brain, ended by the operator: this node's data gives way";
+    case Rule::SplitBrainPeerGivesWay:
+      return "split brain, ended by the operator: the peer's data gives way";
+    case Rule::Unrelated:
+      return "the two disks have no generation in common: they were never one";
+    case Rule::PrimaryWouldBeTarget:
+      return "refused: the data of the Primary would be overwritten";
+    case Rule::InconsistentWouldBeSource:
+      return "refused: the side with the newer generation has no complete copy";
+    case Rule::BothPrimary:
+      return "refused: both sides are Primary";
+  }
+  return "";
+}
+
+std::string_view words_of(repl::SyncKind kind) {
+  switch (kind) {
+    case repl::SyncKind::None:
+      return "no resync";
+    case repl::SyncKind::Source:
+      return "this node is the source";
+    case repl::SyncKind::Target:
+      return "this node is the target";
+    case repl::SyncKind::SplitBrain:
+      return "no replication: split brain";
+    case repl::SyncKind::Unrelated:
+      return "no replication: unrelated data";
+    case repl::SyncKind::Refuse:
+      return "no replication";
+  }
+  return "";
+}
+
+std::string_view words_of(repl::SyncExtent extent) {
+  switch (extent) {
+    case repl::SyncExtent::Nothing:
+      return "";
+    case repl::SyncExtent::Bitmap:
+      return " of the blocks that differ";
+    case repl::SyncExtent::Full:
+      return " of the whole device";
+  }
+  return "";
+}
+
+std::string report_line(std::string_view whose, const repl::StateReport& report) {
+  std::string text = "    " + std::string(whose) + ": generation " + to_string(report.current);
+  if (!report.bitmap_generation.is_zero()) text += ", bitmap since " + to_string(report.bitmap_generation);
+  text += ", " + std::string(to_string(report.role)) + ", disk " + std::string(to_string(report.disk_state)) + ", " +
+          format_size(report.out_of_sync_blocks * repl::kBlockBytes) + " out of sync";
+  if (report.crashed_primary) text += ", crashed as Primary";
+  if (report.discard_my_data) text += ", gives way";
+  return text + "\n";
+}
+
+std::string advice(const repl::Driver& driver, const PeerStatus& peer, const std::string& name) {
+  const std::string& resource = driver.identity().resource_name;
+  if (peer.decided && peer.decision.kind == repl::SyncKind::SplitBrain) {
+    return "    to end it: on the node whose data gives way type 'lockstep resync " + resource +
+           " PEER --discard-my-data GENERATION' with the other node's name and its own generation\n";
+  }
+  if (peer.decided && peer.decision.rule == Rule::Unrelated) {
+    return "    to end it: on the node whose data gives way make the metadata anew ('lockstep create --force')\n";
+  }
+  if (peer.connection == repl::ConnectionState::StandAlone) {
+    return "    to have it again: 'lockstep connect " + resource + " " + name + "'\n";
+  }
+  return "";
+}
+
+std::string peer_text(const DaemonView& view, PeerIndex index) {
+  const repl::PeerLink& link = *view.driver.links()[index];
+  const PeerStatus peer = view.driver.peer_status(index);
+  std::string text = "  " + link.peer_name() + ": " + std::string(to_string(peer.connection)) + ", " +
+                     std::string(to_string(peer.replication)) + ", role " + std::string(to_string(peer.role)) +
+                     ", disk " + std::string(to_string(peer.disk_state)) + ", " +
+                     format_size(peer.out_of_sync_blocks * repl::kBlockBytes) + " out of sync\n";
+  if (!link.problem().empty()) text += "    no link: " + link.problem() + "\n";
+  if (peer.connection != repl::ConnectionState::Connected && peer.absent_since_us != 0 &&
+      view.now_us > peer.absent_since_us) {
+    text += "    absent for " + std::to_string((view.now_us - peer.absent_since_us) / 1'000'000) + " s\n";
+  }
+  if (peer.decided) {
+    text += "    last handshake: rule " + std::string(to_string(peer.decision.rule)) + ": " +
+            std::string(words_of(peer.decision.rule)) +
+            "\n    it follows: " + std::string(words_of(peer.decision.kind)) +
+            std::string(words_of(peer.decision.extent)) + "\n";
+    text += report_line("this node was", peer.own_report);
+    text += report_line(link.peer_name() + " was", peer.peer_report);
+  }
+  return text + advice(view.driver, peer, link.peer_name());
+}
+
+}  // namespace
+
+std::string explanation_of(const DaemonView& view) {
+  const repl::ReplicaStatus status = view.driver.status();
+  const repl::LinkIdentity& identity = view.driver.identity();
+  std::string text = identity.resource_name + " on " + identity.node_name + ": " + std::string(to_string(status.role)) +
+                     ", disk " + std::string(to_string(status.disk_state)) + ", generation " +
+                     to_string(status.generation) + "\n";
+  if (status.role == repl::Role::Primary) {
+    text += "  client I/O is served";
+    text += status.degraded ? "; degraded: a peer does not get the writes, and what it misses is marked\n"
+                            : "; every peer gets the writes\n";
+  } else {
+    text += "  client I/O is refused: " + refusal_of(view.driver) + "\n";
+    const bool known = status.promotable_peer < view.driver.links().size();
+    const OutcomeContext context{identity.resource_name, identity.node_name,
+                                 known ? view.driver.links()[status.promotable_peer]->peer_name() : "",
+                                 to_string(status.generation), std::string(to_string(status.disk_state))};
+    text += status.promotable == repl::Outcome::Done
+                ? "  it can be promoted: 'lockstep promote " + identity.resource_name + "'\n"
+                : "  " + answer_for(repl::OrderKind::Promote, status.promotable, context).message + "\n";
+  }
+  if (view.driver.metadata_failed()) text += "  writing the metadata has failed: this node's disk counts as Failed\n";
+  for (PeerIndex index = 0; index < view.driver.links().size(); ++index) text += peer_text(view, index);
+  return text;
+}
+
+}  // namespace lockstep::tools

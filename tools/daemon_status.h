@@ -1,0 +1,32 @@
+// What `lockstep status` and `lockstep explain` show of a running node.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "nbd-server/export_table.h"
+#include "replicator/driver.h"
+
+namespace lockstep::tools {
+
+struct DaemonView {
+  const repl::Driver& driver;
+  const nbd::Export& nbd_export;
+  const std::vector<std::string>& nbd_uris;
+  repl::Protocol protocol;
+  uint64_t now_us = 0;  // of the loop
+};
+
+// One object of `lockstep status --json`.
+nlohmann::json status_of(const DaemonView& view);
+// Several lines for people.
+std::string explanation_of(const DaemonView& view);
+// Why NBD clients are refused, in one line that names the Primary where it is known.
+std::string refusal_of(const repl::Driver& driver);
+
+// "nbd+unix:///NAME?socket=PATH" or "nbd://HOST:PORT/NAME".
+std::string nbd_uri(const io::Address& address, const std::string& export_name);
+
+}  // namespace lockstep::tools

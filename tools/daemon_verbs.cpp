@@ -1,0 +1,185 @@
+// The operator's verbs, as orders to the replica.
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "tools/daemon.h"
+#include "tools/outcome_answers.h"
+
+namespace lockstep::tools {
+
+using repl::ControlAnswer;
+using repl::ControlExit;
+using repl::ControlRequest;
+using repl::OrderGiven;
+using repl::OrderKind;
+
+Daemon::Verb Daemon::find_verb(const std::string& name) {
+  struct Entry {
+    const char* name;
+    Verb verb;
+  };
+  static constexpr std::array kVerbs{
+      Entry{"promote", &Daemon::promote},
+      Entry{"demote", &Daemon::demote},
+      Entry{"switchover", &Daemon::switchover},
+      Entry{"connect", &Daemon::connect},
+      Entry{"disconnect", &Daemon::disconnect},
+      Entry{"resync", &Daemon::resync},
+      Entry{"pause-resync", &Daemon::pause_resync},
+      Entry{"resume-resync", &Daemon::resume_resync},
+      Entry{"invalidate", &Daemon::invalidate},
+      Entry{"explain", &Daemon::explain},
+      Entry{"down", &Daemon::down},
+      Entry{"invalidate-peer", &Daemon::not_in_this_version},
+      Entry{"verify", &Daemon::not_in_this_version},
+      Entry{"resume", &Daemon::not_in_this_version},
+      Entry{"resize", &Daemon::not_in_this_version},
+      Entry{"detach", &Daemon::not_in_this_version},
+      Entry{"attach", &Daemon::not_in_this_version},
+      Entry{"metrics", &Daemon::not_in_this_version},
+  };
+  const auto found = std::find_if(kVerbs.begin(), kVerbs.end(), [&](const Entry& entry) { return name == entry.name; });
+  return found == kVerbs.end() ? nullptr : found->verb;
+}
+
+void Daemon::execute(ControlRequest request, std::unique_ptr<ControlAnswer> answer) {
+  const Verb verb = find_verb(request.verb);
+  if (verb == nullptr) {
+    answer->done(ControlExit::Usage, "unknown verb '" + request.verb + "'");
+  } else if (!driver_ || (stopping_ && request.verb != "explain" && request.verb != "down")) {
+    answer->done(ControlExit::Failed, request.verb + " failed: the daemon of " + node_.name + " is stopping");
+  } else {
+    (this->*verb)(request, std::move(answer));
+  }
+}
+
+void Daemon::not_in_this_version(const ControlRequest& request, std::unique_ptr<ControlAnswer> answer) {
+  answer->done(ControlExit::Failed, "'" + request.verb + "' is not in this version of Lockstep");
+}
+
+void Daemon::give_order(const OrderGiven& order, std::unique_ptr<ControlAnswer> answer) {
+  driver_->give_order(order, [this, kind = order.kind,
+                              shared = std::shared_ptr<ControlAnswer>(std::move(answer))](repl::OrderAnswer outcome) {
+    const repl::ReplicaStatus status = driver_->status();
+    // A demotion by force closed the export before it was known whether the replica can follow.
+    if (status.role == repl::Role::Primary && !export_->is_open() && !stopping_) export_opened();
+    OutcomeContext context{configuration_.name, node_.name, "", to_string(status.generation),
+                           std::string(to_string(status.disk_state))};
+    if (outcome.peer < driver_->links().size()) context.peer = driver_->links()[outcome.peer]->peer_name();
+    const OutcomeAnswer words = answer_for(kind, outcome.outcome, context);
+    shared->done(words.exit, words.message);
+  });
+}
+
+bool Daemon::choose_peer(const ControlRequest& request, const char* argument, OrderGiven& order,
+                         std::unique_ptr<ControlAnswer>& answer) {
+  if (!request.has(argument)) {
+    order.every_peer = true;
+    return true;
+  }
+  const std::string name = request.text(argument);
+  const auto& links = driver_->links();
+  const auto found =
+      std::find_if(links.begin(), links.end(), [&](const auto& link) { return link->peer_name() == name; });
+  if (found == links.end()) {
+    answer->done(ControlExit::Usage,
+                 "no peer '" + name + "': the nodes of " + configuration_.name + " are " + configuration_.node_names());
+    return false;
+  }
+  order.every_peer = false;
+  order.peer = static_cast<repl::PeerIndex>(found - links.begin());
+  return true;
+}
+
+bool Daemon::choose_generation(const ControlRequest& request, const char* argument, OrderGiven& order,
+                               std::unique_ptr<ControlAnswer>& answer) {
+  if (!request.has(argument)) return true;
+  const auto generation = repl::parse_generation(request.text(argument));
+  if (!generation) {
+    answer->done(ControlExit::Usage, "--" + std::string(argument) +
+                                         " takes a generation of 32 hex digits, as 'lockstep " + "explain " +
+                                         configuration_.name + "' prints it");
+    return false;
+  }
+  order.give_generation = true;
+  order.generation = *generation;
+  return true;
+}
+
+void Daemon::promote(const ControlRequest& request, std::unique_ptr<ControlAnswer> answer) {
+  OrderGiven order;
+  order.kind = OrderKind::Promote;
+  order.peer_fenced = request.flag("peer-fenced");
+  if (choose_generation(request, "force-data-loss", order, answer)) give_order(order, std::move(answer));
+}
+
+void Daemon::demote(const ControlRequest& request, std::unique_ptr<ControlAnswer> answer) {
+  if (request.flag("force") && driver_->status().role == repl::Role::Primary) {
+    loop_->spawn(demote_by_force(std::move(answer)));
+    return;
+  }
+  OrderGiven order;
+  order.kind = OrderKind::Demote;
+  give_order(order, std::move(answer));
+}
+
+io::Task<void> Daemon::demote_by_force(std::unique_ptr<ControlAnswer> answer) {
+  export_->refuse(node_.name + " is being demoted");
+  co_await export_->close_sessions();
+  OrderGiven order;
+  order.kind = OrderKind::Demote;
+  give_order(order, std::move(answer));
+}
+
+void Daemon::switchover(const ControlRequest& request, std::unique_ptr<ControlAnswer> answer) {
+  OrderGiven order;
+  order.kind = OrderKind::Switchover;
+  if (!request.has("to")) {
+    answer->done(ControlExit::Usage,
+                 "switchover needs the node: 'lockstep switchover " + configuration_.name + " --to NODE'");
+    return;
+  }
+  order.to_self = request.text("to") == node_.name;
+  if (order.to_self || choose_peer(request, "to", order, answer)) give_order(order, std::move(answer));
+}
+
+void Daemon::connect(const ControlRequest& request, std::unique_ptr<ControlAnswer> answer) {
+  OrderGiven order;
+  order.kind = OrderKind::Connect;
+  if (choose_peer(request, "peer", order, answer)) give_order(order, std::move(answer));
+}
+
+void Daemon::disconnect(const ControlRequest& request, std::unique_ptr<ControlAnswer> answer) {
+  OrderGiven order;
+  order.kind = OrderKind::Disconnect;
+  if (choose_peer(request, "peer", order, answer)) give_order(order, std::move(answer));
+}
+
+void Daemon::resync(const ControlRequest& request, std::unique_ptr<ControlAnswer> answer) {
+  OrderGiven order;
+  order.kind = OrderKind::Resync;
+  if (choose_peer(request, "peer", order, answer) && choose_generation(request, "discard-my-data", order, answer)) {
+    give_order(order, std::move(answer));
+  }
+}
+
+void Daemon::pause_resync(const ControlRequest& request, std::unique_ptr<ControlAnswer> answer) {
+  OrderGiven order;
+  order.kind = OrderKind::PauseResync;
+  if (choose_peer(request, "peer", order, answer)) give_order(order, std::move(answer));
+}
+
+void Daemon::resume_resync(const ControlRequest& request, std::unique_ptr<ControlAnswer> answer) {
+  OrderGiven order;
+  order.kind = OrderKind::ResumeResync;
+  if (choose_peer(request, "peer", order, answer)) give_order(order, std::move(answer));
+}
+
+void Daemon::invalidate(const ControlRequest&, std::unique_ptr<ControlAnswer> answer) {
+  OrderGiven order;
+  order.kind = OrderKind::Invalidate;
+  give_order(order, std::move(answer));
+}
+
+}  // namespace lockstep::tools

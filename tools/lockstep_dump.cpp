@@ -1,0 +1,108 @@
+// dump-metadata: what a stopped node has on stable storage about itself.
+#include <nlohmann/json.hpp>
+
+#include "io/base/units.h"
+#include "replicator/metadata_setup.h"
+#include "tools/disk_inspection.h"
+#include "tools/lockstep_common.h"
+
+namespace lockstep::tools {
+namespace {
+
+using nlohmann::json;
+using repl::to_string;
+
+json dump_activity_log(const repl::MetadataSummary& summary) {
+  json log = {{"valid", summary.activity_log_valid}, {"slots", summary.superblock.identity.activity_log_slots}};
+  if (!summary.activity_log_valid) return log;
+  log["next-transaction"] = summary.next_transaction;
+  log["hot-extents"] = summary.hot_extents;
+  return log;
+}
+
+json dump_peer(const repl::MetadataSummary& summary, size_t peer) {
+  const repl::PeerRecord& record = summary.superblock.image.peers[peer];
+  const repl::MetadataSummary::Bitmap& bitmap = summary.bitmaps[peer];
+  return {{"node", summary.superblock.peer_names[peer]},
+          {"bitmap-generation", to_string(record.bitmap_generation)},
+          {"previous-bitmap-generation", to_string(record.previous_bitmap_generation)},
+          {"crashed-primary", record.crashed_primary},
+          {"dirty-blocks", bitmap.dirty_blocks},
+          {"dirty-bytes", bitmap.dirty_blocks * repl::kBlockBytes},
+          {"damaged-pages", bitmap.damaged_pages}};
+}
+
+json dump(const repl::MetadataSummary& summary) {
+  const repl::Superblock& superblock = summary.superblock;
+  json history = json::array();
+  for (const repl::Generation& generation : superblock.image.history) {
+    if (!generation.is_zero()) history.push_back(to_string(generation));
+  }
+  json peers = json::array();
+  for (size_t peer = 0; peer < summary.bitmaps.size(); ++peer) peers.push_back(dump_peer(summary, peer));
+  return {{"version", repl::kMetadataVersion},
+          {"resource", superblock.resource_name},
+          {"resource-id", to_string(superblock.identity.resource_id)},
+          {"node", superblock.node_name},
+          {"size-bytes", superblock.identity.size_bytes},
+          {"sequence", superblock.sequence},
+          {"copies-agree", summary.superblock_copies_agree},
+          {"disk-state", std::string(to_string(superblock.image.disk_state))},
+          {"primary", superblock.image.primary},
+          {"forced", superblock.image.forced},
+          {"generation", to_string(superblock.image.current)},
+          {"history", std::move(history)},
+          {"activity-log", dump_activity_log(summary)},
+          {"peers", std::move(peers)}};
+}
+
+std::string yes_or_no(const json& value) {
+  return value.get<bool>() ? "yes" : "no";
+}
+
+std::string render_dump(const json& dump) {
+  const auto text = [](const json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); };
+  std::string lines = text(dump["resource"]) + " node:" + text(dump["node"]) + " version:" + text(dump["version"]) +
+                      " size:" + text(dump["size-bytes"]) + " sequence:" + text(dump["sequence"]) +
+                      " copies-agree:" + yes_or_no(dump["copies-agree"]) + "\n";
+  lines += "  disk:" + text(dump["disk-state"]) + " primary:" + yes_or_no(dump["primary"]) +
+           " forced:" + yes_or_no(dump["forced"]) + " generation:" + text(dump["generation"]) + "\n";
+  for (const json& generation : dump["history"]) lines += "  history:" + text(generation) + "\n";
+  const json& log = dump["activity-log"];
+  lines += "  activity-log:" +
+           (log["valid"].get<bool>() ? std::to_string(log["hot-extents"].size()) + " hot of " + text(log["slots"])
+                                     : std::string("damaged, every extent counts as hot")) +
+           "\n";
+  for (const json& peer : dump["peers"]) {
+    lines += "  " + text(peer["node"]) + " bitmap-generation:" + text(peer["bitmap-generation"]) +
+             " crashed-primary:" + yes_or_no(peer["crashed-primary"]) +
+             " dirty:" + format_size(peer["dirty-bytes"].get<uint64_t>()) +
+             " damaged-pages:" + text(peer["damaged-pages"]) + "\n";
+  }
+  return lines;
+}
+
+}  // namespace
+
+ExitCode run_dump_metadata(const Arguments& arguments) {
+  const Place place = place_of_configuration(arguments);
+  const std::string& path = place.own_node().metadata;
+  {
+    // A running daemon changes it all the time.
+    const HeldPath held = value_or_fail(HeldPath::open(path));
+    if (held.kind() == PathKind::Missing) {
+      throw CommandError(ExitCode::Failed, path + " does not exist: make it with '" + place.command("create") + "'");
+    }
+  }
+  Result<repl::MetadataSummary> summary = repl::summarize_metadata(path);
+  if (!summary) throw CommandError(ExitCode::Failed, summary.error().message);
+  const json document = dump(*summary);
+  if (arguments.has("json")) {
+    print_json(document);
+  } else {
+    print_text(render_dump(document));
+  }
+  return ExitCode::Done;
+}
+
+}  // namespace lockstep::tools

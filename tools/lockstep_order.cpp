@@ -1,0 +1,83 @@
+// Orders: the daemon decides, and its answer is ours.
+#include <nlohmann/json.hpp>
+
+#include "io/base/units.h"
+#include "tools/lockstep_common.h"
+
+namespace lockstep::tools {
+namespace {
+
+using nlohmann::json;
+
+// Some orders drain, flush, or take a peer along. An order that lasts longer is not taken back by giving up here.
+constexpr uint64_t kOrderTimeoutMs = 120'000;
+
+json order_arguments(const Arguments& arguments) {
+  json order = json::object();
+  for (const OptionSpec& option : arguments.verb->options) {
+    const std::string name(option.name);
+    if (!arguments.has(name)) continue;
+    if (option.value.empty()) {
+      order[name] = true;
+    } else {
+      order[name] = arguments.value(name);
+    }
+  }
+  if (arguments.operands.empty()) return order;
+  if (arguments.verb->operands.front() == "SIZE") {
+    const uint64_t size_bytes = value_or_fail(parse_size(arguments.operands.front()));
+    if (size_bytes == 0 || size_bytes % kSizeUnitBytes != 0) {
+      throw CommandError(ExitCode::Usage, "the size must be a multiple of 4096 bytes and more than 0");
+    }
+    order["size-bytes"] = size_bytes;
+  } else {
+    order["peer"] = arguments.operands.front();
+  }
+  return order;
+}
+
+void check_peer(const Place& place, const json& order, const char* key) {
+  if (!order.contains(key) || !place.configuration) return;
+  const std::string peer = order[key].get<std::string>();
+  if (place.configuration->find_node(peer) == nullptr) {
+    throw CommandError(ExitCode::Usage, place.configuration_path + ": no node '" + peer + "': the nodes of " +
+                                            place.resource + " are " + place.configuration->node_names());
+  }
+}
+
+}  // namespace
+
+ExitCode run_order(const Arguments& arguments) {
+  const json order = order_arguments(arguments);
+  const Place place = place_of_daemon(arguments);
+  check_peer(place, order, "peer");
+  check_peer(place, order, "to");
+  if (order.contains("peer") && order["peer"] == place.node) {
+    throw CommandError(ExitCode::Usage, "'" + place.node + "' is this node, not a peer of it");
+  }
+  ControlConnection connection = connect_to_daemon(place);
+  const Result<ControlReply> reply =
+      connection.ask(std::string(arguments.verb->name), order, deadline_after_ms(kOrderTimeoutMs));
+  if (!reply) {
+    if (reply.error().kind == ErrorKind::TimedOut) {
+      throw CommandError(ExitCode::Failed, "the daemon has not carried the order out in " +
+                                               std::to_string(kOrderTimeoutMs / 1000) +
+                                               " s, and may still do so: see '" + place.command("status") + "'");
+    }
+    fail_without_daemon(place, reply.error());
+  }
+  if (reply->exit != 0) {
+    const bool known = reply->exit > 0 && reply->exit <= static_cast<int>(ExitCode::NotInTime);
+    throw CommandError(known ? static_cast<ExitCode>(reply->exit) : ExitCode::Failed, reply->message);
+  }
+  if (arguments.has("json")) {
+    print_json(reply->data->is_null() ? json{{"message", reply->message}} : *reply->data);
+  } else if (!reply->message.empty()) {
+    print_text(reply->message + (reply->message.ends_with('\n') ? "" : "\n"));
+  } else if (!reply->data->is_null()) {
+    print_json(*reply->data);
+  }
+  return ExitCode::Done;
+}
+
+}  // namespace lockstep::tools

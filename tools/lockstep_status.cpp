@@ -1,0 +1,237 @@
+// status, events and wait: what daemons tell of themselves.
+#include <unistd.h>
+
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <thread>
+
+#include "tools/lockstep_common.h"
+#include "tools/node_choice.h"
+#include "tools/render.h"
+#include "tools/wait_condition.h"
+
+namespace lockstep::tools {
+namespace {
+
+using nlohmann::json;
+
+constexpr auto kWatchPeriod = std::chrono::seconds(1);
+constexpr auto kRetryPeriod = std::chrono::milliseconds(10);
+
+Result<json> ask_status(const std::string& socket_path, uint64_t deadline_ms) {
+  Result<ControlConnection> connection = ControlConnection::open(socket_path);
+  if (!connection) return connection.error();
+  const Result<ControlReply> reply = connection->ask("status", json::object(), deadline_ms);
+  if (!reply) return reply.error();
+  if (reply->exit != 0) return Error{ErrorKind::Io, 0, reply->message};
+  return *reply->data;
+}
+
+json status_of_stopped(const std::string& resource, const std::string& node) {
+  return {{"resource", resource}, {"node", node}, {"running", false}, {"role", "Unknown"}, {"disk-state", "DUnknown"}};
+}
+
+// Everything that runs on this host or is configured for it.
+struct HostStatus {
+  std::vector<json> running;
+  struct Stopped {
+    std::string resource;
+    std::string node;
+    std::string line;
+  };
+  std::vector<Stopped> stopped;
+  std::vector<std::string> errors;  // files that could not be read
+};
+
+void add_sockets(const std::string& run_dir, HostStatus& host) {
+  for (const std::string& path : list_control_sockets(run_dir)) {
+    Result<json> status = ask_status(path, deadline_after_ms(kStatusTimeoutMs));
+    if (status) {
+      host.running.push_back(std::move(status).value());
+      continue;
+    }
+    // Node names rarely have a dot; resource names may.
+    const std::string name = std::filesystem::path(path).stem().string();
+    const size_t dot = name.rfind('.');
+    const std::string resource = name.substr(0, dot);
+    const std::string node = dot == std::string::npos ? "?" : name.substr(dot + 1);
+    const bool absent = status.error().kind == ErrorKind::NotFound;
+    host.stopped.push_back({resource, node,
+                            absent ? "down: start it with 'lockstep up " + resource + " --node " + node + "'"
+                                   : "does not answer: " + status.error().message});
+  }
+}
+
+void add_configured(const std::string& run_dir, HostStatus& host) {
+  std::set<std::pair<std::string, std::string>> known;
+  for (const json& status : host.running) {
+    known.emplace(status.value("resource", std::string()), status.value("node", std::string()));
+  }
+  for (const auto& stopped : host.stopped) known.emplace(stopped.resource, stopped.node);
+  std::error_code code;
+  std::set<std::string> paths;
+  for (auto entry = std::filesystem::directory_iterator("/etc/lockstep", code);
+       !code && entry != std::filesystem::directory_iterator(); entry.increment(code)) {
+    if (entry->path().extension() == ".conf") paths.insert(entry->path().string());
+  }
+  for (const std::string& path : paths) {
+    const Result<ResourceConfiguration> configuration =
+        load_configuration(path, std::filesystem::path(path).stem().string());
+    if (!configuration) {
+      host.errors.push_back(configuration.error().message);
+      continue;
+    }
+    // A resource that is configured for other hosts only is none of ours.
+    const Result<const NodeConfiguration*> node = choose_node(*configuration, "", run_dir, this_host_name());
+    if (!node || known.count({configuration->name, (*node)->name}) != 0) continue;
+    host.stopped.push_back(
+        {configuration->name, (*node)->name, "down: start it with 'lockstep up " + configuration->name + "'"});
+  }
+}
+
+HostStatus host_status(const std::string& run_dir, bool with_configured) {
+  HostStatus host;
+  add_sockets(run_dir, host);
+  if (with_configured) add_configured(run_dir, host);
+  return host;
+}
+
+std::string render_host(const HostStatus& host) {
+  std::map<std::string, int> nodes;
+  for (const json& status : host.running) ++nodes[status.value("resource", std::string())];
+  std::string text;
+  for (const json& status : host.running)
+    text += render_status(status, nodes[status.value("resource", std::string())] > 1);
+  for (const auto& stopped : host.stopped)
+    text += stopped.resource + " node:" + stopped.node + " " + stopped.line + "\n";
+  return text;
+}
+
+ExitCode print_host_once(const Arguments& arguments) {
+  if (arguments.has("config")) throw CommandError(ExitCode::Usage, "--config needs the name of its resource");
+  const bool default_place = !arguments.has("run-dir");
+  HostStatus host = host_status(choose_run_dir(arguments.value("run-dir")), default_place);
+  if (arguments.has("node")) {
+    const std::string node = arguments.value("node");
+    std::erase_if(host.running, [&](const json& status) { return status.value("node", std::string()) != node; });
+    std::erase_if(host.stopped, [&](const auto& stopped) { return stopped.node != node; });
+  }
+  if (arguments.has("json")) {
+    json all = host.running;
+    for (const auto& stopped : host.stopped) all.push_back(status_of_stopped(stopped.resource, stopped.node));
+    print_json(all.is_null() ? json::array() : all);
+  } else {
+    print_text(render_host(host));
+    if (host.running.empty() && host.stopped.empty()) std::fputs("lockstep: no resource runs here\n", stderr);
+  }
+  for (const std::string& error : host.errors) std::fprintf(stderr, "lockstep: %s\n", error.c_str());
+  return host.errors.empty() ? ExitCode::Done : ExitCode::Usage;
+}
+
+ExitCode print_resource_once(const Arguments& arguments) {
+  const Place place = place_of_daemon(arguments);
+  const Result<json> status = ask_status(place.socket_path, deadline_after_ms(kStatusTimeoutMs));
+  if (!status) fail_without_daemon(place, status.error());
+  if (arguments.has("json")) {
+    print_json(json::array({*status}));
+  } else {
+    print_text(render_status(*status, false));
+  }
+  return ExitCode::Done;
+}
+
+ExitCode print_once(const Arguments& arguments) {
+  return arguments.resource.empty() ? print_host_once(arguments) : print_resource_once(arguments);
+}
+
+// "role:Secondary disk:UpToDate; beta connection:Connecting …": one line of a status.
+std::string one_line(const json& status) {
+  std::string text = render_resource(status);
+  for (const json& peer : status.value("peers", json::array())) {
+    text += "; " + peer.value("node", std::string("?")) + " " + render_peer(peer);
+  }
+  return text;
+}
+
+[[noreturn]] void fail_not_in_time(const Place& place, const std::string& condition, const std::string& timeout,
+                                   const std::string& state) {
+  throw CommandError(ExitCode::NotInTime, place.resource + " on node " + place.node + " was not " + condition +
+                                              " within " + timeout + " s: " + state);
+}
+
+ExitCode wait_until_up(const Place& place, const std::string& timeout, uint64_t deadline_ms) {
+  for (;;) {
+    const Result<json> status = ask_status(place.socket_path, deadline_ms);
+    if (status) return ExitCode::Done;
+    if (monotonic_ms() >= deadline_ms) fail_not_in_time(place, "up", timeout, status.error().message);
+    std::this_thread::sleep_for(kRetryPeriod);
+  }
+}
+
+}  // namespace
+
+ExitCode run_status(const Arguments& arguments) {
+  if (!arguments.has("watch")) return print_once(arguments);
+  const bool terminal = ::isatty(STDOUT_FILENO) == 1;
+  for (;;) {
+    if (terminal) print_text("\033[H\033[2J");
+    try {
+      print_once(arguments);
+    } catch (const CommandError& error) {
+      if (error.code() != ExitCode::NoDaemon) throw;
+      print_text(std::string(error.what()) + "\n");
+    }
+    if (!terminal && !arguments.has("json")) print_text("\n");
+    std::this_thread::sleep_for(kWatchPeriod);
+  }
+}
+
+ExitCode run_events(const Arguments& arguments) {
+  const Place place = place_of_daemon(arguments);
+  ControlConnection connection = connect_to_daemon(place);
+  Status sent = connection.send(json{{"verb", "events"}});
+  if (!sent) fail_without_daemon(place, sent.error());
+  json previous;
+  for (;;) {
+    Result<json> event = connection.receive(kForever);
+    if (!event) fail_without_daemon(place, event.error());
+    if (event->contains("exit")) throw CommandError(ExitCode::Failed, event->value("message", std::string()));
+    if (arguments.has("json")) {
+      print_text(event->dump(-1, ' ', false, json::error_handler_t::replace) + "\n");
+      continue;
+    }
+    json status = event->value("status", json::object());
+    print_text(render_event(status, previous));
+    previous = std::move(status);
+  }
+}
+
+ExitCode run_wait(const Arguments& arguments) {
+  const WaitCondition condition = value_or_fail(parse_wait_condition(arguments.value("for")));
+  const uint64_t deadline_ms = deadline_after_ms(timeout_ms_of(arguments, kForever));
+  const Place place = place_of_daemon(arguments);
+  if (condition.kind == WaitKind::Up) return wait_until_up(place, arguments.value("timeout"), deadline_ms);
+
+  ControlConnection connection = connect_to_daemon(place);
+  Status sent = connection.send(json{{"verb", "events"}});
+  if (!sent) fail_without_daemon(place, sent.error());
+  std::string state = "its daemon did not answer";
+  for (;;) {
+    const Result<json> event = connection.receive(deadline_ms);
+    if (!event && event.error().kind == ErrorKind::TimedOut) {
+      fail_not_in_time(place, arguments.value("for"), arguments.value("timeout"), state);
+    }
+    if (!event) fail_without_daemon(place, event.error());
+    if (event->contains("exit")) throw CommandError(ExitCode::Failed, event->value("message", std::string()));
+    const json status = event->value("status", json::object());
+    if (is_fulfilled(condition, status)) return ExitCode::Done;
+    if (condition.kind == WaitKind::Verified && !tells_verified(status)) {
+      throw CommandError(ExitCode::Failed, "this daemon does not tell whether its replicas were verified");
+    }
+    state = one_line(status);
+  }
+}
+
+}  // namespace lockstep::tools

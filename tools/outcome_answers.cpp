@@ -1,0 +1,155 @@
+#include "tools/outcome_answers.h"
+
+#include <array>
+#include <string_view>
+
+namespace lockstep::tools {
+namespace {
+
+using repl::ControlExit;
+using repl::OrderKind;
+using repl::Outcome;
+
+// In a text, %r is the resource, %n this node, %p the peer, %g this node's generation, %d its disk state, %v the verb.
+struct Row {
+  Outcome outcome;
+  ControlExit exit;
+  std::string_view text;
+};
+
+constexpr std::array kRows{
+    Row{Outcome::NotUpToDate, ControlExit::Refused,
+        "%v refused: the disk of %n is %d, so its data may be old; bring up a peer that is UpToDate, or, to accept the "
+        "loss of what is newer, type 'lockstep promote %r --force-data-loss %g'"},
+    Row{Outcome::PeerAbsent, ControlExit::Refused,
+        "%v refused: %p is not connected and may be Primary; connect it, or, when it is powered off or cut off, type "
+        "'lockstep promote %r --peer-fenced'"},
+    Row{Outcome::PeerIsPrimary, ControlExit::Refused,
+        "%v refused: %p is Primary; type 'lockstep switchover %r --to %n', or 'lockstep demote %r' on %p first"},
+    Row{Outcome::PeerSaidNo, ControlExit::Refused,
+        "%v refused: %p is being promoted at the same time; look at 'lockstep status %r' and try again"},
+    Row{Outcome::PeerLost, ControlExit::Failed,
+        "%v failed: %p went away before the end; look at 'lockstep status %r' and try again"},
+    Row{Outcome::WrongGeneration, ControlExit::Refused,
+        "%v refused: the generation that was typed is not the current one of %n, which is %g"},
+    Row{Outcome::NoDisk, ControlExit::Failed,
+        "%v failed: the local disk or metadata of %n has failed; replace it, and look at the daemon's log"},
+    Row{Outcome::ClientsAttached, ControlExit::Refused,
+        "%v refused: NBD clients are attached to the export; detach them ('lockstep-detach %r'), or end their sessions "
+        "with 'lockstep demote %r --force'"},
+    Row{Outcome::NotPrimary, ControlExit::Refused, "%v refused: %n is not Primary, and no connected peer is"},
+    Row{Outcome::NotConnected, ControlExit::Refused,
+        "%v refused: %p is not connected; type 'lockstep connect %r %p', or see why with 'lockstep explain %r'"},
+    Row{Outcome::NotSyncing, ControlExit::Refused, "%v refused: no resync runs with %p"},
+    Row{Outcome::IsPrimary, ControlExit::Refused,
+        "%v refused: %n is Primary, and its data is in use; type 'lockstep demote %r' first"},
+    Row{Outcome::LastUpToDate, ControlExit::Refused,
+        "%v refused: the disk of %n is the last UpToDate copy that is known; connect a peer that is UpToDate first"},
+    Row{Outcome::Busy, ControlExit::Failed, "%v failed: another order is being carried out; wait for it and try again"},
+    Row{Outcome::Stopping, ControlExit::Failed, "%v failed: the daemon of %n is stopping"},
+    Row{Outcome::ConnectedPeer, ControlExit::Refused,
+        "%v refused: %p is connected and may hold newer data; type 'lockstep disconnect %r %p' first"},
+    Row{Outcome::NotSplitBrain, ControlExit::Refused,
+        "%v refused: there is no split brain with %p to give way in; see 'lockstep explain %r'"},
+    Row{Outcome::Restored, ControlExit::Failed,
+        "%v failed: %p did not take over; %n is Primary again, and nothing was changed"},
+};
+
+std::string_view verb_of(OrderKind order) {
+  switch (order) {
+    case OrderKind::Promote:
+      return "promote";
+    case OrderKind::Demote:
+      return "demote";
+    case OrderKind::Connect:
+      return "connect";
+    case OrderKind::Disconnect:
+      return "disconnect";
+    case OrderKind::Switchover:
+      return "switchover";
+    case OrderKind::Resync:
+      return "resync";
+    case OrderKind::PauseResync:
+      return "pause-resync";
+    case OrderKind::ResumeResync:
+      return "resume-resync";
+    case OrderKind::Invalidate:
+      return "invalidate";
+    case OrderKind::Shutdown:
+      return "down";
+  }
+  return "order";
+}
+
+std::string_view text_of_done(OrderKind order) {
+  switch (order) {
+    case OrderKind::Promote:
+      return "%n is Primary of %r, and the export is open";
+    case OrderKind::Demote:
+      return "%n is Secondary of %r";
+    case OrderKind::Switchover:
+      return "the switchover of %r is done";
+    default:
+      return "";
+  }
+}
+
+std::string_view text_of_already_so(OrderKind order) {
+  switch (order) {
+    case OrderKind::Promote:
+      return "%n is Primary of %r already";
+    case OrderKind::Demote:
+      return "%n is Secondary of %r already";
+    case OrderKind::Switchover:
+      return "that node is Primary of %r already";
+    default:
+      return "nothing to do: it is so already";
+  }
+}
+
+std::string filled(std::string_view text, OrderKind order, const OutcomeContext& context) {
+  std::string result;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '%' || i + 1 == text.size()) {
+      result += text[i];
+      continue;
+    }
+    switch (text[++i]) {
+      case 'r':
+        result += context.resource;
+        break;
+      case 'n':
+        result += context.node;
+        break;
+      case 'p':
+        result += context.peer.empty() ? "the peer" : context.peer;
+        break;
+      case 'g':
+        result += context.generation;
+        break;
+      case 'd':
+        result += context.disk_state;
+        break;
+      case 'v':
+        result += verb_of(order);
+        break;
+      default:
+        result += text[i];
+        break;
+    }
+  }
+  return result;
+}
+
+}  // namespace
+
+OutcomeAnswer answer_for(OrderKind order, Outcome outcome, const OutcomeContext& context) {
+  if (outcome == Outcome::Done) return {ControlExit::Done, filled(text_of_done(order), order, context)};
+  if (outcome == Outcome::AlreadySo) return {ControlExit::Done, filled(text_of_already_so(order), order, context)};
+  for (const Row& row : kRows) {
+    if (row.outcome == outcome) return {row.exit, filled(row.text, order, context)};
+  }
+  return {ControlExit::Failed, filled("%v failed on %n", order, context)};
+}
+
+}  // namespace lockstep::tools

@@ -1,0 +1,124 @@
+#include "tools/render.h"
+
+#include <array>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "io/base/units.h"
+
+namespace lockstep::tools {
+namespace {
+
+using nlohmann::json;
+
+std::string text_of(const json& object, const char* key, const char* missing) {
+  return object.value(key, std::string(missing));
+}
+
+uint64_t number_of(const json& object, const char* key) {
+  return object.value(key, uint64_t{0});
+}
+
+std::string with_one_decimal(double value) {
+  std::array<char, 32> text{};
+  std::snprintf(text.data(), text.size(), "%.1f", value);
+  return text.data();
+}
+
+// " resync:12.5% left:1.2G rate:100.0M/s eta:12s", or nothing when none runs.
+std::string render_progress(const json& peer, const char* what) {
+  const auto found = peer.find(what);
+  if (found == peer.end() || !found->is_object()) return {};
+  const json& progress = *found;
+  const uint64_t bytes_per_second = number_of(progress, "bytes-per-second");
+  std::string text = " " + std::string(what) + ":" + with_one_decimal(progress.value("done-percent", 0.0)) + "%";
+  text += " left:" + format_size(number_of(progress, "bytes-left"));
+  text += " rate:" + format_size(bytes_per_second) + "/s";
+  const bool known = bytes_per_second != 0 && progress.contains("eta-seconds") && progress["eta-seconds"].is_number();
+  return text + " eta:" + (known ? format_seconds(static_cast<uint64_t>(progress["eta-seconds"].get<double>())) : "?");
+}
+
+// The generation is long; it is there when it has to be typed: to force a promotion, or to end a split brain.
+bool needs_generation(const json& status) {
+  if (text_of(status, "disk-state", "") != "UpToDate") return true;
+  for (const json& peer : status.value("peers", json::array())) {
+    if (text_of(peer, "connection-state", "") == "StandAlone") return true;
+  }
+  return false;
+}
+
+std::string peer_state(const json& peer) {
+  return "connection:" + text_of(peer, "connection-state", "StandAlone") + " role:" + text_of(peer, "role", "Unknown") +
+         " disk:" + text_of(peer, "disk-state", "DUnknown") +
+         " replication:" + text_of(peer, "replication-state", "Off");
+}
+
+const json* find_peer(const json& status, const std::string& node) {
+  const auto peers = status.find("peers");
+  if (peers == status.end()) return nullptr;
+  for (const json& peer : *peers) {
+    if (text_of(peer, "node", "") == node) return &peer;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+std::string format_seconds(uint64_t seconds) {
+  if (seconds < 60) return std::to_string(seconds) + "s";
+  std::array<char, 48> text{};
+  const auto first = static_cast<unsigned long long>(seconds < 3600 ? seconds / 60 : seconds / 3600);
+  const auto second = static_cast<unsigned long long>(seconds < 3600 ? seconds % 60 : seconds / 60 % 60);
+  std::snprintf(text.data(), text.size(), seconds < 3600 ? "%llum%02llus" : "%lluh%02llum", first, second);
+  return text.data();
+}
+
+std::string render_resource(const json& status) {
+  std::string text =
+      "role:" + text_of(status, "role", "Unknown") + " disk:" + text_of(status, "disk-state", "DUnknown");
+  const std::string suspended = text_of(status, "suspended", "no");
+  if (suspended != "no") text += " suspended:" + suspended;
+  if (status.value("degraded", false)) text += " degraded:yes";
+  const std::string generation = text_of(status, "generation", "");
+  if (!generation.empty() && needs_generation(status)) text += " generation:" + generation;
+  return text;
+}
+
+std::string render_peer(const json& peer) {
+  std::string text = peer_state(peer);
+  if (text_of(peer, "connection-state", "") == "Connected") {
+    text +=
+        " lag:" + format_size(number_of(peer, "lag-bytes")) + "/" + std::to_string(number_of(peer, "lag-ms")) + "ms";
+  }
+  const uint64_t out_of_sync_bytes = number_of(peer, "out-of-sync-bytes");
+  if (out_of_sync_bytes != 0) text += " out-of-sync:" + format_size(out_of_sync_bytes);
+  return text + render_progress(peer, "resync") + render_progress(peer, "verify");
+}
+
+std::string render_status(const json& status, bool with_node) {
+  std::string text = text_of(status, "resource", "?");
+  if (with_node) text += " node:" + text_of(status, "node", "?");
+  text += " " + render_resource(status) + "\n";
+  for (const json& peer : status.value("peers", json::array())) {
+    text += "  " + text_of(peer, "node", "?") + " " + render_peer(peer) + "\n";
+  }
+  return text;
+}
+
+std::string render_event(const json& status, const json& previous) {
+  const std::string resource = text_of(status, "resource", "?");
+  const std::string event = previous.is_null() ? "exists" : "change";
+  std::string text;
+  const std::string state = render_resource(status);
+  if (previous.is_null() || render_resource(previous) != state)
+    text += event + " resource " + resource + " " + state + "\n";
+  for (const json& peer : status.value("peers", json::array())) {
+    const std::string node = text_of(peer, "node", "?");
+    const json* before = previous.is_null() ? nullptr : find_peer(previous, node);
+    if (before != nullptr && peer_state(*before) == peer_state(peer)) continue;
+    text += (before == nullptr ? "exists" : event) + " peer " + resource + " " + node + " " + peer_state(peer) + "\n";
+  }
+  return text;
+}
+
+}  // namespace lockstep::tools

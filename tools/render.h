@@ -1,0 +1,23 @@
+// What people read of a daemon's status.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+namespace lockstep::tools {
+
+// The resource's line without its name: "role:Primary disk:UpToDate", then what is out of the ordinary.
+std::string render_resource(const nlohmann::json& status);
+// A peer's line without its name: "connection:Connected role:Secondary disk:UpToDate replication:Established …".
+std::string render_peer(const nlohmann::json& peer);
+// All of it, each line ended. `with_node`: also name the node, where several of one resource are listed.
+std::string render_status(const nlohmann::json& status, bool with_node);
+
+// The lines that `lockstep events` prints for a status when `previous` (null for none) was the last one: "exists …" for
+// everything without a previous one, else "change …" for the resource and the peers whose state is another.
+std::string render_event(const nlohmann::json& status, const nlohmann::json& previous);
+
+// "12s", "5m10s", "2h03m"
+std::string format_seconds(uint64_t seconds);
+
+}  // namespace lockstep::tools

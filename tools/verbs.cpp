@@ -1,0 +1,203 @@
+#include "tools/verbs.h"
+
+#include <algorithm>
+
+namespace lockstep::tools {
+namespace {
+
+constexpr std::string_view kExitCodes =
+    "Exit status: 0 done, 1 failed, 2 wrong usage or configuration, 3 refused by a safety rule,\n"
+    "4 no daemon answers, 5 the awaited condition did not come in time.\n";
+
+constexpr OptionSpec kStartTimeout = {"timeout", "SECONDS", "give up after this time (default 30)"};
+
+std::string option_line(const OptionSpec& option) {
+  std::string left = "  --" + std::string(option.name);
+  if (!option.value.empty()) left += " " + std::string(option.value);
+  left.resize(std::max<size_t>(left.size() + 2, 30), ' ');
+  return left + std::string(option.help) + "\n";
+}
+
+}  // namespace
+
+const std::vector<OptionSpec>& common_options() {
+  static const std::vector<OptionSpec> options = {
+      {"config", "FILE", "the resource's configuration (default /etc/lockstep/RES.conf)"},
+      {"node", "NAME", "which node of the resource (default: the one named like this host)"},
+      {"run-dir", "DIR", "where control sockets are (default $LOCKSTEP_RUN_DIR, else /run/lockstep)"},
+      {"json", "", "print one JSON document instead of text"},
+      {"help", "", "print help, also of one verb"},
+      {"version", "", "print the version"},
+  };
+  return options;
+}
+
+const std::vector<VerbSpec>& all_verbs() {
+  static const std::vector<VerbSpec> verbs = {
+      {"create",
+       "prepare this node's disk and metadata",
+       "Makes the disk file, fully allocated and written with zeroes, and the metadata. An existing disk of the right\n"
+       "size is zeroed. Refuses (exit 3) what is in use, and a disk or metadata that holds a file system, a partition\n"
+       "table or Lockstep metadata. When every node's disk was zeroed by this, the first sync is not needed.",
+       ResourceOperand::Required,
+       {},
+       {{"existing-data", "", "keep what is on the disk, and be the source of the first sync"},
+        {"force", "", "overwrite what looks like data; never what is in use"}}},
+      {"up",
+       "start the node's daemon in the background",
+       "Returns when its control socket answers. The daemon logs to RUN_DIR/RES.NODE.log. A daemon that runs already\n"
+       "is left alone.",
+       ResourceOperand::Required,
+       {},
+       {kStartTimeout}},
+      {"down",
+       "stop the node's daemon cleanly",
+       "Returns when the daemon has ended.",
+       ResourceOperand::Required,
+       {},
+       {kStartTimeout}},
+      {"status",
+       "print the state of a resource, or of all of this host",
+       "One line for the resource and one for each peer. Without RES: every resource with a control socket in the run\n"
+       "folder or a configuration of this host in /etc/lockstep.",
+       ResourceOperand::Optional,
+       {},
+       {{"watch", "", "print again each second, until interrupted"}}},
+      {"events",
+       "print each change of state as it happens",
+       "The present state comes first, as 'exists' lines; then 'change' lines. With --json a JSON document a line.",
+       ResourceOperand::Required,
+       {},
+       {}},
+      {"wait",
+       "wait for a condition",
+       "CONDITION is one of: up, connected, synced (this disk is UpToDate, and every peer Connected, Established and\n"
+       "UpToDate), role=Primary, role=Secondary, promotable, verified. Exits 5 when the time is over.",
+       ResourceOperand::Required,
+       {},
+       {{"for", "CONDITION", "what to wait for", true},
+        {"timeout", "SECONDS", "give up after this time (default: never)"}}},
+      {"promote",
+       "make this node Primary and open its export",
+       "Works when this disk is UpToDate and every peer is connected and Secondary. With a peer absent it exits 3 "
+       "unless\n"
+       "--peer-fenced says that the peer cannot be serving.",
+       ResourceOperand::Required,
+       {},
+       {{"peer-fenced", "", "your word that each absent peer is powered off or cut off"},
+        {"force-data-loss", "GENERATION",
+         "serve data that is not UpToDate; GENERATION is this node's own, as status prints it"}}},
+      {"demote",
+       "close the export and become Secondary",
+       "Drains and flushes first. Refuses (exit 3) while clients are attached.",
+       ResourceOperand::Required,
+       {},
+       {{"force", "", "end the clients' sessions first"}}},
+      {"switchover",
+       "demote the Primary and promote another node, or change nothing",
+       "",
+       ResourceOperand::Required,
+       {},
+       {{"to", "NODE", "the node that becomes Primary", true}}},
+      {"connect", "start replication with a peer (default: all)", "", ResourceOperand::Required, {"[PEER]"}, {}},
+      {"disconnect", "stop replication with a peer (default: all)", "", ResourceOperand::Required, {"[PEER]"}, {}},
+      {"resync",
+       "start or restart a resync with a peer",
+       "",
+       ResourceOperand::Required,
+       {"PEER"},
+       {{"discard-my-data", "GENERATION",
+         "end a split brain: this node gives way; GENERATION is its own, as status prints it"}}},
+      {"pause-resync", "pause a running resync", "", ResourceOperand::Required, {"[PEER]"}, {}},
+      {"resume-resync", "go on with a paused resync", "", ResourceOperand::Required, {"[PEER]"}, {}},
+      {"invalidate",
+       "forget this node's data and sync it in full from a peer",
+       "Refused (exit 3) for the last UpToDate copy.",
+       ResourceOperand::Required,
+       {},
+       {}},
+      {"invalidate-peer",
+       "forget a peer's data and sync it in full from this node",
+       "Refused (exit 3) for the last UpToDate copy.",
+       ResourceOperand::Required,
+       {"PEER"},
+       {}},
+      {"verify",
+       "compare both replicas online",
+       "Ranges that differ are marked out of sync.",
+       ResourceOperand::Required,
+       {"[PEER]"},
+       {{"repair", "", "resync what differs"}}},
+      {"resume",
+       "end a suspension by hand",
+       "",
+       ResourceOperand::Required,
+       {},
+       {{"alone", "", "go on without the absent peer", true}}},
+      {"resize",
+       "grow a resource online on all nodes",
+       "SIZE as in the configuration: bytes, or K M G T.",
+       ResourceOperand::Required,
+       {"SIZE"},
+       {}},
+      {"detach", "take the local disk away from a running node", "", ResourceOperand::Required, {}, {}},
+      {"attach", "give the local disk back to a running node", "", ResourceOperand::Required, {}, {}},
+      {"explain",
+       "say why the resource is in its state, and what would change it",
+       "",
+       ResourceOperand::Required,
+       {},
+       {}},
+      {"dump-metadata", "print the metadata of a stopped node", "", ResourceOperand::Required, {}, {}},
+      {"metrics", "print counters in Prometheus text format", "", ResourceOperand::Required, {}, {}},
+  };
+  return verbs;
+}
+
+const VerbSpec* find_verb(std::string_view name) {
+  const auto& verbs = all_verbs();
+  const auto found = std::find_if(verbs.begin(), verbs.end(), [&](const VerbSpec& verb) { return verb.name == name; });
+  return found == verbs.end() ? nullptr : &*found;
+}
+
+std::string usage_line(const VerbSpec& verb) {
+  std::string line = "lockstep " + std::string(verb.name);
+  line += verb.resource == ResourceOperand::Required ? " RES" : " [RES]";
+  for (const std::string_view operand : verb.operands) line += " " + std::string(operand);
+  for (const OptionSpec& option : verb.options) {
+    std::string text = "--" + std::string(option.name);
+    if (!option.value.empty()) text += " " + std::string(option.value);
+    line += option.required ? " " + text : " [" + text + "]";
+  }
+  return line;
+}
+
+std::string general_help() {
+  std::string text =
+      "Usage: lockstep VERB RES [OPERANDS] [OPTIONS]\n\n"
+      "Works on the replicated device RES of this node: through its daemon, lockstepd, or on the files of a stopped\n"
+      "node. A daemon refuses orders that its version does not know.\n\nVerbs:\n";
+  for (const VerbSpec& verb : all_verbs()) {
+    std::string left = "  " + std::string(verb.name);
+    left.resize(20, ' ');
+    text += left + std::string(verb.summary) + "\n";
+  }
+  text += "\nOptions, anywhere on the line:\n";
+  for (const OptionSpec& option : common_options()) text += option_line(option);
+  text += "\n'lockstep VERB --help' tells more about a verb; so does lockstep(8).\n\n" + std::string(kExitCodes);
+  return text;
+}
+
+std::string verb_help(const VerbSpec& verb) {
+  std::string text = "Usage: " + usage_line(verb) + "\n\n" + std::string(verb.summary) + "\n";
+  if (!verb.details.empty()) text += "\n" + std::string(verb.details) + "\n";
+  if (!verb.options.empty()) {
+    text += "\nOptions:\n";
+    for (const OptionSpec& option : verb.options) text += option_line(option);
+  }
+  text += "\nCommon options:\n";
+  for (const OptionSpec& option : common_options()) text += option_line(option);
+  return text + "\n" + std::string(kExitCodes);
+}
+
+}  // namespace lockstep::tools
