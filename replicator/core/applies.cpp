@@ -164,10 +164,7 @@ void Replica::State::acknowledged(PeerIndex index, const Acknowledged& message) 
     entry.written_by |= mask;
     peer.unwritten_bytes -= entry.range.length_bytes;
     if (entry.resync) peer.resync_unwritten_bytes -= entry.range.length_bytes;
-    if (!entry.fua && entry.client_slot != TransferEntry::kNoClient) {
-      clients[entry.client_slot].waits_for &= static_cast<PeerMask>(~mask);
-      complete_write_if_done(entry.client_slot);
-    }
+    reached(index, entry, Milestone::Written);
   };
   peer.received = std::max(peer.received, message.received_through);
   for (Sequence sequence = std::max(peer.written + 1, transfer_log.first()); sequence <= message.written_through;
@@ -190,13 +187,11 @@ void Replica::State::acknowledged(PeerIndex index, const Acknowledged& message) 
     // The one place where bits are cleared while a resync runs: the peer has this copy on stable storage. A newer
     // write to the block is in this log and sets the bit again if the peer is lost before it is stable, too.
     if (entry.resync && is_durable(peer.resync_gate)) peer.bitmap.clear(entry.range);
-    if (entry.fua && entry.client_slot != TransferEntry::kNoClient) {
-      clients[entry.client_slot].waits_for &= static_cast<PeerMask>(~mask);
-      complete_write_if_done(entry.client_slot);
-    }
+    reached(index, entry, Milestone::Flushed);
   }
-  if ((cycle_waits_for & mask) != 0 && peer.flushed >= std::min(cycle_sequence, peer.barrier_sent)) {
-    cycle_waits_for &= static_cast<PeerMask>(~mask);
+  if (cycle_running && (cycle_promise.asked & ~cycle_promise.kept & mask) != 0 &&
+      peer.flushed >= std::min(cycle_sequence, peer.barrier_sent)) {
+    cycle_promise.kept |= mask;
     finish_flush_cycle_if_done();
   }
   release_stable_entries();

@@ -85,7 +85,7 @@ void Replica::State::start_write(uint32_t slot) {
       peer.bitmap.set(client.range);
     }
   }
-  client.waits_for = entry.sent_to;
+  client.promise.asked = entry.sent_to;
   client.sequence = transfer_log.append(entry);
   ++application_entries;
 
@@ -179,7 +179,7 @@ void Replica::State::local_write_completed(uint32_t slot, int error_errno) {
 
 void Replica::State::complete_write_if_done(uint32_t slot) {
   ClientSlot& client = clients[slot];
-  if (client.phase != ClientSlot::Phase::Writing || !client.local_done || client.waits_for != 0) return;
+  if (client.phase != ClientSlot::Phase::Writing || !promise_kept(client)) return;
   if (!disk_usable()) {
     // The disk failed while the write was on its way: the peers' legs may have ended only because their links did.
     if (client.error_errno == 0) client.error_errno = EIO;

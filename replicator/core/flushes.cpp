@@ -29,17 +29,17 @@ void Replica::State::start_flush_cycle() {
   flush_wanted = false;
   last_flush_us = now_us;
   cycle_sequence = transfer_log.last();
-  cycle_waits_for = 0;
+  cycle_promise = Promise{};
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     Peer& peer = peers[index];
     if (!gets_stream(peer) || !peer_has_unflushed(peer)) continue;
-    cycle_waits_for |= mask_of(index);
+    cycle_promise.asked |= mask_of(index);
     send_barrier(index, peer.sent);
     peer.resync_unflushed_bytes = 0;
   }
   cycle_local_pending = (role == Role::Primary || local_flush_wanted) && disk_usable();
   local_flush_wanted = false;
-  if (!cycle_local_pending && cycle_waits_for == 0 && flush_waiting == 0) return;
+  if (!cycle_local_pending && cycle_promise.asked == 0 && flush_waiting == 0) return;
   cycle_running = true;
   for (ClientSlot& client : clients) {
     if (flush_waiting == 0) break;
@@ -81,7 +81,7 @@ void Replica::State::local_flush_completed(int error_errno) {
 }
 
 void Replica::State::finish_flush_cycle_if_done() {
-  if (!cycle_running || cycle_local_pending || cycle_waits_for != 0) return;
+  if (!cycle_running || cycle_local_pending || !enough(cycle_promise)) return;
   cycle_running = false;
   for (uint32_t slot = 0; slot < clients.size(); ++slot) {
     if (clients[slot].phase != ClientSlot::Phase::Flushing) continue;

@@ -155,7 +155,9 @@ void Replica::State::peer_lost(PeerIndex index) {
     entry.sent_to = without(entry.sent_to);
     if (sequence > peer.flushed && !entry.resync) peer.bitmap.set(entry.range);
     if (entry.client_slot != TransferEntry::kNoClient) {
-      clients[entry.client_slot].waits_for = without(clients[entry.client_slot].waits_for);
+      Promise& promise = clients[entry.client_slot].promise;
+      promise.asked = without(promise.asked);
+      promise.kept = without(promise.kept);
     }
   }
 
@@ -174,8 +176,9 @@ void Replica::State::peer_lost(PeerIndex index) {
   if (role == Role::Primary && may_hold_our_current(superblock.peers[index])) may_hold_current |= mask;
 
   for (uint32_t slot = 0; slot < clients.size(); ++slot) complete_write_if_done(slot);
-  if ((cycle_waits_for & mask) != 0) {
-    cycle_waits_for = without(cycle_waits_for);
+  if ((cycle_promise.asked & mask) != 0) {
+    cycle_promise.asked = without(cycle_promise.asked);
+    cycle_promise.kept = without(cycle_promise.kept);
     finish_flush_cycle_if_done();
   }
   release_stable_entries();

@@ -2,6 +2,7 @@
 //   replica.cpp        construction, dispatch of events, what status shows
 //   startup.cpp        what a node makes of what it finds on stable storage
 //   client_writes.cpp  admission, activity log, sequence, legs and replies of a client's request
+//   promises.cpp       which peers a request waits for, and whether what they did is enough
 //   flushes.cpp        group flushes: local fdatasync and barriers; what is stable everywhere leaves the transfer log
 //   applies.cpp        the Secondary's side of the stream: order, barriers, acknowledgements
 //   links.cpp          links up and down, heartbeats, time-outs, goodbyes
@@ -22,6 +23,15 @@
 
 namespace lockstep::repl {
 
+// What a peer has done with a write of the stream, in the order in which it happens.
+enum class Milestone : uint8_t { Sent, Received, Written, Flushed };
+
+// Of a client's request, or of a flush for several of them.
+struct Promise {
+  PeerMask asked = 0;  // linked peers that have it in their stream; a lost peer's bit is taken out
+  PeerMask kept = 0;   // of those, who did what was promised
+};
+
 // A request of an NBD client.
 struct ClientSlot {
   enum class Phase : uint8_t { Free, Reading, Waiting, Writing, FlushWaiting, Flushing };
@@ -32,7 +42,7 @@ struct ClientSlot {
   bool no_hole = false;
   bool extents_reserved = false;  // the activity log holds references for it, its transaction is under way or done
   bool local_done = false;
-  PeerMask waits_for = 0;  // peers whose promise is outstanding
+  Promise promise;
   int error_errno = 0;
   Sequence sequence = 0;
 };
@@ -149,6 +159,12 @@ struct Replica::State {
   bool may_hold_our_current(const PeerRecord& record) const {
     return record.bitmap_generation.is_zero() || record.previous_bitmap_generation == superblock.current;
   }
+
+  // --- promises.cpp
+  Milestone milestone_of(const ClientSlot& client, PeerIndex peer) const;
+  bool enough(const Promise& promise) const;
+  bool promise_kept(const ClientSlot& client) const;
+  void reached(PeerIndex peer, const TransferEntry& entry, Milestone milestone);
 
   // --- flushes.cpp
   void queue_flush(uint32_t slot);
@@ -276,7 +292,7 @@ struct Replica::State {
   bool cycle_local_pending = false;
   uint64_t local_cycles_started = 0, local_cycles_done = 0;  // cycles that flush the local disk
   bool local_flush_wanted = false;                           // also as Secondary
-  PeerMask cycle_waits_for = 0;
+  Promise cycle_promise;
   Sequence cycle_sequence = 0;
   bool flush_wanted = false;
   uint64_t last_flush_us = 0;

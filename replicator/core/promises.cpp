@@ -1,0 +1,28 @@
+// What a client's request waits for besides this node's own disk: which peers were asked, which of them did what was
+// promised, and whether that is enough. Nobody else decides it.
+#include "replicator/core/replica_state.h"
+
+namespace lockstep::repl {
+
+// What the peer must have done with a write before the client is told of it.
+Milestone Replica::State::milestone_of(const ClientSlot& client, PeerIndex) const {
+  return client.fua ? Milestone::Flushed : Milestone::Written;
+}
+
+bool Replica::State::enough(const Promise& promise) const {
+  return (promise.asked & ~promise.kept) == 0;
+}
+
+bool Replica::State::promise_kept(const ClientSlot& client) const {
+  return client.local_done && enough(client.promise);
+}
+
+void Replica::State::reached(PeerIndex index, const TransferEntry& entry, Milestone milestone) {
+  if (entry.client_slot == TransferEntry::kNoClient) return;
+  ClientSlot& client = clients[entry.client_slot];
+  if (milestone_of(client, index) != milestone) return;
+  client.promise.kept |= mask_of(index);
+  complete_write_if_done(entry.client_slot);
+}
+
+}  // namespace lockstep::repl
