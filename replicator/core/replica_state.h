@@ -228,6 +228,7 @@ struct Replica::State {
   void on(const OrderGiven& order);
   void answer(Outcome outcome, PeerIndex peer = 0, PersistId after = 0);
   Outcome promotable(PeerIndex& about, bool peer_fenced) const;
+  bool is_shaking_hands() const;  // a link is up, and what it leads to is not decided yet
   void order_promote();
   void promote_request_arrived(PeerIndex peer, const PromoteRequest& message);
   void promote_answer_arrived(PeerIndex peer, const PromoteAnswer& message);
@@ -309,7 +310,15 @@ struct Replica::State {
   std::vector<ResyncSlot> resyncs;
 
   // The order under way; one at a time.
-  enum class OrderStage : uint8_t { None, WaitForGrants, WaitForApplies, Draining, WaitForDemotion, WaitForTakeOver };
+  enum class OrderStage : uint8_t {
+    None,
+    WaitForHandshakes,
+    WaitForGrants,
+    WaitForApplies,
+    Draining,
+    WaitForDemotion,
+    WaitForTakeOver
+  };
   OrderGiven order;
   OrderStage stage = OrderStage::None;
   PeerMask grants_outstanding = 0;

@@ -70,12 +70,15 @@ Outcome Replica::State::promotable(PeerIndex& about, bool peer_fenced) const {
       if (peer.granted) return Outcome::PeerSaidNo;
     } else if (!peer_fenced) {
       return Outcome::PeerAbsent;
-    } else if (peer.incarnation != 0) {
-      return Outcome::Busy;  // it was called fenced, and is shaking hands with us
     }
   }
   about = 0;
   return Outcome::Done;
+}
+
+bool Replica::State::is_shaking_hands() const {
+  return std::any_of(peers.begin(), peers.end(),
+                     [](const Peer& peer) { return peer.incarnation != 0 && !peer.decided; });
 }
 
 void Replica::State::order_promote() {
@@ -89,6 +92,11 @@ void Replica::State::order_promote() {
     }
     stage = OrderStage::WaitForApplies;
     return advance_order();
+  }
+  if (role != Role::Primary && is_shaking_hands()) {
+    // Who that is, and whether there is anybody at all, is known when the handshake ends: within peer-timeout.
+    stage = OrderStage::WaitForHandshakes;
+    return;
   }
   const Outcome outcome = promotable(about, order.peer_fenced);
   if (outcome != Outcome::Done) return answer(outcome, about);
@@ -150,7 +158,14 @@ void Replica::State::advance_order() {
   switch (stage) {
     case OrderStage::WaitForApplies:
       // What the last Primary sent is on its way to the disk: reads must not overtake it.
-      if (apply_count == 0 && !local_flush_in_flight) become_primary();
+      if (!order.give_generation && is_shaking_hands()) {
+        stage = OrderStage::WaitForHandshakes;
+      } else if (apply_count == 0 && !local_flush_in_flight) {
+        become_primary();
+      }
+      return;
+    case OrderStage::WaitForHandshakes:
+      if (!is_shaking_hands()) order_promote();
       return;
     case OrderStage::Draining:
     case OrderStage::WaitForDemotion:

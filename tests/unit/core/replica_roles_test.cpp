@@ -32,6 +32,38 @@ OrderGiven switchover_to_peer() {
 
 }  // namespace
 
+TEST_CASE("a promotion waits for a handshake under way, and goes on when nobody turns out to be there") {
+  Pair pair;
+  pair.make_mirrored();
+  pair.lose_link();
+  pair.run();
+  pair.holds_to_beta = true;  // as of a peer that is frozen: its kernel takes the link, nobody speaks
+  pair.connect();
+  const uint64_t ticket = pair.beta.order(promote_fenced());
+  pair.run();
+  CHECK(pair.beta.answers.count(ticket) == 0);
+  CHECK_FALSE(pair.beta.export_open);
+  pair.lose_link();
+  pair.run();
+  CHECK(pair.beta.answered(ticket, Outcome::Done));
+  CHECK(pair.beta.export_open);
+}
+
+TEST_CASE("a promotion that waited for a handshake is refused when the peer turns out to be Primary") {
+  Pair pair;
+  pair.make_mirrored();
+  pair.lose_link();
+  pair.run();
+  pair.holds_to_beta = true;
+  pair.connect();
+  const uint64_t ticket = pair.beta.order(promote_fenced());
+  pair.run();
+  pair.holds_to_beta = false;
+  pair.run();
+  CHECK(pair.beta.answered(ticket, Outcome::PeerIsPrimary));
+  CHECK_FALSE(pair.beta.is_primary());
+}
+
 TEST_CASE("two disks that were just created need no copy, and the first promotion names their lineage") {
   Pair pair;
   pair.make_mirrored();
