@@ -258,6 +258,8 @@ void Driver::execute(const Note& note) {
       return spdlog::warn("{}: this node's data is Outdated: {} goes on without it", resource, peer);
     case NoteKind::CrashRecovered:
       return spdlog::warn("{}: recovered from a crash: {} blocks may differ from {}'s", resource, note.number, peer);
+    case NoteKind::Invalidated:
+      return spdlog::warn("{}: this node's data was invalidated: {} is the source of a full resync", resource, peer);
     case NoteKind::RuleBroken:
       return spdlog::error("{}: {} broke a rule of the protocol: {}", resource, peer, note.text);
   }

@@ -321,6 +321,36 @@ void decode(BodyReader& reader, const DecodingContext&, SwitchoverAnswer& answer
   answer.outcome = reader.u8();
 }
 
+FrameKind encode(const InvalidateWanted& wanted, LittleWriter& writer) {
+  writer.u64(wanted.ticket);
+  return FrameKind::InvalidateWanted;
+}
+void decode(BodyReader& reader, const DecodingContext&, InvalidateWanted& wanted) {
+  wanted.ticket = reader.u64();
+}
+
+FrameKind encode(const InvalidateRequest& request, LittleWriter& writer) {
+  writer.u64(request.ticket);
+  writer.u8(request.was_wanted ? 1 : 0);
+  return FrameKind::InvalidateRequest;
+}
+void decode(BodyReader& reader, const DecodingContext&, InvalidateRequest& request) {
+  request.ticket = reader.u64();
+  request.was_wanted = reader.flag();
+}
+
+FrameKind encode(const InvalidateAnswer& answer, LittleWriter& writer) {
+  writer.u64(answer.ticket);
+  writer.u8(answer.outcome);
+  writer.u8(answer.was_wanted ? 1 : 0);
+  return FrameKind::InvalidateAnswer;
+}
+void decode(BodyReader& reader, const DecodingContext&, InvalidateAnswer& answer) {
+  answer.ticket = reader.u64();
+  answer.outcome = reader.u8();
+  answer.was_wanted = reader.flag();
+}
+
 FrameKind encode(const Ping& ping, LittleWriter& writer) {
   writer.u64(ping.stamp_us);
   return FrameKind::Ping;
@@ -420,6 +450,12 @@ Result<Message> decode_message(const FrameHeader& header, std::span<const uint8_
       return decode_as<SwitchoverRequest>(header, body, context);
     case FrameKind::SwitchoverAnswer:
       return decode_as<SwitchoverAnswer>(header, body, context);
+    case FrameKind::InvalidateWanted:
+      return decode_as<InvalidateWanted>(header, body, context);
+    case FrameKind::InvalidateRequest:
+      return decode_as<InvalidateRequest>(header, body, context);
+    case FrameKind::InvalidateAnswer:
+      return decode_as<InvalidateAnswer>(header, body, context);
     case FrameKind::Ping:
       return decode_as<Ping>(header, body, context);
     case FrameKind::Pong:

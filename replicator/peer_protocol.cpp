@@ -212,6 +212,12 @@ std::string_view to_string(FrameKind kind) {
       return "Pong";
     case FrameKind::Goodbye:
       return "Goodbye";
+    case FrameKind::InvalidateWanted:
+      return "InvalidateWanted";
+    case FrameKind::InvalidateRequest:
+      return "InvalidateRequest";
+    case FrameKind::InvalidateAnswer:
+      return "InvalidateAnswer";
   }
   return "unknown";
 }

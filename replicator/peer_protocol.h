@@ -51,6 +51,9 @@ enum class FrameKind : uint8_t {
   Ping = 34,
   Pong = 35,
   Goodbye = 36,
+  InvalidateRequest = 70,
+  InvalidateAnswer = 71,
+  InvalidateWanted = 72,
 };
 
 struct FrameHeader {

@@ -58,6 +58,7 @@ class Daemon final : private repl::DriverOwner, private repl::ControlVerbs {
   void pause_resync(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
   void resume_resync(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
   void invalidate(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
+  void invalidate_peer(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
   void explain(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
   void down(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
   void not_in_this_version(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);

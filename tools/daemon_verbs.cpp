@@ -29,9 +29,9 @@ Daemon::Verb Daemon::find_verb(const std::string& name) {
       Entry{"pause-resync", &Daemon::pause_resync},
       Entry{"resume-resync", &Daemon::resume_resync},
       Entry{"invalidate", &Daemon::invalidate},
+      Entry{"invalidate-peer", &Daemon::invalidate_peer},
       Entry{"explain", &Daemon::explain},
       Entry{"down", &Daemon::down},
-      Entry{"invalidate-peer", &Daemon::not_in_this_version},
       Entry{"verify", &Daemon::not_in_this_version},
       Entry{"resume", &Daemon::not_in_this_version},
       Entry{"resize", &Daemon::not_in_this_version},
@@ -180,6 +180,17 @@ void Daemon::invalidate(const ControlRequest&, std::unique_ptr<ControlAnswer> an
   OrderGiven order;
   order.kind = OrderKind::Invalidate;
   give_order(order, std::move(answer));
+}
+
+void Daemon::invalidate_peer(const ControlRequest& request, std::unique_ptr<ControlAnswer> answer) {
+  OrderGiven order;
+  order.kind = OrderKind::InvalidatePeer;
+  if (!request.has("peer")) {
+    answer->done(ControlExit::Usage,
+                 "invalidate-peer needs the node: 'lockstep invalidate-peer " + configuration_.name + " PEER'");
+    return;
+  }
+  if (choose_peer(request, "peer", order, answer)) give_order(order, std::move(answer));
 }
 
 }  // namespace lockstep::tools

@@ -51,6 +51,10 @@ constexpr std::array kRows{
         "%v refused: %p is connected and may hold newer data; type 'lockstep disconnect %r %p' first"},
     Row{Outcome::NotSplitBrain, ControlExit::Refused,
         "%v refused: there is no split brain with %p to give way in; see 'lockstep explain %r'"},
+    Row{Outcome::ResyncRuns, ControlExit::Refused,
+        "%v refused: a resync with %p is not over; type 'lockstep wait %r --for synced' first"},
+    Row{Outcome::PeerIsLastUpToDate, ControlExit::Refused,
+        "%v refused: %p has the last UpToDate copy, for the disk of %n is %d; wait until both are UpToDate"},
     Row{Outcome::Restored, ControlExit::Failed,
         "%v failed: %p did not take over; %n is Primary again, and nothing was changed"},
 };
@@ -75,6 +79,8 @@ std::string_view verb_of(OrderKind order) {
       return "resume-resync";
     case OrderKind::Invalidate:
       return "invalidate";
+    case OrderKind::InvalidatePeer:
+      return "invalidate-peer";
     case OrderKind::Shutdown:
       return "down";
   }
@@ -89,6 +95,10 @@ std::string_view text_of_done(OrderKind order) {
       return "%n is Secondary of %r";
     case OrderKind::Switchover:
       return "the switchover of %r is done";
+    case OrderKind::Invalidate:
+      return "the data of %n is forgotten, and is copied in full from %p";
+    case OrderKind::InvalidatePeer:
+      return "the data of %p is forgotten, and is copied in full from %n";
     default:
       return "";
   }

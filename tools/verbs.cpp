@@ -112,13 +112,15 @@ const std::vector<VerbSpec>& all_verbs() {
       {"resume-resync", "go on with a paused resync", "", ResourceOperand::Required, {"[PEER]"}, {}},
       {"invalidate",
        "forget this node's data and sync it in full from a peer",
-       "Refused (exit 3) for the last UpToDate copy.",
+       "Refused (exit 3) for the last UpToDate copy. The resync follows by itself: 'lockstep wait RES --for synced'.",
        ResourceOperand::Required,
        {},
        {}},
       {"invalidate-peer",
        "forget a peer's data and sync it in full from this node",
-       "Refused (exit 3) for the last UpToDate copy.",
+       "The peer must be connected and Secondary, and this node UpToDate. Refused (exit 3) for the last UpToDate "
+       "copy.\n"
+       "The resync follows by itself: 'lockstep wait RES --for synced'.",
        ResourceOperand::Required,
        {"PEER"},
        {}},

@@ -125,7 +125,9 @@ enum class Outcome : uint8_t {
   Stopping,
   ConnectedPeer,  // promote --force-data-loss: disconnect first
   NotSplitBrain,
-  Restored,  // switchover: the peer did not take over; this node is Primary again
+  Restored,            // switchover: the peer did not take over; this node is Primary again
+  ResyncRuns,          // invalidate: a resync with the peer is not over
+  PeerIsLastUpToDate,  // invalidate-peer: the peer would give up the last good copy
 };
 struct OrderAnswered {
   uint64_t ticket = 0;
@@ -147,6 +149,7 @@ enum class NoteKind : uint8_t {
   Demoted,
   Outdated,
   CrashRecovered,
+  Invalidated,  // this node, with the peer as source
   RuleBroken
 };
 struct Note {

@@ -75,6 +75,7 @@ enum class OrderKind : uint8_t {
   PauseResync,
   ResumeResync,
   Invalidate,
+  InvalidatePeer,
   Shutdown
 };
 // How many NBD clients are in the transmission phase on the export: demote and switchover refuse while there are any.

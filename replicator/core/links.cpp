@@ -100,6 +100,13 @@ void Replica::State::on(const MessageArrived& event) {
     return switchover_request_arrived(index, *message);
   }
   if (const auto* message = std::get_if<SwitchoverAnswer>(&event.message)) return switchover_answered(index, *message);
+  if (const auto* message = std::get_if<InvalidateWanted>(&event.message)) {
+    return invalidate_wanted_arrived(index, *message);
+  }
+  if (const auto* message = std::get_if<InvalidateRequest>(&event.message)) {
+    return invalidate_request_arrived(index, *message);
+  }
+  if (const auto* message = std::get_if<InvalidateAnswer>(&event.message)) return invalidate_answered(index, *message);
 }
 
 void Replica::State::check_peers() {
@@ -186,6 +193,8 @@ void Replica::State::peer_lost(PeerIndex index) {
 
   if (stage == OrderStage::WaitForGrants && (grants_outstanding & mask) != 0) promote_failed(Outcome::PeerLost, index);
   if (stage == OrderStage::WaitForTakeOver && order.peer == index) answer(Outcome::PeerLost, index);
+  invalidation_ended(index, Outcome::PeerLost);
+  peer.restart_after = 0;
   if (switchover_asked && switchover_peer == index) {
     switchover_asked = false;
     act(OrderAnswered{switchover_ticket, Outcome::PeerLost, index});

@@ -118,6 +118,24 @@ struct SwitchoverAnswer {
   uint8_t outcome = 0;
 };
 
+// An operator wants the sender's data forgotten: may the receiver be the source of a full resync? It says no by
+// InvalidateAnswer, or yes by InvalidateRequest.
+struct InvalidateWanted {
+  uint64_t ticket = 0;
+};
+// The receiver forgets its data, to be synced in full from the sender, who does not agree to be invalidated itself
+// until it has the answer: an outcome's number, sent when the receiver's disk is Inconsistent durably. Then the
+// receiver ends the link, and the handshake starts the resync.
+struct InvalidateRequest {
+  uint64_t ticket = 0;
+  bool was_wanted = false;  // by InvalidateWanted; else by an operator of the sender
+};
+struct InvalidateAnswer {
+  uint64_t ticket = 0;
+  uint8_t outcome = 0;
+  bool was_wanted = false;  // answers InvalidateWanted
+};
+
 struct Ping {
   uint64_t stamp_us = 0;
 };  // answered by Pong with the same stamp
@@ -141,6 +159,7 @@ struct Goodbye {
 using Message =
     std::variant<StateReport, StateChanged, GenerationChanged, Write, WriteZeroes, Barrier, Acknowledged, ResyncStart,
                  BitmapRuns, BitmapWanted, ResyncProgress, ResyncDone, GenerationStored, PromoteRequest, PromoteAnswer,
-                 TakeOver, TakeOverAnswer, SwitchoverRequest, SwitchoverAnswer, Ping, Pong, Goodbye>;
+                 TakeOver, TakeOverAnswer, SwitchoverRequest, SwitchoverAnswer, InvalidateWanted, InvalidateRequest,
+                 InvalidateAnswer, Ping, Pong, Goodbye>;
 
 }  // namespace lockstep::repl

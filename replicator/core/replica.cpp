@@ -137,6 +137,7 @@ void Replica::State::on(const PersistCompleted& event) {
     ++activity_log_transactions;
     waiting_may_start = true;
   }
+  restart_links_when_durable();
 }
 
 Replica::Replica(const ReplicaOptions& options) : state_(std::make_unique<State>(options)) {}

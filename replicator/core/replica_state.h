@@ -9,6 +9,7 @@
 //   handshake.cpp      state reports, the decision and what follows from it; generations
 //   resync.cpp         both sides of a resync
 //   roles.cpp          orders: promote, demote, switchover, connect, disconnect, shutdown
+//   invalidation.cpp   orders: invalidate this node, or a peer
 #pragma once
 
 #include <array>
@@ -111,6 +112,8 @@ struct Peer {
   // As resync target.
   uint64_t bitmap_send_cursor = 0;
   uint64_t resync_left_blocks = 0;  // as the source said last
+
+  PersistId restart_after = 0;  // the link ends once this is durable: what the handshake was about has changed
 
   // We granted its promotion and wait to hear how that went.
   bool granted = false;
@@ -246,7 +249,19 @@ struct Replica::State {
   void switchover_answered(PeerIndex peer, const SwitchoverAnswer& message);
   void order_connection(const OrderGiven& given);
   void order_resync(const OrderGiven& given);
+
+  // --- invalidation.cpp
+  Outcome can_invalidate(PeerIndex source) const;
+  PersistId invalidate_towards(PeerIndex source);
+  void restart_links_when_durable();
   void order_invalidate(const OrderGiven& given);
+  void order_invalidate_peer(const OrderGiven& given);
+  Outcome can_be_source_for(PeerIndex target) const;
+  void ask_to_invalidate(PeerIndex peer, uint64_t ticket, bool ordered_here);
+  void invalidate_wanted_arrived(PeerIndex peer, const InvalidateWanted& message);
+  void invalidate_request_arrived(PeerIndex peer, const InvalidateRequest& message);
+  void invalidate_answered(PeerIndex peer, const InvalidateAnswer& message);
+  void invalidation_ended(PeerIndex peer, Outcome outcome);
 
   ReplicaOptions options;
   Actions* actions = nullptr;  // of the step under way
@@ -335,6 +350,11 @@ struct Replica::State {
   bool switchover_asked = false;  // of the Primary, by an operator of this node
   uint64_t switchover_ticket = 0;
   PeerIndex switchover_peer = 0;
+  bool invalidation_wanted = false;  // of this node, by its operator: the peer was asked to be the source
+  bool invalidation_asked = false;   // of the peer, by an operator of this node or of the peer
+  bool invalidation_ordered_here = false;
+  uint64_t invalidation_ticket = 0;
+  PeerIndex invalidation_peer = 0;
   uint32_t export_clients = 0;
 
   uint64_t reads = 0, writes = 0, flushes = 0, read_bytes = 0, written_bytes = 0;

@@ -21,6 +21,8 @@ void Replica::State::on(const OrderGiven& given) {
       return order_resync(given);
     case OrderKind::Invalidate:
       return order_invalidate(given);
+    case OrderKind::InvalidatePeer:
+      return order_invalidate_peer(given);
     default:
       break;
   }
@@ -392,25 +394,6 @@ void Replica::State::order_resync(const OrderGiven& given) {
     act(Connect{given.peer});
   }
   done(Outcome::Done);
-  changed();
-}
-
-// Everything here is called out of sync, durably, before the disk is called Inconsistent: a crash in between leaves
-// a copy that is good and will be copied over all the same.
-void Replica::State::order_invalidate(const OrderGiven& given) {
-  Peer& peer = peers[given.peer];
-  const auto done = [this, &given](Outcome outcome) { act(OrderAnswered{given.ticket, outcome, given.peer}); };
-  if (role == Role::Primary) return done(Outcome::IsPrimary);
-  if (!is_connected(peer)) return done(Outcome::NotConnected);
-  if (peer.replication != ReplicationState::Established) return done(Outcome::Busy);
-  if (peer.disk_state != DiskState::UpToDate) return done(Outcome::LastUpToDate);
-  if (!disk_usable()) return done(Outcome::NoDisk);
-  peer.bitmap.set_all();
-  persist_bitmap(given.peer, false);
-  disk_state = superblock.disk_state = DiskState::Inconsistent;
-  persist_superblock();
-  done(Outcome::Done);
-  say_goodbye(given.peer, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
   changed();
 }
 

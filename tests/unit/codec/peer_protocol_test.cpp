@@ -57,6 +57,9 @@ std::vector<Message> examples() {
           TakeOverAnswer{6, false},
           SwitchoverRequest{7},
           SwitchoverAnswer{7, 19},
+          InvalidateWanted{8},
+          InvalidateRequest{8, true},
+          InvalidateAnswer{8, 21, true},
           Ping{123},
           Pong{123},
           Goodbye{GoodbyeReason::Refused, true}};
