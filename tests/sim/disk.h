@@ -1,32 +1,32 @@
-// A disk with a volatile cache. Content is a value for each unit of 2 KiB; what was written and not flushed may or
-// may not survive a loss of power, each unit for itself.
+// A disk with a volatile cache. Content is a value for each unit of the layout; what was written and not flushed may
+// or may not survive a loss of power, each unit for itself.
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <span>
 #include <vector>
 
-#include "io/base/units.h"
+#include "tests/sim/changed_units.h"
+#include "tests/sim/layout.h"
 #include "tests/sim/random.h"
 
 namespace lockstep::sim {
 
-inline constexpr uint64_t kUnitBytes = 2048;
 using Value = uint32_t;  // 0: zeroes; else the number of the write that brought it
 
 class Disk {
  public:
-  explicit Disk(uint64_t size_bytes);
+  explicit Disk(size_t unit_count);
 
-  size_t unit_count() const { return content_.size(); }
   Value read(size_t unit) const { return content_[unit]; }
   std::span<const Value> content() const { return content_; }
   Value stable(size_t unit) const { return stable_[unit]; }
   // The unit may read differently after a loss of power.
-  bool is_volatile(size_t unit) const { return pending_[unit] != kNone; }
+  bool is_volatile(size_t unit) const { return pending_[unit] != 0; }
 
-  // Values for each unit of the range, or one for all of them.
-  void write(const ByteRange& range, std::span<const Value> values, bool durable);
+  // Values for each unit, or one for all of them.
+  void write(const Layout::Units& units, std::span<const Value> values, bool durable);
   // A flush covers what was written before it began.
   uint64_t begin_flush() const { return writes_; }
   void end_flush(uint64_t began);
@@ -34,23 +34,24 @@ class Disk {
   // Every unit that is not flushed keeps one of the values that it had since the last flush.
   void lose_power(Random& random);
   // A write that was under way: some of its units arrived.
-  void tear(const ByteRange& range, std::span<const Value> values, Random& random);
-  void fill(Value value);
+  void tear(const Layout::Units& units, std::span<const Value> values, Random& random);
+
+  // Units whose content or stability changed since they were cleared.
+  ChangedUnits changed;
 
  private:
-  static constexpr uint32_t kNone = UINT32_MAX;
   struct Pending {
     uint64_t order;
     Value value;
     uint32_t unit;
-    uint32_t older;
   };
   void put(size_t unit, Value value, bool durable);
 
   std::vector<Value> content_, stable_;
-  std::vector<uint32_t> pending_;  // by unit: newest of its pending values
-  std::vector<Pending> pendings_;  // emptied when nothing is pending
-  size_t pending_units_ = 0;
+  std::vector<uint32_t> pending_;       // by unit: how many of its values are not stable yet
+  std::vector<uint64_t> stable_since_;  // by unit: values of this order and older are of no account any more
+  std::deque<Pending> pendings_;        // in order
+  std::vector<uint8_t> decided_;        // by unit, while power is lost
   uint64_t writes_ = 0;
 };
 

@@ -4,16 +4,16 @@
 
 namespace lockstep::sim {
 
-Ledger::Ledger(size_t unit_count) : writes_(1), by_unit_(unit_count), base_(unit_count, 0) {}
+Ledger::Ledger(size_t unit_count) : changed(unit_count), writes_(1), by_unit_(unit_count) {}
 
-uint32_t Ledger::issue(const ByteRange& range, bool zeroes) {
+uint32_t Ledger::issue(const Layout::Units& units, bool zeroes) {
   Write write;
-  write.range = range;
-  write.zeroes = zeroes;
+  write.units = units;
+  const auto number = static_cast<uint32_t>(writes_.size());
+  write.value = zeroes ? 0 : number;
   write.issued = moment();
   writes_.push_back(write);
-  const auto number = static_cast<uint32_t>(writes_.size() - 1);
-  for (uint64_t unit = range.offset_bytes / kUnitBytes; unit < range.end_bytes() / kUnitBytes; ++unit) {
+  for (size_t unit = units.first; unit < units.end; ++unit) {
     by_unit_[unit].push_back(number);
   }
   return number;
@@ -24,9 +24,7 @@ void Ledger::acknowledge(uint32_t number, bool fua) {
   write.acknowledged = write.ended = moment();
   if (fua) {
     write.durable = true;
-    for (uint64_t unit = write.range.offset_bytes / kUnitBytes; unit < write.range.end_bytes() / kUnitBytes; ++unit) {
-      prune(unit);
-    }
+    for (size_t unit = write.units.first; unit < write.units.end; ++unit) prune(unit);
   } else {
     unflushed_.push_back(number);
   }
@@ -36,22 +34,22 @@ void Ledger::give_up(uint32_t number) {
   writes_[number].ended = moment();
 }
 
-std::vector<uint32_t> Ledger::flushed(uint64_t issued) {
-  std::vector<uint32_t> covered;
+const std::vector<uint32_t>& Ledger::flushed(uint64_t issued) {
   const auto keep = std::partition(unflushed_.begin(), unflushed_.end(),
                                    [&](uint32_t number) { return writes_[number].acknowledged > issued; });
-  covered.assign(keep, unflushed_.end());
+  covered_.assign(keep, unflushed_.end());
   unflushed_.erase(keep, unflushed_.end());
-  for (const uint32_t number : covered) writes_[number].durable = true;
-  for (const uint32_t number : covered) {
-    const ByteRange& range = writes_[number].range;
-    for (uint64_t unit = range.offset_bytes / kUnitBytes; unit < range.end_bytes() / kUnitBytes; ++unit) prune(unit);
+  for (const uint32_t number : covered_) writes_[number].durable = true;
+  for (const uint32_t number : covered_) {
+    const Layout::Units& units = writes_[number].units;
+    for (size_t unit = units.first; unit < units.end; ++unit) prune(unit);
   }
-  return covered;
+  return covered_;
 }
 
 // Forgets candidates that a durable write replaced, so that lists stay short.
 void Ledger::prune(size_t unit) {
+  changed.add(unit);
   auto& numbers = by_unit_[unit];
   uint64_t newest_durable = 0;
   for (const uint32_t number : numbers) {
@@ -60,34 +58,43 @@ void Ledger::prune(size_t unit) {
   std::erase_if(numbers, [&](uint32_t number) { return writes_[number].ended < newest_durable; });
 }
 
-std::string Ledger::objection(size_t unit, Value value, Promise promise, uint64_t since) const {
-  const auto& numbers = by_unit_[unit];
-  // A promised write rules out everything that had ended before it was issued.
-  uint64_t rules_out_before = 0;
-  uint32_t by = 0;
-  for (const uint32_t number : numbers) {
+Ledger::Ruling Ledger::ruling(size_t unit, Promise promise, uint64_t since) const {
+  Ruling ruling;
+  for (const uint32_t number : by_unit_[unit]) {
     const Write& write = writes_[number];
     const bool promised = promise == Promise::Acknowledged ? write.acknowledged < since : write.durable;
-    if (promised && write.issued > rules_out_before) {
-      rules_out_before = write.issued;
-      by = number;
-    }
+    if (promised && write.issued > ruling.before) ruling = {write.issued, number};
   }
-  if (rules_out_before == 0 && value == base_[unit]) return {};
-  for (const uint32_t number : numbers) {
-    if (value_of(number) == value && writes_[number].ended >= rules_out_before) return {};
-  }
-  return "unit " + std::to_string(unit) + " holds " + std::to_string(value) + ", but write " + std::to_string(by) +
-         (promise == Promise::Acknowledged ? " was acknowledged" : " was flushed") + " (base " +
-         std::to_string(base_[unit]) + ")";
+  return ruling;
 }
 
-void Ledger::rebase(std::span<const Value> content) {
-  unflushed_.clear();
+bool Ledger::allows(size_t unit, Value value, Promise promise, uint64_t since) const {
+  const auto& numbers = by_unit_[unit];
+  if (numbers.empty()) return value == 0;
+  const uint64_t ruled_out_before = ruling(unit, promise, since).before;
+  if (ruled_out_before == 0 && value == 0) return true;
+  return std::any_of(numbers.begin(), numbers.end(), [&](uint32_t number) {
+    return value_of(number) == value && writes_[number].ended >= ruled_out_before;
+  });
+}
+
+std::string Ledger::objection(size_t unit, Value value, Promise promise, uint64_t since) const {
+  return "unit " + std::to_string(unit) + " holds " + std::to_string(value) + ", but write " +
+         std::to_string(ruling(unit, promise, since).by) +
+         (promise == Promise::Acknowledged ? " was acknowledged" : " was flushed");
+}
+
+void Ledger::accept(std::span<const Value> content) {
   for (size_t unit = 0; unit < by_unit_.size(); ++unit) {
-    base_[unit] = content[unit];
-    // Writes under way go on and may still be answered.
-    std::erase_if(by_unit_[unit], [&](uint32_t number) { return writes_[number].ended != UINT64_MAX; });
+    if (allows(unit, content[unit], Promise::Acknowledged)) continue;
+    Write write;
+    write.units = {unit, unit + 1};
+    write.value = content[unit];
+    write.issued = write.acknowledged = write.ended = moment();
+    const auto number = static_cast<uint32_t>(writes_.size());
+    writes_.push_back(write);
+    by_unit_[unit].push_back(number);
+    unflushed_.push_back(number);
   }
 }
 

@@ -6,7 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "tests/sim/changed_units.h"
 #include "tests/sim/disk.h"
+#include "tests/sim/layout.h"
 
 namespace lockstep::sim {
 
@@ -20,42 +22,52 @@ class Ledger {
   explicit Ledger(size_t unit_count);
 
   // A write is issued; its number is its value unless it brings zeroes. Numbers are never used twice.
-  uint32_t issue(const ByteRange& range, bool zeroes);
+  uint32_t issue(const Layout::Units& units, bool zeroes);
   void acknowledge(uint32_t write, bool fua);
   // The write will not be answered any more: its client is gone, or was told of an error. It may have happened.
   void give_up(uint32_t write);
-  Value value_of(uint32_t write) const { return writes_[write].zeroes ? 0 : write; }
-  const ByteRange& range_of(uint32_t write) const { return writes_[write].range; }
+  Value value_of(uint32_t write) const { return writes_[write].value; }
+  const Layout::Units& units_of(uint32_t write) const { return writes_[write].units; }
 
   // Moments, to compare reads and flushes with writes.
   uint64_t moment() { return ++clock_; }
-  // A flush that was issued at `issued` was answered: returns the writes that are promised durable by it.
-  std::vector<uint32_t> flushed(uint64_t issued);
+  // A flush that was issued at `issued` was answered: the writes that are promised durable by it. Valid until the
+  // next call.
+  const std::vector<uint32_t>& flushed(uint64_t issued);
 
-  // Empty, or what is wrong with `value` in `unit` under the promise, seen by somebody who looked from `since` on.
+  // `value` is one that `unit` may hold under the promise, for somebody who looked from `since` on.
+  bool allows(size_t unit, Value value, Promise promise, uint64_t since = UINT64_MAX) const;
+  // Why it may not.
   std::string objection(size_t unit, Value value, Promise promise, uint64_t since = UINT64_MAX) const;
 
-  // From now on `content` is what the application relies on: after a loss of power took unflushed writes, or an
-  // operator gave up a copy.
-  void rebase(std::span<const Value> content);
-  bool watches(size_t unit) const { return !by_unit_[unit].empty(); }
+  // The application was given `content` after a loss of power took writes that were acknowledged and not flushed: where
+  // it shows an older value, that is the acknowledged one from now on, as if it had been written again.
+  void accept(std::span<const Value> content);
   size_t write_count() const { return writes_.size() - 1; }
+
+  // Units whose allowed flushed values changed since they were cleared.
+  ChangedUnits changed;
 
  private:
   struct Write {
-    ByteRange range;
-    bool zeroes = false;
+    Layout::Units units;
+    Value value = 0;
     bool durable = false;
     uint64_t issued = 0;
     uint64_t acknowledged = UINT64_MAX;
     uint64_t ended = UINT64_MAX;
   };
+  struct Ruling {
+    uint64_t before = 0;  // a promised write rules out everything that had ended before it was issued
+    uint32_t by = 0;
+  };
+  Ruling ruling(size_t unit, Promise promise, uint64_t since) const;
   void prune(size_t unit);
 
   std::vector<Write> writes_;
   std::vector<uint32_t> unflushed_;             // acknowledged writes that no flush covers yet
+  std::vector<uint32_t> covered_;               // by the last flush
   std::vector<std::vector<uint32_t>> by_unit_;  // candidates, in order of issue
-  std::vector<Value> base_;
   uint64_t clock_ = 0;
 };
 

@@ -1,4 +1,6 @@
-// lockstep-sim: runs seeds; each is a whole life of a mirrored pair.
+// lockstep-sim: runs seeds; each is a whole life of a mirrored device.
+#include <malloc.h>
+
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -15,16 +17,17 @@ namespace {
 
 void usage() {
   std::puts(
-      "usage: lockstep-sim [--seed N [--trace]] | [--seeds COUNT] [--from N] [--jobs N]\n"
+      "usage: lockstep-sim [--seed N [--trace]] | [--seeds COUNT] [--from N] [--jobs N] [--nodes N]\n"
       "  --seed N      runs one seed, and with --trace prints what happens\n"
       "  --seeds COUNT runs COUNT seeds from --from (default 1) on; exits 1 at the first violation, and names its "
-      "seed");
+      "seed\n"
+      "  --nodes N     how many nodes there are, 2 to 4 (default: drawn by the seed)");
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  uint64_t seed = 0, count = 0, from = 1, jobs = 1;
+  uint64_t seed = 0, count = 0, from = 1, jobs = 1, nodes = 0;
   bool trace = false;
   for (int i = 1; i < argc; ++i) {
     const std::string option = argv[i];
@@ -37,6 +40,8 @@ int main(int argc, char** argv) {
       from = number();
     } else if (option == "--jobs") {
       jobs = std::max<uint64_t>(1, number());
+    } else if (option == "--nodes") {
+      nodes = number();
     } else if (option == "--trace") {
       trace = true;
     } else {
@@ -44,7 +49,7 @@ int main(int argc, char** argv) {
       return option == "--help" ? 0 : 2;
     }
   }
-  if (seed == 0 && count == 0) {
+  if ((seed == 0 && count == 0) || nodes == 1 || nodes > 4) {
     usage();
     return 2;
   }
@@ -52,6 +57,9 @@ int main(int argc, char** argv) {
     from = seed;
     count = 1;
   }
+  // Each run reserves a few large buffers and touches little of them: kept, instead of asked of the kernel each time.
+  mallopt(M_MMAP_THRESHOLD, 256 << 20);
+  mallopt(M_TRIM_THRESHOLD, 256 << 20);
   const auto began = std::chrono::steady_clock::now();
   std::atomic<uint64_t> next{from};
   std::atomic<bool> failed{false};
@@ -61,7 +69,7 @@ int main(int argc, char** argv) {
     while (!failed) {
       const uint64_t mine = next++;
       if (mine >= from + count) return;
-      lockstep::sim::World world({mine, trace});
+      lockstep::sim::World world({mine, static_cast<int>(nodes), trace});
       const auto result = world.run();
       const std::lock_guard lock(mutex);
       total.writes += result.writes;

@@ -1,10 +1,10 @@
-// A node: the shipped core, and a driver that executes its actions on a simulated disk, metadata and link.
+// A node: the shipped core, and a driver that executes its actions on a simulated disk, metadata and links.
+// node.cpp: life of the process, the core's steps, requests; node_io.cpp: disk and metadata.
 #pragma once
 
 #include <cstdint>
 #include <deque>
 #include <memory>
-#include <optional>
 #include <vector>
 
 #include "replicator/core/replica.h"
@@ -19,7 +19,7 @@ class World;
 struct DurableMetadata {
   repl::SuperblockImage superblock;
   std::vector<uint32_t> activity_log;
-  std::vector<std::vector<uint64_t>> bitmap_pages;  // for the one peer
+  std::vector<std::vector<std::vector<uint64_t>>> bitmaps;  // words, by peer and page
 };
 
 class Node {
@@ -31,33 +31,38 @@ class Node {
   void crash(bool power_lost);
   void freeze(uint64_t until_us) { frozen_until_us_ = until_us; }
 
+  int id() const { return id_; }
+  int peer_count() const { return options_.peer_count; }
+  // The core knows its peers by place: all other nodes, in order of their numbers.
+  repl::PeerIndex peer_index(int other) const { return static_cast<repl::PeerIndex>(other < id_ ? other : other - 1); }
+  int peer_id(repl::PeerIndex peer) const { return peer < id_ ? peer : peer + 1; }
+
   bool alive() const { return replica_ != nullptr; }
   bool is_frozen() const;
+  bool responds() const { return alive() && !is_frozen(); }
   uint64_t frozen_until_us() const { return frozen_until_us_; }
-  bool wants_link() const { return alive() && !is_frozen() && wants_link_; }
+  bool wants_link(int other) const { return responds() && wants_link_[peer_index(other)]; }
   bool export_open() const { return alive() && export_open_; }
   const repl::Replica& replica() const { return *replica_; }
-  repl::PeerStatus peer() const { return replica_->peer_status(0); }
+  repl::ReplicaStatus status() const { return replica_->status(); }
+  repl::PeerStatus peer(int other) const { return replica_->peer_status(peer_index(other)); }
   Disk& disk() { return disk_; }
   const Disk& disk() const { return disk_; }
   const DurableMetadata& durable() const { return durable_; }
   uint64_t boots() const { return boots_; }
-  uint64_t last_power_loss() const { return power_losses_; }
 
   void feed(repl::EventBody body);
   bool can_receive(const Frame& frame) const;
-  void receive(repl::Incarnation incarnation, const Frame& frame);
+  void receive(int from, repl::Incarnation incarnation, const Frame& frame);
 
-  // The application on this node; false if no client slot is free.
-  bool application_write(const ByteRange& range, repl::ClientOperation operation, bool fua);
-  bool application_read(const ByteRange& range);
-  bool application_flush();
+  // The application on this node; nothing happens if no client slot is free.
+  void application_write(const ByteRange& range, repl::ClientOperation operation, bool fua);
+  void application_read(const ByteRange& range);
+  void application_flush();
   uint32_t application_in_flight() const { return application_in_flight_; }
 
-  // An operator's order, answered through World::order_answered.
-  void order(repl::OrderGiven order);
-
-  void fail_next_disk_operation() { fail_next_ = true; }
+  // An operator's order, answered through Operator::answered.
+  void order(const repl::OrderGiven& order) { feed(order); }
 
  private:
   struct Request {
@@ -75,23 +80,28 @@ class Node {
     std::vector<Value> values;
   };
 
+  void step(repl::EventBody body);
   void execute();
   void perform(const repl::Action& action, std::vector<Value> payload);
+  void transmit(const repl::Send& send, std::vector<Value> payload);
   std::vector<Value> payload_of_send(const repl::Action& action) const;
+  std::vector<Value> payload_of(const repl::SlotRef& slot) const;
   bool must_wait(const repl::Action& action) const;
   void release_held();
+  void schedule_turn_end();
+  int take_slot();
+  void replied(uint32_t slot, int error_errno);
+
+  // node_io.cpp
   void submit_write(const repl::SlotRef& slot, const ByteRange& range, std::vector<Value> values, bool fua);
   void submit_read(const repl::SlotRef& slot, const ByteRange& range);
   void submit_flush(const repl::SlotRef& slot);
-  std::vector<Value> payload_of(const repl::SlotRef& slot) const;
+  void disk_write_done(uint64_t write_id, const repl::SlotRef& slot, bool fua);
   void queue_persist(const repl::Action& action);
   void start_persist();
   void finish_persist();
   void write_durably(const repl::Action& persist, bool partly);
-  void replied(uint32_t slot, int error_errno);
   uint64_t disk_latency_us();
-  int take_slot();
-  void schedule_turn_end();
 
   World& world_;
   int id_;
@@ -101,13 +111,12 @@ class Node {
 
   std::unique_ptr<repl::Replica> replica_;
   repl::Actions actions_;
+  bool executing_ = false;
   uint64_t boots_ = 0;
-  uint64_t power_losses_ = 0;
   uint64_t frozen_until_us_ = 0;
-  bool wants_link_ = false;
+  std::vector<bool> wants_link_;  // by peer
   bool export_open_ = false;
   bool turn_end_scheduled_ = false;
-  bool fail_next_ = false;
   struct Held {
     repl::Action action;
     std::vector<Value> payload;  // a Send's, taken when the action came: its slot may be used again before it goes out

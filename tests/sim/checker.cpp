@@ -1,0 +1,170 @@
+#include "tests/sim/checker.h"
+
+#include <algorithm>
+#include <cerrno>
+
+#include "tests/sim/world.h"
+
+namespace lockstep::sim {
+
+using namespace repl;  // NOLINT(google-build-using-namespace): the simulator speaks the core's language throughout
+
+void Checker::prepare() {
+  nodes_.resize(static_cast<size_t>(world_.node_count()));
+  for (Knowledge& each : nodes_) each.wrong.assign(world_.layout.unit_count(), 0);
+  for (int a = 0; a < world_.node_count(); ++a) {
+    for (int b = a + 1; b < world_.node_count(); ++b) {
+      differences_.push_back({a, b, std::vector<uint8_t>(world_.layout.unit_count(), 0), {}});
+    }
+  }
+}
+
+void Checker::start() {
+  world_.every(10'000, [this] {
+    check_stable_storage();
+    return true;
+  });
+}
+
+void Checker::node_crashed(int id, bool power_lost) {
+  ++crashes;
+  if (power_lost) known(id).has_acknowledged = false;
+}
+
+void Checker::check_units_stable(int id, const Layout::Units& units, bool peers_as_well, const char* promise) {
+  for (int each = 0; each < world_.node_count(); ++each) {
+    if (each != id) {
+      if (!peers_as_well || world_.node(id).peer(each).replication != ReplicationState::Established) continue;
+    }
+    const Disk& disk = world_.node(each).disk();
+    for (size_t unit = units.first; unit < units.end; ++unit) {
+      if (world_.ledger.allows(unit, disk.stable(unit), Promise::Flushed)) continue;
+      return world_.fail(std::string(promise) + " was answered, and on node " + std::to_string(each) +
+                         "'s stable storage " + world_.ledger.objection(unit, disk.stable(unit), Promise::Flushed));
+    }
+  }
+}
+
+// Invariant 10: whoever is left out must not be able to take itself for a copy of the same generation.
+void Checker::write_answered(int id, uint32_t write, bool fua) {
+  world_.ledger.acknowledge(write, fua);
+  for (int other = 0; other < world_.node_count(); ++other) {
+    if (other == id) continue;
+    const ReplicationState state = world_.node(id).peer(other).replication;
+    if (state == ReplicationState::Established) continue;
+    known(other).has_acknowledged = false;
+    if (state == ReplicationState::SyncSource || state == ReplicationState::PausedSyncS ||
+        state == ReplicationState::WFBitMapS) {
+      continue;
+    }
+    known(other).behind = true;
+    if (world_.node(other).durable().superblock.current == world_.node(id).durable().superblock.current) {
+      world_.fail("write " + std::to_string(write) + " was acknowledged without node " + std::to_string(other) +
+                  " in a generation that it holds, too");
+    }
+  }
+  // Invariant 1, for this write alone.
+  if (fua) check_units_stable(id, world_.ledger.units_of(write), true, "FUA");
+}
+
+// Invariant 1.
+void Checker::flush_answered(int id, uint64_t issued) {
+  for (const uint32_t write : world_.ledger.flushed(issued)) {
+    check_units_stable(id, world_.ledger.units_of(write), true, "a flush");
+  }
+}
+
+// Invariant 15.
+void Checker::read_answered(const ByteRange& range, std::span<const Value> seen, uint64_t issued) {
+  const size_t first = world_.layout.units(range).first;
+  for (size_t i = 0; i < seen.size(); ++i) {
+    if (world_.ledger.allows(first + i, seen[i], Promise::Acknowledged, issued)) continue;
+    return world_.fail("a read saw the wrong data: " +
+                       world_.ledger.objection(first + i, seen[i], Promise::Acknowledged, issued));
+  }
+}
+
+void Checker::request_failed(int id, int error_errno) {
+  // Requests of a node that is being demoted are refused; nothing else fails while disks are whole.
+  if (error_errno == ESHUTDOWN) return;
+  world_.fail("node " + std::to_string(id) + " failed a request with errno " + std::to_string(error_errno));
+}
+
+// Invariants 2, 3 and 7.
+void Checker::export_opened(int id) {
+  ++promotions;
+  Node& promoted = world_.node(id);
+  for (int other = 0; other < world_.node_count(); ++other) {
+    if (other != id && world_.node(other).export_open()) return world_.fail("two exports are open");
+  }
+  if (promoted.status().disk_state != DiskState::UpToDate) {
+    return world_.fail("a disk that is not UpToDate was promoted");
+  }
+  if (known(id).behind) {
+    return world_.fail("node " + std::to_string(id) + " was promoted and lacks acknowledged writes");
+  }
+  const std::span<const Value> content = promoted.disk().content();
+  const auto keeps = [&](Promise promise) {
+    for (size_t unit = 0; unit < content.size(); ++unit) {
+      if (world_.ledger.allows(unit, content[unit], promise)) continue;
+      if (promise == Promise::Flushed || known(id).has_acknowledged) {
+        world_.fail("node " + std::to_string(id) + " was promoted, and " +
+                    world_.ledger.objection(unit, content[unit], promise));
+      }
+      return false;
+    }
+    return true;
+  };
+  if (keeps(Promise::Acknowledged)) {
+    known(id).has_acknowledged = true;
+    return;
+  }
+  if (known(id).has_acknowledged || !keeps(Promise::Flushed)) return;
+  world_.ledger.accept(content);
+  // A peer that is in sync holds the same, and gets every write from here on; the others may hold anything that was
+  // not flushed.
+  for (int other = 0; other < world_.node_count(); ++other) {
+    known(other).has_acknowledged = other == id || promoted.peer(other).replication == ReplicationState::Established;
+  }
+}
+
+void Checker::noted(int id, const Note& note) {
+  const std::string text = note.text;
+  const int other = world_.node(id).peer_id(note.peer);
+  if (note.kind == NoteKind::ResyncFinished && text == "target") {
+    // It holds what the source holds.
+    known(id).has_acknowledged = known(other).has_acknowledged;
+    known(id).behind = known(other).behind;
+    ++resyncs;
+  } else if (note.kind == NoteKind::HandshakeDecided && text == "equal-clean") {
+    Knowledge& self = known(id);
+    Knowledge& peer = known(other);
+    self.has_acknowledged = peer.has_acknowledged = self.has_acknowledged || peer.has_acknowledged;
+    self.behind = peer.behind = self.behind && peer.behind;
+  } else if (note.kind == NoteKind::SplitBrain) {
+    world_.fail("a split brain, though no operator lied: " + text);
+  } else if (note.kind == NoteKind::RuleBroken) {
+    world_.fail("node " + std::to_string(other) + " broke a rule: " + text);
+  }
+}
+
+// Invariants 6 and 16.
+void Checker::check_converged() {
+  const Node& first = world_.node(0);
+  for (int id = 0; id < world_.node_count(); ++id) {
+    const Node& node = world_.node(id);
+    for (size_t unit = 0; unit < world_.layout.unit_count(); ++unit) {
+      if (first.disk().read(unit) == node.disk().read(unit)) continue;
+      return world_.fail("unit " + std::to_string(unit) + " differs at the end: " +
+                         std::to_string(first.disk().read(unit)) + " and " + std::to_string(node.disk().read(unit)));
+    }
+    for (int other = 0; other < world_.node_count(); ++other) {
+      if (other != id && node.peer(other).out_of_sync_blocks != 0) return world_.fail("bits are left at the end");
+    }
+    if (first.replica().superblock().current != node.replica().superblock().current) {
+      return world_.fail("the generations differ at the end");
+    }
+  }
+}
+
+}  // namespace lockstep::sim

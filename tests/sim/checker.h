@@ -1,0 +1,82 @@
+// The invariants; their numbers are those of docs/testing.md. checker.cpp: at what a client is told, at promotions and
+// at the end; power_loss_check.cpp: what stable storage holds and says at any moment.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "replicator/core/generation_rules.h"
+#include "replicator/core/replica.h"
+#include "tests/sim/ledger.h"
+
+namespace lockstep::sim {
+
+class World;
+class Node;
+
+class Checker {
+ public:
+  explicit Checker(World& world) : world_(world) {}
+  void prepare();  // once the nodes are there
+  void start();
+
+  // What the nodes report.
+  void before_crash() { check_stable_storage(); }
+  void node_crashed(int node, bool power_lost);
+  void write_answered(int node, uint32_t write, bool fua);
+  void read_answered(const ByteRange& range, std::span<const Value> seen, uint64_t issued);
+  void flush_answered(int node, uint64_t issued);
+  void request_failed(int node, int error_errno);
+  void export_opened(int node);
+  void noted(int node, const repl::Note& note);
+
+  // Some other node answered writes that this one lacks.
+  bool is_behind(int node) const { return nodes_[static_cast<size_t>(node)].behind; }
+
+  void check_converged();
+
+  uint64_t promotions = 0, crashes = 0, resyncs = 0, checks = 0;
+
+ private:
+  // What is known of a node's disk.
+  struct Knowledge {
+    bool has_acknowledged = true;  // every answered write
+    bool behind = false;
+    // Units whose stable value breaks a promise to a client who was told that it is flushed.
+    std::vector<uint8_t> wrong;
+    size_t wrong_count = 0;
+  };
+  // Units of which two nodes may hold different content after a loss of power.
+  struct Difference {
+    int a = 0, b = 0;
+    std::vector<uint8_t> differs;
+    std::vector<uint32_t> units;  // may name some that do not differ any more
+  };
+  // What a node would say of itself to a peer if it started now from stable storage.
+  struct Restarted {
+    const Node* node = nullptr;
+    repl::PeerIndex peer = 0;
+    repl::StateReport report;
+  };
+
+  Knowledge& known(int node) { return nodes_[static_cast<size_t>(node)]; }
+  void check_units_stable(int node, const Layout::Units& units, bool peers_as_well, const char* promise);
+
+  // power_loss_check.cpp
+  void check_stable_storage();
+  void look_at_changes();
+  void look_at(int node, size_t unit);
+  void look_at_difference(Difference& difference, size_t unit);
+  bool check_pair(Difference& difference);
+  bool is_covered(const Difference& difference, uint64_t block) const;
+  Restarted restarted(int node, int peer) const;
+  std::string first_wrong(int node) const;
+
+  World& world_;
+  std::vector<Knowledge> nodes_;
+  std::vector<Difference> differences_;
+};
+
+}  // namespace lockstep::sim

@@ -1,0 +1,124 @@
+#include "tests/sim/operator.h"
+
+#include "tests/sim/world.h"
+
+namespace lockstep::sim {
+
+using namespace repl;  // NOLINT(google-build-using-namespace): the simulator speaks the core's language throughout
+
+Operator::Operator(World& world) : world_(world), disturbs_(world.random.chance(0.5)) {}
+
+void Operator::start() {
+  world_.every(25'000, [this] {
+    turn();
+    return true;
+  });
+}
+
+void Operator::give(int id, OrderGiven order) {
+  order.ticket = ++ticket_;
+  pending_ = true;
+  pending_node_ = id;
+  world_.trace("operator: order %d to node %d", static_cast<int>(order.kind), id);
+  world_.node(id).order(order);
+}
+
+void Operator::answered(int id, uint64_t ticket, Outcome outcome) {
+  world_.trace("node %d answers order %llu: %d", id, static_cast<unsigned long long>(ticket),
+               static_cast<int>(outcome));
+  if (ticket == ticket_) pending_ = false;
+}
+
+void Operator::node_crashed(int id) {
+  if (id == pending_node_) pending_ = false;
+}
+
+void Operator::turn() {
+  if (pending_) return;
+  if (world_.is_healing() && repair()) return;
+  int primaries = 0;
+  for (int id = 0; id < world_.node_count(); ++id) {
+    if (world_.node(id).alive() && world_.node(id).status().role == Role::Primary) ++primaries;
+  }
+  if (primaries > 1) return world_.fail("two nodes are Primary");
+  if (primaries == 0) return promote_somebody();
+  if (disturbs_ && !world_.is_healing() && world_.random.chance(0.08)) disturb();
+}
+
+// Takes back what an operator did that keeps nodes apart.
+bool Operator::repair() {
+  for (int id = 0; id < world_.node_count(); ++id) {
+    if (!world_.node(id).responds()) continue;
+    for (int other = 0; other < world_.node_count(); ++other) {
+      if (other == id) continue;
+      const PeerStatus peer = world_.node(id).peer(other);
+      OrderGiven order;
+      order.every_peer = false;
+      order.peer = world_.node(id).peer_index(other);
+      if (peer.connection == ConnectionState::StandAlone) {
+        order.kind = OrderKind::Connect;
+      } else if (peer.replication == ReplicationState::PausedSyncS) {
+        order.kind = OrderKind::ResumeResync;
+      } else {
+        continue;
+      }
+      give(id, order);
+      return true;
+    }
+  }
+  return false;
+}
+
+void Operator::promote_somebody() {
+  const int id = static_cast<int>(world_.random.below(static_cast<uint64_t>(world_.node_count())));
+  if (!world_.node(id).responds() || !world_.random.chance(0.3)) return;
+  OrderGiven order;
+  order.kind = OrderKind::Promote;
+  bool others_absent = false;  // and all of those are down
+  for (int other = 0; other < world_.node_count(); ++other) {
+    if (other == id || world_.node(id).peer(other).connection == ConnectionState::Connected) continue;
+    others_absent = true;
+    order.peer_fenced = true;
+  }
+  for (int other = 0; other < world_.node_count(); ++other) {
+    if (other == id || !world_.node(other).alive()) continue;
+    if (world_.node(id).peer(other).connection != ConnectionState::Connected) order.peer_fenced = false;
+  }
+  if (others_absent && order.peer_fenced && (world_.checker.is_behind(id) || world_.is_healing())) return;
+  give(id, order);
+}
+
+void Operator::disturb() {
+  Random& random = world_.random;
+  const int id = static_cast<int>(random.below(static_cast<uint64_t>(world_.node_count())));
+  Node& node = world_.node(id);
+  if (!node.responds()) return;
+  OrderGiven order;
+  order.peer = static_cast<PeerIndex>(random.below(static_cast<uint64_t>(node.peer_count())));
+  switch (random.below(5)) {
+    case 0:
+      order.kind = OrderKind::Switchover;
+      order.to_self = node.status().role != Role::Primary;
+      return give(id, order);
+    case 1:
+      order.kind = OrderKind::Demote;
+      return give(id, order);
+    case 2:
+      order.kind = OrderKind::Disconnect;
+      world_.at(world_.now_us + random.between(1'000, 500'000), [this, id] {
+        OrderGiven connect;
+        connect.kind = OrderKind::Connect;
+        if (world_.node(id).responds()) world_.node(id).order(connect);
+      });
+      return give(id, order);
+    case 3:
+      order.kind = random.chance(0.5) ? OrderKind::PauseResync : OrderKind::ResumeResync;
+      return give(id, order);
+    default:
+      if (node.status().role == Role::Primary) return;
+      order.kind = OrderKind::Invalidate;
+      return give(id, order);
+  }
+}
+
+}  // namespace lockstep::sim

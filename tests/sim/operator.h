@@ -1,0 +1,36 @@
+// The operator. One who never lies calls a peer fenced only when it is down, and asks no node to be Primary that is
+// known to lack acknowledged writes.
+#pragma once
+
+#include <cstdint>
+
+#include "replicator/core/replica.h"
+
+namespace lockstep::sim {
+
+class World;
+
+class Operator {
+ public:
+  explicit Operator(World& world);
+  void start();
+  bool is_pending() const { return pending_; }
+
+  void answered(int node, uint64_t ticket, repl::Outcome outcome);
+  void node_crashed(int node);
+
+ private:
+  void turn();
+  bool repair();
+  void promote_somebody();
+  void disturb();
+  void give(int node, repl::OrderGiven order);
+
+  World& world_;
+  bool disturbs_;
+  uint64_t ticket_ = 0;
+  bool pending_ = false;
+  int pending_node_ = 0;
+};
+
+}  // namespace lockstep::sim

@@ -1,0 +1,162 @@
+// Invariants 4, 5, 9, 10, 11 and 3: if the power of all nodes failed at this moment, any two of them would find the
+// right source, somebody would hold everything that was flushed, and every block that may differ would be copied.
+#include <algorithm>
+
+#include "tests/sim/checker.h"
+#include "tests/sim/world.h"
+
+namespace lockstep::sim {
+
+using namespace repl;  // NOLINT(google-build-using-namespace): the simulator speaks the core's language throughout
+
+namespace {
+
+bool bit(const Node& node, PeerIndex peer, uint64_t block) {
+  const auto& page = node.durable().bitmaps[peer][block / kBlocksPerBitmapPage];
+  const uint64_t at = block % kBlocksPerBitmapPage;
+  return (page[at / 64] >> (at % 64) & 1) != 0;
+}
+
+bool is_hot(const Node& node, uint64_t block) {
+  const auto& log = node.durable().activity_log;
+  return std::find(log.begin(), log.end(), block / kBlocksPerExtent) != log.end();
+}
+
+bool has_bits(const Node& node, PeerIndex peer) {
+  const auto& log = node.durable().activity_log;
+  if (std::any_of(log.begin(), log.end(), [](uint32_t extent) { return extent != kNoExtent; })) return true;
+  return std::any_of(node.durable().bitmaps[peer].begin(), node.durable().bitmaps[peer].end(), [](const auto& page) {
+    return std::any_of(page.begin(), page.end(), [](uint64_t word) { return word != 0; });
+  });
+}
+
+}  // namespace
+
+// As replicator/core/startup.cpp makes it.
+Checker::Restarted Checker::restarted(int id, int peer_id) const {
+  const Node& node = world_.node(id);
+  const SuperblockImage& superblock = node.durable().superblock;
+  Restarted result{&node, node.peer_index(peer_id), {}};
+  const PeerRecord& record = superblock.peers[result.peer];
+  StateReport& report = result.report;
+  report.current = superblock.current;
+  report.bitmap_generation = record.bitmap_generation;
+  report.previous_bitmap_generation = record.previous_bitmap_generation;
+  report.history = superblock.history;
+  report.out_of_sync_blocks = has_bits(node, result.peer) ? 1 : 0;  // the rules ask whether there are any
+  report.role = Role::Secondary;
+  report.disk_state = superblock.disk_state;
+  const bool all_behind = std::none_of(superblock.peers.begin(), superblock.peers.begin() + node.peer_count(),
+                                       [](const PeerRecord& each) { return each.bitmap_generation.is_zero(); });
+  if (report.disk_state == DiskState::UpToDate && !all_behind) report.disk_state = DiskState::Consistent;
+  report.crashed_primary = superblock.primary || record.crashed_primary;
+  report.node_order = static_cast<uint8_t>(id);
+  return result;
+}
+
+void Checker::check_stable_storage() {
+  if (!world_.ok()) return;
+  ++checks;
+  look_at_changes();
+  const bool somebody_complete =
+      std::any_of(nodes_.begin(), nodes_.end(), [](const Knowledge& each) { return each.wrong_count == 0; });
+  if (!somebody_complete) {
+    return world_.fail("after a loss of power no node would hold all that was flushed: on node 0 " + first_wrong(0));
+  }
+  for (Difference& difference : differences_) {
+    if (!check_pair(difference)) return;
+  }
+}
+
+void Checker::look_at_changes() {
+  for (const uint32_t unit : world_.ledger.changed.list()) {
+    for (int id = 0; id < world_.node_count(); ++id) look_at(id, unit);
+  }
+  world_.ledger.changed.clear();
+  for (int id = 0; id < world_.node_count(); ++id) {
+    ChangedUnits& changed = world_.node(id).disk().changed;
+    for (const uint32_t unit : changed.list()) {
+      look_at(id, unit);
+      for (Difference& difference : differences_) {
+        if (difference.a == id || difference.b == id) look_at_difference(difference, unit);
+      }
+    }
+    changed.clear();
+  }
+}
+
+void Checker::look_at(int id, size_t unit) {
+  Knowledge& node = known(id);
+  const bool wrong = !world_.ledger.allows(unit, world_.node(id).disk().stable(unit), Promise::Flushed);
+  if (wrong == (node.wrong[unit] != 0)) return;
+  node.wrong[unit] = wrong ? 1 : 0;
+  node.wrong_count = wrong ? node.wrong_count + 1 : node.wrong_count - 1;
+}
+
+void Checker::look_at_difference(Difference& difference, size_t unit) {
+  const Disk& a = world_.node(difference.a).disk();
+  const Disk& b = world_.node(difference.b).disk();
+  const bool differs = a.read(unit) != b.read(unit) || a.is_volatile(unit) || b.is_volatile(unit);
+  if (differs && difference.differs[unit] == 0) difference.units.push_back(static_cast<uint32_t>(unit));
+  if (differs) difference.differs[unit] = 1;
+  if (!differs && difference.differs[unit] != 0) {
+    difference.differs[unit] = 0;
+    std::erase(difference.units, static_cast<uint32_t>(unit));
+  }
+}
+
+// A bit or a hot extent of either says so, or one of a third node, who will bring both of them its own content.
+bool Checker::is_covered(const Difference& difference, uint64_t block) const {
+  for (int id = 0; id < world_.node_count(); ++id) {
+    const Node& node = world_.node(id);
+    if (is_hot(node, block)) return true;
+    if (id != difference.a && bit(node, node.peer_index(difference.a), block)) return true;
+    if (id != difference.b && bit(node, node.peer_index(difference.b), block)) return true;
+  }
+  return false;
+}
+
+bool Checker::check_pair(Difference& difference) {
+  const Restarted first = restarted(difference.a, difference.b);
+  const Restarted second = restarted(difference.b, difference.a);
+  const Decision decision = decide(first.report, second.report);
+  const auto failed = [&](const std::string& what) {
+    world_.fail("after a loss of power on nodes " + std::to_string(difference.a) + " and " +
+                std::to_string(difference.b) + " " + what + " (rule " + std::string(to_string(decision.rule)) + ")");
+    return false;
+  };
+  switch (decision.kind) {
+    case SyncKind::Refuse:
+      if (world_.node_count() > 2) return true;  // both wait for a third, who is source to both
+      return failed("the handshake would be refused");
+    case SyncKind::SplitBrain:
+    case SyncKind::Unrelated:
+      return failed("the handshake would not settle it");
+    default:
+      break;
+  }
+  if (decision.rule == Rule::BothJustCreated) return true;
+  if (decision.extent != SyncExtent::Full) {
+    for (const uint32_t unit : difference.units) {
+      const uint64_t block = world_.layout.block_of(unit);
+      if (!is_covered(difference, block)) {
+        return failed("block " + std::to_string(block) + " may differ and nothing on stable storage says so");
+      }
+    }
+  }
+  const int source = decision.kind == SyncKind::Target ? difference.b : difference.a;
+  const int target = source == difference.a ? difference.b : difference.a;
+  if (known(source).wrong_count > 0 && (world_.node_count() == 2 || known(target).wrong_count == 0)) {
+    return failed("node " + std::to_string(source) + " would be source, and " + first_wrong(source));
+  }
+  return true;
+}
+
+std::string Checker::first_wrong(int id) const {
+  const auto& wrong = nodes_[static_cast<size_t>(id)].wrong;
+  const auto unit = static_cast<size_t>(std::find(wrong.begin(), wrong.end(), 1) - wrong.begin());
+  if (unit == wrong.size()) return "nothing is wrong";
+  return world_.ledger.objection(unit, world_.node(id).disk().stable(unit), Promise::Flushed);
+}
+
+}  // namespace lockstep::sim
