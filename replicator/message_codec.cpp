@@ -97,6 +97,7 @@ FrameKind encode(const StateReport& report, LittleWriter& writer) {
   writer.u8(wire_number(kRoles, report.role));
   writer.u8(wire_number(kDiskStates, report.disk_state));
   writer.u8(report.crashed_primary ? 1 : 0);
+  writer.u8(report.answered_ahead ? 1 : 0);
   writer.u8(report.discard_my_data ? 1 : 0);
   writer.u8(report.node_order);
   return FrameKind::StateReport;
@@ -110,6 +111,7 @@ void decode(BodyReader& reader, const DecodingContext&, StateReport& report) {
   report.role = reader.enumerator(kRoles);
   report.disk_state = reader.enumerator(kDiskStates);
   report.crashed_primary = reader.flag();
+  report.answered_ahead = reader.flag();
   report.discard_my_data = reader.flag();
   report.node_order = reader.u8();
 }
@@ -162,6 +164,16 @@ void decode(BodyReader& reader, const DecodingContext& context, WriteZeroes& zer
   zeroes.resync = (flags & kResyncFlag) != 0;
   zeroes.may_deallocate = (flags & kMayDeallocateFlag) != 0;
   reader.broken = reader.broken || !good_range(zeroes.range, context);
+}
+
+FrameKind encode(const StreamRules& rules, LittleWriter& writer) {
+  writer.u8(rules.ordered ? 1 : 0);
+  writer.u8(rules.prompt ? 1 : 0);
+  return FrameKind::StreamRules;
+}
+void decode(BodyReader& reader, const DecodingContext&, StreamRules& rules) {
+  rules.ordered = reader.flag();
+  rules.prompt = reader.flag();
 }
 
 FrameKind encode(const Barrier& barrier, LittleWriter& writer) {
@@ -462,6 +474,8 @@ Result<Message> decode_message(const FrameHeader& header, std::span<const uint8_
       return decode_as<Pong>(header, body, context);
     case FrameKind::Goodbye:
       return decode_as<Goodbye>(header, body, context);
+    case FrameKind::StreamRules:
+      return decode_as<StreamRules>(header, body, context);
     case FrameKind::Hello:
     case FrameKind::Refusal:
       break;

@@ -218,6 +218,8 @@ std::string_view to_string(FrameKind kind) {
       return "InvalidateRequest";
     case FrameKind::InvalidateAnswer:
       return "InvalidateAnswer";
+    case FrameKind::StreamRules:
+      return "StreamRules";
   }
   return "unknown";
 }

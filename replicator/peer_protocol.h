@@ -54,6 +54,7 @@ enum class FrameKind : uint8_t {
   InvalidateRequest = 70,
   InvalidateAnswer = 71,
   InvalidateWanted = 72,
+  StreamRules = 40,
 };
 
 struct FrameHeader {

@@ -34,6 +34,12 @@ std::string_view words_of(Rule rule) {
       return "the same generation; this node crashed as Primary and the peer lived on: the peer is the source";
     case Rule::EqualPeerCrashed:
       return "the same generation; the peer crashed as Primary and this node lived on: this node is the source";
+    case Rule::EqualSelfCrashedAhead:
+      return "the same generation; this node crashed as Primary under protocol A, and only its disk has all that it "
+             "answered: this node is the source";
+    case Rule::EqualPeerCrashedAhead:
+      return "the same generation; the peer crashed as Primary under protocol A, and only its disk has all that it "
+             "answered: the peer is the source";
     case Rule::EqualSelfCrashedAlone:
       return "the same generation; this node crashed as Primary and the peer restarted as well: this node is the "
              "source";
@@ -117,6 +123,7 @@ std::string report_line(std::string_view whose, const repl::StateReport& report)
   text += ", " + std::string(to_string(report.role)) + ", disk " + std::string(to_string(report.disk_state)) + ", " +
           format_size(report.out_of_sync_blocks * repl::kBlockBytes) + " out of sync";
   if (report.crashed_primary) text += ", crashed as Primary";
+  if (report.answered_ahead) text += " under protocol A";
   if (report.discard_my_data) text += ", gives way";
   return text + "\n";
 }

@@ -27,6 +27,7 @@ json dump_peer(const repl::MetadataSummary& summary, size_t peer) {
           {"bitmap-generation", to_string(record.bitmap_generation)},
           {"previous-bitmap-generation", to_string(record.previous_bitmap_generation)},
           {"crashed-primary", record.crashed_primary},
+          {"answered-ahead", record.answered_ahead},
           {"dirty-blocks", bitmap.dirty_blocks},
           {"dirty-bytes", bitmap.dirty_blocks * repl::kBlockBytes},
           {"damaged-pages", bitmap.damaged_pages}};
@@ -76,6 +77,7 @@ std::string render_dump(const json& dump) {
   for (const json& peer : dump["peers"]) {
     lines += "  " + text(peer["node"]) + " bitmap-generation:" + text(peer["bitmap-generation"]) +
              " crashed-primary:" + yes_or_no(peer["crashed-primary"]) +
+             " answered-ahead:" + yes_or_no(peer["answered-ahead"]) +
              " dirty:" + format_size(peer["dirty-bytes"].get<uint64_t>()) +
              " damaged-pages:" + text(peer["damaged-pages"]) + "\n";
   }

@@ -81,6 +81,8 @@ std::string_view verb_of(OrderKind order) {
       return "invalidate";
     case OrderKind::InvalidatePeer:
       return "invalidate-peer";
+    case OrderKind::SetProtocol:
+      return "reload";
     case OrderKind::Shutdown:
       return "down";
   }

@@ -34,21 +34,39 @@ void Replica::State::stream_write_arrived(PeerIndex index, const MessageArrived&
   }
 
   peer.stream_received = sequence;
+  if (peer.rules_obeyed.prompt) peer.acknowledge = true;
   stream_peer = index;
-  apply = ApplySlot{ApplySlot::Phase::Waiting, index, peer.incarnation, sequence, range, zeroes, may_deallocate};
-  // Overlapping writes reach the disk in the order of the stream.
-  bool blocked = false;
-  for (uint32_t i = 0; i < apply_count && !blocked; ++i) {
-    const ApplySlot& earlier = applies[apply_order[(apply_head + i) % apply_order.size()]];
-    blocked = earlier.phase != ApplySlot::Phase::Done && earlier.range.overlaps(range);
-  }
+  apply = ApplySlot{
+      ApplySlot::Phase::Waiting, index, peer.incarnation, sequence, range, zeroes, may_deallocate, applies_hold};
+  ++applies_arrived;
   LOCKSTEP_CHECK(apply_count < apply_order.size());
   apply_order[(apply_head + apply_count++) % apply_order.size()] = event.apply_slot;
-  if (blocked) {
+  if (must_wait(apply, apply_count - 1)) {
     ++applies_waiting;
   } else {
     start_apply(event.apply_slot);
   }
+}
+
+// Overlapping writes reach the disk in the order of the stream, and nothing overtakes a barrier that holds it.
+bool Replica::State::must_wait(const ApplySlot& apply, uint32_t place) const {
+  if (apply.behind > applies_stable) return true;
+  for (uint32_t i = 0; i < place; ++i) {
+    const ApplySlot& earlier = applies[apply_order[(apply_head + i) % apply_order.size()]];
+    if (earlier.phase != ApplySlot::Phase::Done && earlier.range.overlaps(apply.range)) return true;
+  }
+  return false;
+}
+
+void Replica::State::barrier_arrived(PeerIndex index, const Barrier& message) {
+  Peer& peer = peers[index];
+  if (message.sequence > peer.stream_received) {
+    return drop_peer(index, LinkEnd::BrokenRule, "a barrier ahead of its stream");
+  }
+  peer.barrier_wanted = std::max(peer.barrier_wanted, message.sequence);
+  if (peer.rules_obeyed.ordered && message.sequence > peer.stream_flushed) applies_hold = applies_arrived;
+  stream_peer = index;
+  start_peer_flush_if_wanted();
 }
 
 void Replica::State::start_apply(uint32_t slot) {
@@ -77,6 +95,15 @@ void Replica::State::apply_completed(uint32_t slot, int error_errno) {
     const uint32_t oldest = apply_order[apply_head];
     if (slot != oldest && written_besides.size() < written_besides.capacity()) written_besides.push_back(done.sequence);
   }
+  release_done_applies();
+  start_waiting_applies();
+  start_peer_flush_if_wanted();
+  if (apply_count == 0) {
+    for (PeerIndex index = 0; index < peer_count(); ++index) send_report_when_quiet(index);
+  }
+}
+
+void Replica::State::release_done_applies() {
   while (apply_count > 0) {
     const uint32_t oldest = apply_order[apply_head];
     ApplySlot& apply = applies[oldest];
@@ -88,40 +115,50 @@ void Replica::State::apply_completed(uint32_t slot, int error_errno) {
     act(ReleaseApply{oldest});
     apply_head = static_cast<uint32_t>((apply_head + 1) % apply_order.size());
     --apply_count;
+    ++applies_done;
   }
-  if (applies_waiting > 0) {
-    for (uint32_t i = 0; i < apply_count; ++i) {
-      const uint32_t candidate = apply_order[(apply_head + i) % apply_order.size()];
-      if (applies[candidate].phase != ApplySlot::Phase::Waiting) continue;
-      bool blocked = false;
-      for (uint32_t j = 0; j < i && !blocked; ++j) {
-        const ApplySlot& earlier = applies[apply_order[(apply_head + j) % apply_order.size()]];
-        blocked = earlier.phase != ApplySlot::Phase::Done && earlier.range.overlaps(applies[candidate].range);
-      }
-      if (blocked) continue;
+}
+
+void Replica::State::start_waiting_applies() {
+  for (uint32_t i = 0; i < apply_count && applies_waiting > 0; ++i) {
+    const uint32_t candidate = apply_order[(apply_head + i) % apply_order.size()];
+    ApplySlot& apply = applies[candidate];
+    if (apply.phase != ApplySlot::Phase::Waiting) continue;
+    if (!disk_usable()) {
+      // Its barrier may never be done: nothing behind it is written any more.
+      apply.phase = ApplySlot::Phase::Done;
+      --applies_waiting;
+    } else if (!must_wait(apply, i)) {
       --applies_waiting;
       start_apply(candidate);
     }
   }
-  start_peer_flush_if_wanted();
-  if (apply_count == 0) {
-    for (PeerIndex index = 0; index < peer_count(); ++index) send_report_when_quiet(index);
-  }
+  release_done_applies();
 }
 
-// Answers a barrier: everything up to it is on the disk, so one fdatasync makes it stable.
+// Answers a barrier: everything up to it is on the disk, so one fdatasync makes it stable. Writes that wait behind a
+// barrier need one also when the link that brought it is gone.
 void Replica::State::start_peer_flush_if_wanted() {
   if (local_flush_in_flight || peers.empty() || !disk_usable()) return;
-  Peer& peer = peers[stream_peer];
-  if (peer.incarnation == 0 || peer.barrier_wanted <= peer.stream_flushed ||
-      peer.stream_written < peer.barrier_wanted) {
-    return;
-  }
+  const Peer& peer = peers[stream_peer];
+  const bool answers =
+      peer.incarnation != 0 && peer.barrier_wanted > peer.stream_flushed && peer.stream_written >= peer.barrier_wanted;
+  if (!answers && !holds_applies()) return;
   local_flush_in_flight = true;
   local_flush_for_peers = true;
   local_flush_incarnation = peer.incarnation;
   local_flush_covers = peer.stream_written;
+  applies_flushing = applies_done;
   act(SubmitFlush{{SlotKind::Flush, 0}});
+}
+
+// The first barrier that something waits behind could be done now.
+bool Replica::State::holds_applies() const {
+  for (uint32_t i = 0; i < apply_count && applies_waiting > 0; ++i) {
+    const ApplySlot& apply = applies[apply_order[(apply_head + i) % apply_order.size()]];
+    if (apply.behind > applies_stable) return applies_done >= apply.behind;
+  }
+  return false;
 }
 
 void Replica::State::send_acknowledgements() {
@@ -166,7 +203,17 @@ void Replica::State::acknowledged(PeerIndex index, const Acknowledged& message) 
     if (entry.resync) peer.resync_unwritten_bytes -= entry.range.length_bytes;
     reached(index, entry, Milestone::Written);
   };
+  note_progress(index, message);
+  const bool queue_was_full = queue_is_full();
+  for (Sequence sequence = std::max(peer.received + 1, transfer_log.first()); sequence <= message.received_through;
+       ++sequence) {
+    TransferEntry& entry = transfer_log.at(sequence);
+    if ((entry.sent_to & mask) == 0) continue;
+    peer.unreceived_payload_bytes -= entry.payload_bytes;
+    reached(index, entry, Milestone::Received);
+  }
   peer.received = std::max(peer.received, message.received_through);
+  waiting_may_start = waiting_may_start || queue_was_full;
   for (Sequence sequence = std::max(peer.written + 1, transfer_log.first()); sequence <= message.written_through;
        ++sequence) {
     written(sequence);

@@ -53,7 +53,7 @@ bool Replica::State::try_start_write(uint32_t slot) {
     flush_wanted = true;
     return false;
   }
-  if (busy_ranges.overlaps(client.range)) return false;
+  if (queue_is_full() || busy_ranges.overlaps(client.range)) return false;
   if (peer_count() > 0) {
     if (client.extents_reserved) {
       if (!activity_log.acquire_hot(client.range)) return false;
@@ -76,11 +76,14 @@ void Replica::State::start_write(uint32_t slot) {
   entry.sent_us = now_us;
   entry.client_slot = slot;
   entry.fua = client.fua;
+  entry.payload_bytes = client.operation == ClientOperation::Write ? client.range.length_bytes : 0;
   entry.holds_extents = peer_count() > 0;
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     Peer& peer = peers[index];
     if (gets_stream(peer)) {
       entry.sent_to |= mask_of(index);
+      client.milestones[index] = milestone(peer, client.fua);
+      if (client.milestones[index] == Milestone::Sent) client.promise.kept |= mask_of(index);
     } else {
       peer.bitmap.set(client.range);
     }
@@ -99,15 +102,14 @@ void Replica::State::start_write(uint32_t slot) {
   }
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     if ((entry.sent_to & mask_of(index)) == 0) continue;
-    Peer& peer = peers[index];
-    peer.sent = client.sequence;
-    peer.unwritten_bytes += client.range.length_bytes;
+    tell_stream_rules(index);
+    sent_to_peer(index, client.sequence, entry);
     if (zeroes) {
       send(index, WriteZeroes{client.sequence, client.range, false, may_deallocate});
     } else {
       send(index, Write{client.sequence, client.range, false}, payload);
     }
-    if (client.fua) send_barrier(index, client.sequence);
+    if (client.milestones[index] == Milestone::Flushed) peers[index].barrier_due = client.sequence;
   }
 }
 
@@ -189,6 +191,7 @@ void Replica::State::complete_write_if_done(uint32_t slot) {
   transfer_log.at(client.sequence).client_slot = TransferEntry::kNoClient;
   busy_ranges.erase(slot);
   if (client.error_errno == 0) {
+    if (client.fua) put_barrier_behind(client.sequence);
     ++writes;
     written_bytes += client.range.length_bytes;
   }

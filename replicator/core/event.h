@@ -76,6 +76,7 @@ enum class OrderKind : uint8_t {
   ResumeResync,
   Invalidate,
   InvalidatePeer,
+  SetProtocol,
   Shutdown
 };
 // How many NBD clients are in the transmission phase on the export: demote and switchover refuse while there are any.
@@ -92,6 +93,7 @@ struct OrderGiven {
   bool peer_fenced = false;      // Promote
   bool give_generation = false;  // Promote --force-data-loss, Resync --discard-my-data: `generation` was typed
   Generation generation;
+  Protocol protocol = Protocol::C;  // SetProtocol
 };
 
 using EventBody = std::variant<Ticked, TurnEnded, ClientRequestArrived, LocalIoCompleted, PersistCompleted,

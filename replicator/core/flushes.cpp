@@ -15,16 +15,29 @@ void Replica::State::send_barrier(PeerIndex index, Sequence sequence) {
   Peer& peer = peers[index];
   if (peer.barrier_sent <= peer.flushed) peer.barrier_sent_us = now_us;
   peer.barrier_sent = std::max(peer.barrier_sent, sequence);
+  if (sequence >= peer.sent) peer.resync_unflushed_bytes = 0;
+  tell_stream_rules(index);
   send(index, Barrier{sequence});
 }
 
 void Replica::State::start_flush_cycle_if_wanted() {
   if (cycle_running || local_flush_in_flight || (flush_waiting == 0 && !flush_wanted)) return;
+  if (flush_waiting == 0 && !flush_would_cover_more()) {
+    flush_wanted = false;  // a peer that lags has its barrier: another would change nothing
+    return;
+  }
   start_flush_cycle();
 }
 
+bool Replica::State::flush_would_cover_more() const {
+  return local_flush_wanted || local_written_through > local_flushed_through ||
+         std::any_of(peers.begin(), peers.end(),
+                     [this](const Peer& peer) { return gets_stream(peer) && peer.barrier_sent < peer.sent; });
+}
+
 // One fdatasync and one barrier for each peer, for all flushes that wait. The writes that a flush must cover were
-// answered, so they are complete here and, under protocol C, there; those in flight are covered as far as they are.
+// answered, so they are complete here; those in flight are covered as far as they are. A peer under protocol A is not
+// waited for: its barrier follows when the local disk is done (finish_flush_cycle_if_done).
 void Replica::State::start_flush_cycle() {
   flush_wanted = false;
   last_flush_us = now_us;
@@ -33,9 +46,9 @@ void Replica::State::start_flush_cycle() {
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     Peer& peer = peers[index];
     if (!gets_stream(peer) || !peer_has_unflushed(peer)) continue;
+    if (role == Role::Primary && peer.protocol == Protocol::A) continue;
     cycle_promise.asked |= mask_of(index);
     send_barrier(index, peer.sent);
-    peer.resync_unflushed_bytes = 0;
   }
   cycle_local_pending = (role == Role::Primary || local_flush_wanted) && disk_usable();
   local_flush_wanted = false;
@@ -65,10 +78,14 @@ void Replica::State::local_flush_completed(int error_errno) {
   if (error_errno != 0) disk_failed();
   if (local_flush_for_peers) {
     Peer& peer = peers[stream_peer];
-    if (error_errno == 0 && peer.incarnation == local_flush_incarnation) {
-      peer.stream_flushed = std::max(peer.stream_flushed, local_flush_covers);
-      peer.acknowledge = true;
+    if (error_errno == 0) {
+      applies_stable = applies_flushing;
+      if (peer.incarnation != 0 && peer.incarnation == local_flush_incarnation) {
+        peer.stream_flushed = std::max(peer.stream_flushed, local_flush_covers);
+        peer.acknowledge = true;
+      }
     }
+    start_waiting_applies();
     start_peer_flush_if_wanted();
     start_flush_cycle_if_wanted();
     for (PeerIndex index = 0; index < peer_count(); ++index) send_report_when_quiet(index);
@@ -83,6 +100,7 @@ void Replica::State::local_flush_completed(int error_errno) {
 void Replica::State::finish_flush_cycle_if_done() {
   if (!cycle_running || cycle_local_pending || !enough(cycle_promise)) return;
   cycle_running = false;
+  put_barrier_behind(cycle_sequence);
   for (uint32_t slot = 0; slot < clients.size(); ++slot) {
     if (clients[slot].phase != ClientSlot::Phase::Flushing) continue;
     ++flushes;

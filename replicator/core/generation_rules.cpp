@@ -90,6 +90,11 @@ Verdict decide_equal(const StateReport& self, const StateReport& peer) {
   if (is_primary(self) != is_primary(peer)) {
     return is_primary(self) ? source(kBitmap, Rule::EqualSelfPrimary) : target(kBitmap, Rule::EqualPeerPrimary);
   }
+  if (self.answered_ahead != peer.answered_ahead) {
+    // It crashed as Primary under protocol A: only its own disk has all that it answered.
+    return self.answered_ahead ? source(kBitmap, Rule::EqualSelfCrashedAhead)
+                               : target(kBitmap, Rule::EqualPeerCrashedAhead);
+  }
   if (self.crashed_primary != peer.crashed_primary) {
     // A peer that lived on completed what the crashed Primary may have lost from its volatile cache. If it was
     // restarted too, it only knows that its data is consistent, and the Primary had every write first.
@@ -191,6 +196,10 @@ std::string_view to_string(Rule rule) {
       return "equal-self-crashed";
     case Rule::EqualPeerCrashed:
       return "equal-peer-crashed";
+    case Rule::EqualSelfCrashedAhead:
+      return "equal-self-crashed-ahead";
+    case Rule::EqualPeerCrashedAhead:
+      return "equal-peer-crashed-ahead";
     case Rule::EqualSelfCrashedAlone:
       return "equal-self-crashed-alone";
     case Rule::EqualPeerCrashedAlone:

@@ -25,6 +25,8 @@ enum class Rule : uint8_t {
   EqualPeerInconsistent,
   EqualSelfCrashed,  // one generation, this node crashed as Primary, the peer lived on: the peer is source
   EqualPeerCrashed,
+  EqualSelfCrashedAhead,  // … but under protocol A it may have answered what the peer lacks: it is source
+  EqualPeerCrashedAhead,
   EqualSelfCrashedAlone,  // the peer restarted as well: the crashed Primary is source
   EqualPeerCrashedAlone,
   EqualSelfHasBits,  // one generation, blocks left out of sync on one side only

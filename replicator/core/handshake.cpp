@@ -15,6 +15,7 @@ StateReport Replica::State::make_report(PeerIndex index) const {
   report.role = role;
   report.disk_state = disk_state;
   report.crashed_primary = record.crashed_primary;
+  report.answered_ahead = record.crashed_primary && record.answered_ahead;
   report.discard_my_data = peers[index].discard_my_data;
   report.node_order = options.node_order;
   return report;
@@ -85,6 +86,7 @@ void Replica::State::carry_out_decision(PeerIndex index) {
       const SuperblockImage before = superblock;
       remember(record.bitmap_generation);
       record = PeerRecord{};
+      set_answered_ahead(role == Role::Primary);
       if (disk_state != DiskState::UpToDate &&
           (peer.peer_report.disk_state == DiskState::UpToDate || all_peers_known_but(index))) {
         become_up_to_date();

@@ -15,9 +15,10 @@ void Replica::State::on(const LinkEstablished& event) {
   peer.report_sent = peer.report_arrived = peer.decided = false;
   peer.send_floor = 0;
   peer.last_received_us = peer.last_ping_us = now_us;
-  peer.sent = peer.received = peer.written = peer.flushed = peer.barrier_sent = 0;
+  peer.sent = peer.received = peer.written = peer.flushed = peer.barrier_sent = peer.barrier_due = 0;
   peer.stream_received = peer.stream_written = peer.stream_flushed = peer.barrier_wanted = 0;
   peer.acknowledge = false;
+  peer.rules_told = peer.rules_obeyed = StreamRules{};
   if (stream_peer == event.peer) written_besides.clear();
   send_report_when_quiet(event.peer);
 }
@@ -62,12 +63,11 @@ void Replica::State::on(const MessageArrived& event) {
 
   if (const auto* message = std::get_if<Acknowledged>(&event.message)) return acknowledged(index, *message);
   if (const auto* message = std::get_if<Barrier>(&event.message)) {
-    if (message->sequence > peer.stream_received) {
-      return drop_peer(index, LinkEnd::BrokenRule, "a barrier ahead of its stream");
-    }
-    peer.barrier_wanted = std::max(peer.barrier_wanted, message->sequence);
-    stream_peer = index;
-    return start_peer_flush_if_wanted();
+    return barrier_arrived(index, *message);
+  }
+  if (const auto* message = std::get_if<StreamRules>(&event.message)) {
+    peer.rules_obeyed = *message;
+    return;
   }
   if (const auto* message = std::get_if<StateChanged>(&event.message)) {
     peer.role = message->role;
@@ -121,12 +121,7 @@ void Replica::State::check_peers() {
       continue;
     }
     // A peer that still answers pings while a write or a barrier is stuck stalls the clients all the same.
-    bool stuck = peer.barrier_sent > peer.flushed && is_late(peer.barrier_sent_us);
-    // The oldest write that it has in its stream and has not completed; older entries may be of a time without it.
-    Sequence oldest = std::max(peer.written + 1, transfer_log.first());
-    while (oldest <= peer.sent && (transfer_log.at(oldest).sent_to & mask_of(index)) == 0) ++oldest;
-    if (oldest <= peer.sent) stuck = stuck || is_late(transfer_log.at(oldest).sent_us);
-    if (stuck) {
+    if (is_stuck(index)) {
       drop_peer(index, LinkEnd::Timeout, "a write or a flush was not acknowledged within peer-timeout");
       continue;
     }
@@ -156,6 +151,8 @@ void Replica::State::peer_lost(PeerIndex index) {
   const PeerMask mask = mask_of(index);
   const auto without = [mask](PeerMask peers_mask) { return static_cast<PeerMask>(peers_mask & ~mask); };
 
+  const bool answered_unreceived = has_answered_unreceived(index);
+
   for (Sequence sequence = transfer_log.first(); sequence <= transfer_log.last(); ++sequence) {
     TransferEntry& entry = transfer_log.at(sequence);
     if ((entry.sent_to & mask) == 0) continue;
@@ -174,6 +171,7 @@ void Replica::State::peer_lost(PeerIndex index) {
   if (peer.connection != ConnectionState::StandAlone) peer.connection = ConnectionState::Connecting;
   peer.role = Role::Unknown;
   peer.disk_state = DiskState::DUnknown;
+  peer.unreceived_payload_bytes = 0;
   peer.unwritten_bytes = peer.resync_unwritten_bytes = peer.resync_unflushed_bytes = 0;
   peer.acknowledge = false;
   peer.granted = false;
@@ -182,6 +180,8 @@ void Replica::State::peer_lost(PeerIndex index) {
   peer.absent_since_us = now_us;
   if (role == Role::Primary && may_hold_our_current(superblock.peers[index])) may_hold_current |= mask;
 
+  // Protocol A: the peer may lack what was answered already, and must not pass for equal.
+  if (answered_unreceived && role == Role::Primary && disk_usable()) record_divergence();
   for (uint32_t slot = 0; slot < clients.size(); ++slot) complete_write_if_done(slot);
   if ((cycle_promise.asked & mask) != 0) {
     cycle_promise.asked = without(cycle_promise.asked);
@@ -229,6 +229,7 @@ void Replica::State::disk_failed() {
     send(index, StateChanged{role, disk_state});
     say_goodbye(index, GoodbyeReason::Stopping, LinkEnd::DiskFailed);
   }
+  start_waiting_applies();
   waiting_may_start = true;
   changed();
 }

@@ -20,6 +20,7 @@ struct StateReport {
   Role role = Role::Unknown;
   DiskState disk_state = DiskState::DUnknown;
   bool crashed_primary = false;  // the sender crashed as Primary and has not met the receiver since
+  bool answered_ahead = false;   // … and had answered writes that the receiver may never have received
   bool discard_my_data = false;  // the sender's operator gave up its data to end a split brain
   uint8_t node_order = 0;        // place of the node's name among the resource's sorted names: breaks ties
 };
@@ -48,6 +49,12 @@ struct WriteZeroes {
   ByteRange range;
   bool resync = false;
   bool may_deallocate = false;  // TRIM, and WRITE_ZEROES without NO_HOLE: reads back as zeroes in any case
+};
+// What the receiver owes the sender of the stream, from this place in it on. Neither at a link's start.
+struct StreamRules {
+  bool ordered = false;  // nothing behind a Barrier starts before the barrier is done
+  bool prompt = false;   // what was received is acknowledged at the end of the turn, before it is written
+  friend bool operator==(const StreamRules&, const StreamRules&) = default;
 };
 // Answered by Acknowledged::flushed once everything up to `sequence` is on the receiver's stable storage.
 struct Barrier {
@@ -157,9 +164,9 @@ struct Goodbye {
 };
 
 using Message =
-    std::variant<StateReport, StateChanged, GenerationChanged, Write, WriteZeroes, Barrier, Acknowledged, ResyncStart,
-                 BitmapRuns, BitmapWanted, ResyncProgress, ResyncDone, GenerationStored, PromoteRequest, PromoteAnswer,
-                 TakeOver, TakeOverAnswer, SwitchoverRequest, SwitchoverAnswer, InvalidateWanted, InvalidateRequest,
-                 InvalidateAnswer, Ping, Pong, Goodbye>;
+    std::variant<StateReport, StateChanged, GenerationChanged, Write, WriteZeroes, StreamRules, Barrier, Acknowledged,
+                 ResyncStart, BitmapRuns, BitmapWanted, ResyncProgress, ResyncDone, GenerationStored, PromoteRequest,
+                 PromoteAnswer, TakeOver, TakeOverAnswer, SwitchoverRequest, SwitchoverAnswer, InvalidateWanted,
+                 InvalidateRequest, InvalidateAnswer, Ping, Pong, Goodbye>;
 
 }  // namespace lockstep::repl

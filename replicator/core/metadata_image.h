@@ -16,6 +16,9 @@ struct PeerRecord {
   Generation previous_bitmap_generation;
   // This node crashed as Primary and has not been brought together with the peer since.
   bool crashed_primary = false;
+  // As Primary this node answers, or answered until it crashed, writes that the peer may not have received (protocol
+  // A).
+  bool answered_ahead = false;
 
   friend bool operator==(const PeerRecord&, const PeerRecord&) = default;
 };

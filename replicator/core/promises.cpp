@@ -4,11 +4,6 @@
 
 namespace lockstep::repl {
 
-// What the peer must have done with a write before the client is told of it.
-Milestone Replica::State::milestone_of(const ClientSlot& client, PeerIndex) const {
-  return client.fua ? Milestone::Flushed : Milestone::Written;
-}
-
 bool Replica::State::enough(const Promise& promise) const {
   return (promise.asked & ~promise.kept) == 0;
 }
@@ -20,7 +15,7 @@ bool Replica::State::promise_kept(const ClientSlot& client) const {
 void Replica::State::reached(PeerIndex index, const TransferEntry& entry, Milestone milestone) {
   if (entry.client_slot == TransferEntry::kNoClient) return;
   ClientSlot& client = clients[entry.client_slot];
-  if (milestone_of(client, index) != milestone) return;
+  if (client.milestones[index] != milestone) return;
   client.promise.kept |= mask_of(index);
   complete_write_if_done(entry.client_slot);
 }

@@ -21,7 +21,10 @@ Replica::State::State(const ReplicaOptions& replica_options)
   waiting.reserve(options.client_slots);
   written_besides.reserve(options.apply_slots);
   peers.reserve(options.peer_count);
-  for (uint8_t peer = 0; peer < options.peer_count; ++peer) peers.emplace_back(options.size_bytes);
+  for (uint8_t peer = 0; peer < options.peer_count; ++peer) {
+    peers.emplace_back(options.size_bytes);
+    peers.back().protocol = peers.back().protocol_kept = options.protocol;
+  }
 }
 
 void Replica::State::send(PeerIndex index, Message message, SlotRef payload, PersistId after) {
@@ -92,10 +95,15 @@ void Replica::State::on(const Ticked&) {
 void Replica::State::on(const TurnEnded&) {
   if (waiting_may_start) retry_waiting_writes();
   build_activity_log_transaction();
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    const Peer& peer = peers[index];
+    if (gets_stream(peer) && peer.barrier_due > peer.barrier_sent) send_barrier(index, peer.sent);
+  }
   pump_resyncs();
   start_flush_cycle_if_wanted();
   send_acknowledgements();
   advance_order();
+  advance_protocol_change();
 }
 
 void Replica::State::on(const LocalIoCompleted& event) {
@@ -192,14 +200,15 @@ PeerStatus Replica::peer_status(PeerIndex index) const {
   status.replication = peer.replication;
   status.role = peer.role;
   status.disk_state = peer.disk_state;
+  status.protocol = peer.protocol_kept;
   status.out_of_sync_blocks = peer.bitmap.dirty_blocks();
   status.sent = peer.sent;
   status.received = peer.received;
   status.written = peer.written;
   status.flushed = peer.flushed;
   status.lag_bytes = peer.unwritten_bytes;
-  if (peer.sent > peer.written && state_->transfer_log.contains(peer.written + 1)) {
-    status.lag_us = state_->now_us - state_->transfer_log.at(peer.written + 1).sent_us;
+  if (const Sequence oldest = state_->oldest_unwritten(index); oldest != 0) {
+    status.lag_us = state_->now_us - state_->transfer_log.at(oldest).sent_us;
   }
   status.round_trip_us = peer.round_trip_us;
   if (peer.replication == ReplicationState::SyncSource || peer.replication == ReplicationState::PausedSyncS ||

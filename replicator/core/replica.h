@@ -26,6 +26,8 @@ struct ReplicaOptions {
   uint64_t resync_chunk_bytes = 256 * kKiB;  // of one resync slot
   uint32_t transfer_log_entries = 8192;      // writes not yet stable everywhere
   uint32_t activity_log_slots = 1237;
+  // Protocol A: payload that a peer has not confirmed to have received. From there on writes wait.
+  uint64_t queue_limit_bytes = 16 * kMiB;
   uint64_t flush_interval_us = 1'000'000;  // how long a write may stay unflushed when no client flushes
 };
 
@@ -41,6 +43,7 @@ struct PeerStatus {
   ReplicationState replication = ReplicationState::Off;
   Role role = Role::Unknown;
   DiskState disk_state = DiskState::DUnknown;
+  Protocol protocol = Protocol::C;  // the least of what this node's answers rest on: see Peer::protocol_kept
   uint64_t out_of_sync_blocks = 0;
   Sequence sent = 0;
   Sequence received = 0;

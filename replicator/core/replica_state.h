@@ -2,6 +2,7 @@
 //   replica.cpp        construction, dispatch of events, what status shows
 //   startup.cpp        what a node makes of what it finds on stable storage
 //   client_writes.cpp  admission, activity log, sequence, legs and replies of a client's request
+//   protocols.cpp      what protocols A, B and C wait for, the bounds of A, and the change from one to another
 //   promises.cpp       which peers a request waits for, and whether what they did is enough
 //   flushes.cpp        group flushes: local fdatasync and barriers; what is stable everywhere leaves the transfer log
 //   applies.cpp        the Secondary's side of the stream: order, barriers, acknowledgements
@@ -44,6 +45,7 @@ struct ClientSlot {
   bool extents_reserved = false;  // the activity log holds references for it, its transaction is under way or done
   bool local_done = false;
   Promise promise;
+  std::array<Milestone, kMaximumPeers> milestones{};  // what each peer must have done: as promised when it started
   int error_errno = 0;
   Sequence sequence = 0;
 };
@@ -58,6 +60,7 @@ struct ApplySlot {
   ByteRange range;
   bool zeroes = false;
   bool may_deallocate = false;
+  uint64_t behind = 0;  // so many applies, counted since the start of the node, are stable before it starts
 };
 
 struct ResyncSlot {
@@ -90,11 +93,22 @@ struct Peer {
   PersistId send_floor = 0;  // sends wait for this persist, so that order on the link is kept
   uint64_t last_received_us = 0, last_ping_us = 0, round_trip_us = 0, absent_since_us = 0;
 
+  // Protocol.
+  Protocol protocol = Protocol::C;       // of writes that start now
+  Protocol protocol_kept = Protocol::C;  // the weakest under which something was answered that is not stable there
+  Sequence protocol_drains_through = 0;  // … until that is; 0: nothing to wait for
+  StreamRules rules_told;                // on this link
+  StreamRules rules_obeyed;              // what the peer told us
+
   // Its promises about our stream.
   Sequence sent = 0, received = 0, written = 0, flushed = 0;
   Sequence barrier_sent = 0;
+  Sequence barrier_due = 0;  // at the end of the turn: one barrier for all FUA writes of it
   uint64_t barrier_sent_us = 0;
   uint64_t unwritten_bytes = 0;
+  uint64_t unreceived_payload_bytes = 0;
+  // When it last went on, or was given something to go on with.
+  uint64_t receiving_since_us = 0, writing_since_us = 0, flushing_since_us = 0;
 
   // Our promises about its stream.
   Sequence stream_received = 0, stream_written = 0, stream_flushed = 0, barrier_wanted = 0;
@@ -163,8 +177,21 @@ struct Replica::State {
     return record.bitmap_generation.is_zero() || record.previous_bitmap_generation == superblock.current;
   }
 
+  // --- protocols.cpp
+  Milestone milestone(const Peer& peer, bool fua) const;
+  void tell_stream_rules(PeerIndex peer);
+  void sent_to_peer(PeerIndex peer, Sequence sequence, const TransferEntry& entry);
+  bool queue_is_full() const;
+  void put_barrier_behind(Sequence sequence);
+  void note_progress(PeerIndex peer, const Acknowledged& message);
+  bool is_stuck(PeerIndex peer) const;
+  Sequence oldest_unwritten(PeerIndex peer) const;  // 0: none
+  bool has_answered_unreceived(PeerIndex peer) const;
+  bool set_answered_ahead(bool primary);
+  void order_protocol(const OrderGiven& given);
+  void advance_protocol_change();
+
   // --- promises.cpp
-  Milestone milestone_of(const ClientSlot& client, PeerIndex peer) const;
   bool enough(const Promise& promise) const;
   bool promise_kept(const ClientSlot& client) const;
   void reached(PeerIndex peer, const TransferEntry& entry, Milestone milestone);
@@ -173,6 +200,7 @@ struct Replica::State {
   void queue_flush(uint32_t slot);
   void start_flush_cycle();
   void start_flush_cycle_if_wanted();
+  bool flush_would_cover_more() const;
   void local_flush_completed(int error_errno);
   void finish_flush_cycle_if_done();
   void release_stable_entries();
@@ -182,7 +210,12 @@ struct Replica::State {
   // --- applies.cpp
   void stream_write_arrived(PeerIndex peer, const MessageArrived& event, Sequence sequence, const ByteRange& range,
                             bool resync, bool zeroes, bool may_deallocate);
+  bool must_wait(const ApplySlot& apply, uint32_t place) const;
+  bool holds_applies() const;
+  void barrier_arrived(PeerIndex peer, const Barrier& message);
   void start_apply(uint32_t slot);
+  void start_waiting_applies();
+  void release_done_applies();
   void apply_completed(uint32_t slot, int error_errno);
   void start_peer_flush_if_wanted();
   void send_acknowledgements();
@@ -319,10 +352,19 @@ struct Replica::State {
   std::vector<uint32_t> apply_order;  // ring of slots in order of arrival
   uint32_t apply_head = 0, apply_count = 0;
   uint32_t applies_waiting = 0, applies_writing = 0;
+  // Counts of applies since the start of the node, over all links: arrived, done without a gap, known to be stable, and
+  // what a flush under way will make stable. What arrived on a link that is gone keeps its order, too.
+  uint64_t applies_arrived = 0, applies_done = 0, applies_stable = 0, applies_flushing = 0;
+  uint64_t applies_hold = 0;              // what arrives now waits until so many are stable
   std::vector<Sequence> written_besides;  // completed since the last acknowledgement, ahead of others
   PeerIndex stream_peer = 0;
 
   std::vector<ResyncSlot> resyncs;
+
+  // The change of protocol that an operator waits for.
+  bool protocol_ordered = false;
+  uint64_t protocol_ticket = 0;
+  PersistId protocol_persist = 0;
 
   // The order under way; one at a time.
   enum class OrderStage : uint8_t {

@@ -171,8 +171,7 @@ void Replica::State::resync_read_completed(uint32_t slot, int error_errno, bool 
   entry.sent_to = mask_of(resync.peer);
   entry.resync = true;
   entry.local_done = true;
-  peer.sent = transfer_log.append(entry);
-  peer.unwritten_bytes += resync.range.length_bytes;
+  sent_to_peer(resync.peer, transfer_log.append(entry), entry);
   peer.resync_unwritten_bytes += resync.range.length_bytes;
   peer.resync_unflushed_bytes += resync.range.length_bytes;
   if (peer.resync_unflushed_bytes >= kFlushEveryBytes) flush_wanted = true;
@@ -192,6 +191,7 @@ void Replica::State::finish_resync(PeerIndex index) {
   record.previous_bitmap_generation = record.bitmap_generation;
   record.bitmap_generation = Generation{};
   record.crashed_primary = false;
+  set_answered_ahead(role == Role::Primary);
   const PersistId id = persist_superblock();
   peer.resync_done_sent = true;
   send(index, ResyncDone{superblock.current, superblock.history}, {}, id);

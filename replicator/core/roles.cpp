@@ -23,6 +23,8 @@ void Replica::State::on(const OrderGiven& given) {
       return order_invalidate(given);
     case OrderKind::InvalidatePeer:
       return order_invalidate_peer(given);
+    case OrderKind::SetProtocol:
+      return order_protocol(given);
     default:
       break;
   }
@@ -203,6 +205,7 @@ void Replica::State::become_primary() {
     superblock.forced = true;
     become_up_to_date();
   }
+  set_answered_ahead(true);
   may_hold_current = 0;
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     if (!gets_stream(peers[index]) && may_hold_our_current(superblock.peers[index])) may_hold_current |= mask_of(index);
@@ -245,6 +248,7 @@ void Replica::State::advance_demotion() {
       activity_log.clear();
       act(PersistActivityLogEmpty{++asked_persist});
       superblock.primary = false;
+      set_answered_ahead(false);
       demotion_persist = persist_superblock();
     }
     stage = OrderStage::WaitForDemotion;

@@ -18,9 +18,10 @@ constexpr PeerMask mask_of(PeerIndex peer) {
 struct TransferEntry {
   ByteRange range;
   uint64_t sent_us = 0;
-  uint32_t client_slot = 0;  // of an application's write that is not answered yet, else kNoClient
-  PeerMask sent_to = 0;      // linked peers that have it in their stream; a lost peer's bit is taken out
-  PeerMask written_by = 0;   // of those, who have completed it
+  uint64_t payload_bytes = 0;  // none of zeroes
+  uint32_t client_slot = 0;    // of an application's write that is not answered yet, else kNoClient
+  PeerMask sent_to = 0;        // linked peers that have it in their stream; a lost peer's bit is taken out
+  PeerMask written_by = 0;     // of those, who have completed it
   bool resync = false;
   bool fua = false;
   bool local_done = false;  // always true of a resync's copies: nothing is written here
@@ -48,6 +49,10 @@ class TransferLog {
     return last_;
   }
   TransferEntry& at(Sequence sequence) {
+    LOCKSTEP_CHECK(contains(sequence));
+    return entries_[sequence % entries_.size()];
+  }
+  const TransferEntry& at(Sequence sequence) const {
     LOCKSTEP_CHECK(contains(sequence));
     return entries_[sequence % entries_.size()];
   }

@@ -28,7 +28,7 @@ std::array<Generation, kHistoryGenerations> history(uint64_t from) {
 
 std::vector<Message> examples() {
   static const std::array<BitmapRun, 3> runs{{{0, 1}, {10, 20}, {kDeviceBytes / kBlockBytes - 1, 1}}};
-  StateReport report{{1, 2}, {3, 4}, {5, 6}, history(9), 77, Role::Primary, DiskState::Outdated, true, false, 3};
+  StateReport report{{1, 2}, {3, 4}, {5, 6}, history(9), 77, Role::Primary, DiskState::Outdated, true, true, false, 3};
   Acknowledged acknowledged{10, 9, 8, 2, {}};
   acknowledged.besides[0] = 11;
   acknowledged.besides[1] = UINT64_MAX;
@@ -41,6 +41,8 @@ std::vector<Message> examples() {
           Write{43, {kDeviceBytes - kMaximumPayloadBytes, kMaximumPayloadBytes}, true},
           WriteZeroes{44, {0, kDeviceBytes}, true, true},
           WriteZeroes{45, {512, 512}, false, false},
+          StreamRules{true, false},
+          StreamRules{false, true},
           Barrier{UINT64_MAX},
           acknowledged,
           full,

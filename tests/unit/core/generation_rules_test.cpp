@@ -47,6 +47,9 @@ struct Says : StateReport {
   Says crashed() const {
     return with([&](Says& says) { says.crashed_primary = true; });
   }
+  Says crashed_ahead() const {
+    return crashed().with([&](Says& says) { says.answered_ahead = true; });
+  }
   Says gives_way() const {
     return with([&](Says& says) { says.discard_my_data = true; });
   }
@@ -115,6 +118,11 @@ std::vector<Row> table() {
       {Says(kG1).crashed(), Says(kG1), kTarget(kBitmap, Rule::EqualSelfCrashed)},
       {Says(kG1), Says(kG1).crashed(), kSource(kBitmap, Rule::EqualPeerCrashed)},
       {Says(kG1).crashed().bits(4), Says(kG1).bits(2), kTarget(kBitmap, Rule::EqualSelfCrashed)},
+      {Says(kG1).crashed_ahead(), Says(kG1), kSource(kBitmap, Rule::EqualSelfCrashedAhead)},
+      {Says(kG1), Says(kG1).crashed_ahead().bits(3), kTarget(kBitmap, Rule::EqualPeerCrashedAhead)},
+      {Says(kG1).crashed_ahead(), Says(kG1).crashed(), kSource(kBitmap, Rule::EqualSelfCrashedAhead)},
+      {Says(kG1).crashed_ahead(), Says(kG1).primary(), kTarget(kBitmap, Rule::EqualPeerPrimary)},
+      {Says(kG1, kInconsistent).crashed_ahead(), Says(kG1), kTarget(kBitmap, Rule::EqualSelfInconsistent)},
       {Says(kG1).crashed(), Says(kG1, kConsistent), kSource(kBitmap, Rule::EqualSelfCrashedAlone)},
       {Says(kG1, kOutdated), Says(kG1).crashed(), kTarget(kBitmap, Rule::EqualPeerCrashedAlone)},
       {Says(kG1).bits(1), Says(kG1), kSource(kBitmap, Rule::EqualSelfHasBits)},
@@ -172,6 +180,7 @@ Rule mirrored(Rule rule) {
         {Rule::SelfJustCreated, Rule::PeerJustCreated},
         {Rule::EqualSelfInconsistent, Rule::EqualPeerInconsistent},
         {Rule::EqualSelfCrashed, Rule::EqualPeerCrashed},
+        {Rule::EqualSelfCrashedAhead, Rule::EqualPeerCrashedAhead},
         {Rule::EqualSelfCrashedAlone, Rule::EqualPeerCrashedAlone},
         {Rule::EqualSelfHasBits, Rule::EqualPeerHasBits},
         {Rule::EqualSelfPrimary, Rule::EqualPeerPrimary},
@@ -207,7 +216,8 @@ std::string text_of(const StateReport& report) {
   out << "current " << report.current.high << ", bitmap " << report.bitmap_generation.high << ", previous "
       << report.previous_bitmap_generation.high << ", history " << report.history[0].high << ", "
       << to_string(report.disk_state) << " " << to_string(report.role) << ", bits " << report.out_of_sync_blocks
-      << (report.crashed_primary ? ", crashed" : "") << (report.discard_my_data ? ", gives way" : "");
+      << (report.crashed_primary ? ", crashed" : "") << (report.answered_ahead ? " ahead" : "")
+      << (report.discard_my_data ? ", gives way" : "");
   return out.str();
 }
 
@@ -294,8 +304,10 @@ std::vector<StateReport> every_condition(const StateReport& lineage) {
   std::vector<StateReport> reports;
   for (const DiskState disk : kDisks) {
     for (const Role role : kRoles) {
-      for (unsigned flags = 0; flags < 8; ++flags) {
+      for (unsigned flags = 0; flags < 16; ++flags) {
+        if ((flags & 9) == 8) continue;  // ahead without a crash is never reported
         StateReport report = lineage;
+        report.answered_ahead = (flags & 8) != 0;
         report.disk_state = disk;
         report.role = role;
         report.crashed_primary = (flags & 1) != 0;
@@ -383,6 +395,7 @@ TEST_CASE("lineages and conditions together, sampled, are decided safely") {
     report.disk_state = kDisks[random() % 4 == 0 ? random() % kDisks.size() : 3 + random() % 4];
     report.role = kRoles[random() % kRoles.size()];
     report.crashed_primary = random() % 3 == 0;
+    report.answered_ahead = report.crashed_primary && random() % 2 == 0;
     report.discard_my_data = random() % 3 == 0;
     report.out_of_sync_blocks = random() % 2 == 0 ? 5 : 0;
     for (size_t i = 1; i < report.history.size(); ++i) {
@@ -404,7 +417,7 @@ TEST_CASE("docs/states.md names every rule and every state") {
   const auto is_named = [&text](std::string_view name) {
     return text.find("`" + std::string(name) + "`") != std::string::npos;
   };
-  REQUIRE(all_rules().size() == 31);
+  REQUIRE(all_rules().size() == 33);
   for (const Rule rule : all_rules()) {
     INFO(to_string(rule));
     CHECK(is_named(to_string(rule)));

@@ -1,0 +1,175 @@
+// Protocols A, B and C, each peer with its own: what a write waits for, what the peer is told about its duties, how far
+// A may run ahead, when a peer that lags is stuck, and the change from one protocol to another while writes flow.
+#include <algorithm>
+
+#include "replicator/core/replica_state.h"
+
+namespace lockstep::repl {
+
+// What the peer must have done with a write before the client is told of it.
+Milestone Replica::State::milestone(const Peer& peer, bool fua) const {
+  switch (peer.protocol) {
+    case Protocol::A:
+      return Milestone::Sent;
+    case Protocol::B:
+      return fua ? Milestone::Flushed : Milestone::Received;
+    case Protocol::C:
+      break;
+  }
+  return fua ? Milestone::Flushed : Milestone::Written;
+}
+
+// In front of what they are meant for, so that they hold from that place in the stream on. They stay until nothing that
+// an earlier, weaker protocol answered is outstanding.
+void Replica::State::tell_stream_rules(PeerIndex index) {
+  Peer& peer = peers[index];
+  const bool wanted = role == Role::Primary && peer.protocol_kept != Protocol::C;
+  const StreamRules rules{wanted, wanted};
+  if (rules == peer.rules_told) return;
+  peer.rules_told = rules;
+  send(index, rules);
+}
+
+void Replica::State::sent_to_peer(PeerIndex index, Sequence sequence, const TransferEntry& entry) {
+  Peer& peer = peers[index];
+  if (peer.sent == peer.received) peer.receiving_since_us = now_us;
+  peer.sent = sequence;
+  peer.unwritten_bytes += entry.range.length_bytes;
+  peer.unreceived_payload_bytes += entry.payload_bytes;
+}
+
+// Nothing but the memory that it takes bounds how far A runs ahead of a peer that is slow and not stuck.
+bool Replica::State::queue_is_full() const {
+  return std::any_of(peers.begin(), peers.end(), [this](const Peer& peer) {
+    return peer.protocol == Protocol::A && peer.unreceived_payload_bytes >= options.queue_limit_bytes;
+  });
+}
+
+// A flush or FUA write is about to be answered. Where the peer has not made stable what that covers, a barrier follows
+// in the stream, before anything that the client writes because of the answer.
+void Replica::State::put_barrier_behind(Sequence sequence) {
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    const Peer& peer = peers[index];
+    const Sequence covers = std::min(sequence, peer.sent);
+    if (gets_stream(peer) && peer.flushed < covers && peer.barrier_sent < covers) send_barrier(index, peer.sent);
+  }
+}
+
+void Replica::State::note_progress(PeerIndex index, const Acknowledged& message) {
+  Peer& peer = peers[index];
+  if (message.received_through > peer.received) {
+    peer.receiving_since_us = now_us;
+    if (peer.received == peer.written) peer.writing_since_us = now_us;
+  }
+  if (message.written_through > peer.written) peer.writing_since_us = now_us;
+}
+
+Sequence Replica::State::oldest_unwritten(PeerIndex index) const {
+  const Peer& peer = peers[index];
+  // Older entries may be of a time without the peer, and some behind may be written out of order.
+  for (Sequence sequence = std::max(peer.written + 1, transfer_log.first()); sequence <= peer.sent; ++sequence) {
+    const TransferEntry& entry = transfer_log.at(sequence);
+    if ((entry.sent_to & ~entry.written_by & mask_of(index)) != 0) return sequence;
+  }
+  return 0;
+}
+
+// A peer that still answers pings while something is stuck stalls the clients all the same. Where clients wait for the
+// peer, nothing may take longer than peer-timeout; where they do not, the peer may be far behind as long as it goes on.
+bool Replica::State::is_stuck(PeerIndex index) const {
+  const Peer& peer = peers[index];
+  const auto is_late = [this](uint64_t since_us) {
+    return now_us > since_us && now_us - since_us >= options.peer_timeout_us;
+  };
+  const bool barrier_outstanding = peer.barrier_sent > peer.flushed;
+  if (peer.protocol_kept == Protocol::C) {
+    const Sequence oldest = oldest_unwritten(index);
+    return (barrier_outstanding && is_late(peer.barrier_sent_us)) ||
+           (oldest != 0 && is_late(transfer_log.at(oldest).sent_us));
+  }
+  if (peer.received > peer.written && is_late(peer.writing_since_us)) return true;
+  if (peer.protocol_kept == Protocol::A) {
+    return (peer.sent > peer.received && is_late(peer.receiving_since_us)) ||
+           (barrier_outstanding && peer.written >= peer.barrier_sent &&
+            is_late(std::max(peer.barrier_sent_us, peer.writing_since_us)));
+  }
+  Sequence unreceived = std::max(peer.received + 1, transfer_log.first());
+  while (unreceived <= peer.sent && (transfer_log.at(unreceived).sent_to & mask_of(index)) == 0) ++unreceived;
+  return (barrier_outstanding && is_late(peer.barrier_sent_us)) ||
+         (unreceived <= peer.sent && is_late(transfer_log.at(unreceived).sent_us));
+}
+
+// Writes that were answered and may never have reached the peer: without it, this node's data is a lineage of its own.
+bool Replica::State::has_answered_unreceived(PeerIndex index) const {
+  const Peer& peer = peers[index];
+  for (Sequence sequence = std::max(peer.received + 1, transfer_log.first()); sequence <= peer.sent; ++sequence) {
+    const TransferEntry& entry = transfer_log.at(sequence);
+    if ((entry.sent_to & mask_of(index)) != 0 && !entry.resync && entry.client_slot == TransferEntry::kNoClient) {
+      return true;
+    }
+  }
+  return false;
+}
+
+// Durable before the first such answer: after a crash the other side must not take its copy for as good as this one.
+// True if the superblock is to be written.
+bool Replica::State::set_answered_ahead(bool primary) {
+  bool differs = false;
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    PeerRecord& record = superblock.peers[index];
+    const bool from_crash = record.crashed_primary && record.answered_ahead;
+    const bool wanted = from_crash || (primary && peers[index].protocol_kept == Protocol::A);
+    differs = differs || record.answered_ahead != wanted;
+    record.answered_ahead = wanted;
+  }
+  return differs;
+}
+
+// New writes follow the new protocol at once. What an earlier and weaker one has answered is not forgotten: the change
+// is over when the peer has all of that on stable storage, or is gone and its blocks are marked.
+void Replica::State::order_protocol(const OrderGiven& given) {
+  if (protocol_ordered) {
+    act(OrderAnswered{given.ticket, Outcome::Busy, given.peer});
+    return;
+  }
+  protocol_ordered = true;
+  protocol_ticket = given.ticket;
+  protocol_persist = 0;
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    if (!given.every_peer && given.peer != index) continue;
+    Peer& peer = peers[index];
+    peer.protocol = given.protocol;
+    peer.protocol_kept = std::min(peer.protocol_kept, given.protocol);
+    peer.protocol_drains_through = transfer_log.last();
+  }
+  if (set_answered_ahead(role == Role::Primary)) reply_floor = protocol_persist = persist_superblock();
+  waiting_may_start = true;
+  advance_protocol_change();
+  changed();
+}
+
+void Replica::State::advance_protocol_change() {
+  bool drained = true;
+  bool strengthened = false;
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    Peer& peer = peers[index];
+    if (peer.protocol_kept == peer.protocol) continue;
+    if (role == Role::Primary && gets_stream(peer) &&
+        peer.flushed < std::min(peer.protocol_drains_through, peer.sent)) {
+      drained = false;
+      flush_wanted = true;
+      continue;
+    }
+    peer.protocol_kept = peer.protocol;
+    strengthened = true;
+  }
+  if (strengthened) {
+    if (set_answered_ahead(role == Role::Primary)) protocol_persist = persist_superblock();
+    changed();
+  }
+  if (!protocol_ordered || !drained) return;
+  protocol_ordered = false;
+  act(OrderAnswered{protocol_ticket, Outcome::Done, 0, is_durable(protocol_persist) ? 0 : protocol_persist});
+}
+
+}  // namespace lockstep::repl
