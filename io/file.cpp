@@ -13,6 +13,8 @@
 #include <coroutine>
 #include <cstdlib>
 
+#include "io/disk_observer.h"
+
 namespace lockstep::io {
 namespace {
 
@@ -167,7 +169,7 @@ void File::start_read(FileOperation& operation, std::span<uint8_t> into, uint64_
   operation.memory_ = into.data();
   operation.offset_bytes_ = offset_bytes;
   operation.left_bytes_ = into.size();
-  operation.go_on();
+  operation.begin();
 }
 
 void File::start_write(FileOperation& operation, std::span<const uint8_t> from, uint64_t offset_bytes, bool data_sync) {
@@ -177,13 +179,13 @@ void File::start_write(FileOperation& operation, std::span<const uint8_t> from, 
   operation.memory_ = const_cast<uint8_t*>(from.data());  // only read from
   operation.offset_bytes_ = offset_bytes;
   operation.left_bytes_ = from.size();
-  operation.go_on();
+  operation.begin();
 }
 
 void File::start_data_sync(FileOperation& operation) {
   operation.file_ = this;
   operation.kind_ = FileOperation::Kind::DataSync;
-  operation.go_on();
+  operation.begin();
 }
 
 void File::start_zero(FileOperation& operation, ZeroMode mode, uint64_t offset_bytes, uint64_t length_bytes) {
@@ -192,7 +194,31 @@ void File::start_zero(FileOperation& operation, ZeroMode mode, uint64_t offset_b
   operation.zero_mode_ = mode;
   operation.offset_bytes_ = offset_bytes;
   operation.left_bytes_ = length_bytes;
-  operation.go_on();
+  operation.begin();
+}
+
+void FileOperation::begin() {
+  if (DiskObserver* observer = file_->loop_.disk_observer(); observer != nullptr && kind_ != Kind::Read) {
+    DiskRequest request;
+    request.file = file_;
+    if (kind_ == Kind::DataSync) {
+      request.kind = DiskRequestKind::Sync;
+    } else {
+      request.kind = kind_ == Kind::Write ? DiskRequestKind::Write : DiskRequestKind::Zero;
+      request.offset_bytes = offset_bytes_;
+      request.length_bytes = left_bytes_;
+      if (kind_ == Kind::Write) request.bytes = {memory_, left_bytes_};
+      request.durable = kind_ == Kind::Write && data_sync_;
+    }
+    observer->disk_request_started(this, request);
+  }
+  go_on();
+}
+
+void FileOperation::end(int error_errno) noexcept {
+  DiskObserver* observer = file_->loop_.disk_observer();
+  if (observer != nullptr && kind_ != Kind::Read) observer->disk_request_ended(this, error_errno);
+  ended(error_errno);
 }
 
 void FileOperation::go_on() {
@@ -216,13 +242,13 @@ void FileOperation::go_on() {
 void FileOperation::completed(int32_t result) noexcept {
   // A sync is not repeated even for EINTR or EAGAIN: after a failed one nothing is known of the earlier writes.
   if ((result == -EINTR || result == -EAGAIN) && kind_ != Kind::DataSync) return go_on();
-  if (result < 0) return ended(-result);
-  if (kind_ == Kind::DataSync || kind_ == Kind::Zero) return ended(0);
+  if (result < 0) return end(-result);
+  if (kind_ == Kind::DataSync || kind_ == Kind::Zero) return end(0);
   auto done = static_cast<size_t>(result);
-  if (done >= left_bytes_) return ended(0);
+  if (done >= left_bytes_) return end(0);
   // What follows must be aligned too: go back to the last boundary that was passed.
   done -= done % file_->offset_alignment_bytes_;
-  if (done == 0) return ended(EIO);
+  if (done == 0) return end(EIO);
   memory_ += done;
   offset_bytes_ += done;
   left_bytes_ -= done;
@@ -269,18 +295,30 @@ Status File::read_now(std::span<uint8_t> into, uint64_t offset_bytes) const {
 }
 
 Status File::write_now(std::span<const uint8_t> from, uint64_t offset_bytes) {
+  if (DiskObserver* observer = loop_.disk_observer(); observer != nullptr) {
+    observer->disk_request_started(this, {DiskRequestKind::Write, this, offset_bytes, from.size(), from, false});
+  }
   size_t done = 0;
   while (done < from.size()) {
     const ssize_t put = pwrite(fd_, from.data() + done, from.size() - done, static_cast<off_t>(offset_bytes + done));
     if (put < 0 && errno == EINTR) continue;
-    if (put <= 0) return file_status(path_, "write", offset_bytes + done, put == 0 ? EIO : errno);
+    if (put <= 0) {
+      const int reason = put == 0 ? EIO : errno;
+      if (loop_.disk_observer() != nullptr) loop_.disk_observer()->disk_request_ended(this, reason);
+      return file_status(path_, "write", offset_bytes + done, reason);
+    }
     done += static_cast<size_t>(put);
   }
+  if (loop_.disk_observer() != nullptr) loop_.disk_observer()->disk_request_ended(this, 0);
   return {};
 }
 
 Status File::data_sync_now() {
-  return file_status(path_, "sync", 0, fdatasync(fd_) == 0 ? 0 : errno);
+  DiskObserver* observer = loop_.disk_observer();
+  if (observer != nullptr) observer->disk_request_started(this, {DiskRequestKind::Sync, this, 0, 0, {}, false});
+  const int reason = fdatasync(fd_) == 0 ? 0 : errno;
+  if (observer != nullptr) observer->disk_request_ended(this, reason);
+  return file_status(path_, "sync", 0, reason);
 }
 
 }  // namespace lockstep::io

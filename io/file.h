@@ -33,7 +33,9 @@ class FileOperation : private Operation {
   friend class File;
   enum class Kind : uint8_t { Read, Write, DataSync, Zero };
   void completed(int32_t result) noexcept final;
+  void begin();
   void go_on();
+  void end(int error_errno) noexcept;
 
   const File* file_ = nullptr;
   Kind kind_ = Kind::Read;

@@ -192,6 +192,7 @@ Loop::Loop() : ring_(std::make_unique<Ring>()), timers_(std::make_unique<TimerHe
 
 Result<std::unique_ptr<Loop>> Loop::create(LoopOptions options) {
   std::unique_ptr<Loop> loop(new Loop());
+  loop->disk_observer_ = options.disk_observer;
   if (Status opened = loop->open_ring(options); !opened.ok()) return std::move(opened).error();
   loop->stop_request_ = std::make_unique<StopRequest>(*loop);
   if (Status opened = loop->stop_request_->open(); !opened.ok()) return std::move(opened).error();

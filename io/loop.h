@@ -23,11 +23,15 @@ struct io_uring_sqe;
 
 namespace lockstep::io {
 
+class DiskObserver;
+
 struct LoopOptions {
   unsigned ring_entries = 512;
   size_t buffer_arena_bytes = size_t{64} * 1024 * 1024;
   // Use nothing that the oldest supported kernel, or a small RLIMIT_MEMLOCK, might not give: for tests of that way.
   bool plain_ring = false;
+  // Told of each write, zeroing and sync of class File on this loop; outlives it.
+  DiskObserver* disk_observer = nullptr;
 };
 
 // Told once a turn, after everything that was ready has run and before the turn's one submission: the place to send
@@ -84,6 +88,7 @@ class Loop {
   BufferPool& buffers() { return *buffers_; }
   RunQueue& run_queue() { return queue_; }
   const LoopFeatures& features() const { return features_; }
+  DiskObserver* disk_observer() const { return disk_observer_; }
   // Requests that the kernel has.
   size_t operations_in_flight() const { return in_kernel_.size(); }
 
@@ -178,6 +183,7 @@ class Loop {
 
   std::unique_ptr<Ring> ring_;
   LoopFeatures features_;
+  DiskObserver* disk_observer_ = nullptr;
   RunQueue queue_;
   RunList in_kernel_;
   std::unique_ptr<TimerHeap> timers_;
