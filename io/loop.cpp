@@ -30,7 +30,8 @@ unsigned transfer_length(size_t bytes) {
 
 uint64_t read_monotonic_us() {
   timespec now{};
-  clock_gettime(CLOCK_MONOTONIC, &now);
+  // Time in which the machine was asleep counts, too: to others this node was silent.
+  clock_gettime(CLOCK_BOOTTIME, &now);
   return static_cast<uint64_t>(now.tv_sec) * 1'000'000 + static_cast<uint64_t>(now.tv_nsec) / 1000;
 }
 
@@ -252,8 +253,10 @@ void Loop::run() {
   ring_->enable();
   if (!stopping_) stop_request_->listen();
   while (true) {
-    read_clock();
+    // In this order, so that nothing that is reaped came after the time that it is seen with: a process that was
+    // stopped in between would take what arrived meanwhile for older than it is.
     reap();
+    read_clock();
     fire_timers();
     do {
       run_ready();

@@ -24,6 +24,7 @@ ReplicaOptions replica_options(const DriverOptions& options, const MetadataStore
       static_cast<uint8_t>(std::count_if(metadata.peer_names().begin(), metadata.peer_names().end(),
                                          [&](const std::string& name) { return name < options.identity.node_name; }));
   replica.protocol = options.protocol;
+  replica.on_peer_loss = options.on_peer_loss;
   replica.peer_timeout_us = options.peer_timeout_ms * 1000;
   replica.client_slots = options.client_slots;
   replica.apply_slots = options.apply_slots;

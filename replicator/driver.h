@@ -33,6 +33,7 @@ struct DriverOptions {
   };
   std::vector<PeerAddress> peers;  // in any order; the same names as in the metadata
   Protocol protocol = Protocol::C;
+  LossPolicy on_peer_loss = LossPolicy::Continue;
   uint64_t peer_timeout_ms = 3000;
   uint32_t client_slots = 512;
   uint32_t apply_slots = 512;

@@ -256,6 +256,15 @@ void Driver::execute(const Note& note) {
       return spdlog::info("{}: this node is Secondary", resource);
     case NoteKind::Outdated:
       return spdlog::warn("{}: this node's data is Outdated: {} goes on without it", resource, peer);
+    case NoteKind::Suspended:
+      return spdlog::warn("{}: suspended: nothing is answered", resource);
+    case NoteKind::Resumed:
+      return spdlog::info("{}: the suspension is over", resource);
+    case NoteKind::Thawed:
+      return spdlog::warn("{}: nothing ran here for {} ms: the peers may have gone on without this node", resource,
+                          note.number);
+    case NoteKind::Replaced:
+      return spdlog::error("{}: this node steps down: {}", resource, note.text);
     case NoteKind::CrashRecovered:
       return spdlog::warn("{}: recovered from a crash: {} blocks may differ from {}'s", resource, note.number, peer);
     case NoteKind::Invalidated:

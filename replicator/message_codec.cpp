@@ -382,11 +382,13 @@ void decode(BodyReader& reader, const DecodingContext&, Pong& pong) {
 FrameKind encode(const Goodbye& goodbye, LittleWriter& writer) {
   writer.u8(wire_number(kGoodbyeReasons, goodbye.reason));
   writer.u8(goodbye.continues_alone ? 1 : 0);
+  writer.u8(goodbye.outdated ? 1 : 0);
   return FrameKind::Goodbye;
 }
 void decode(BodyReader& reader, const DecodingContext&, Goodbye& goodbye) {
   goodbye.reason = reader.enumerator(kGoodbyeReasons);
   goodbye.continues_alone = reader.flag();
+  goodbye.outdated = reader.flag();
 }
 
 template <typename M>

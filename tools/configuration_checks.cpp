@@ -182,7 +182,9 @@ Status complete_and_check_nodes(ResourceConfiguration& configuration, const Conf
 }
 
 FeatureSupport supported_features() {
-  return {};
+  FeatureSupport support;
+  support.suspend_on_peer_loss = true;
+  return support;
 }
 
 Status check_supported(const ResourceConfiguration& configuration, const FeatureSupport& support) {

@@ -30,6 +30,18 @@ repl::Protocol core_protocol(Protocol protocol) {
   return repl::Protocol::C;
 }
 
+repl::LossPolicy core_policy(PeerLossPolicy policy) {
+  switch (policy) {
+    case PeerLossPolicy::Suspend:
+      return repl::LossPolicy::Suspend;
+    case PeerLossPolicy::Arbiter:
+      return repl::LossPolicy::Arbiter;
+    case PeerLossPolicy::Continue:
+      break;
+  }
+  return repl::LossPolicy::Continue;
+}
+
 }  // namespace
 
 Daemon::Daemon(const ResourceConfiguration& configuration, const NodeConfiguration& node)
@@ -105,6 +117,7 @@ Status Daemon::open_replica() {
   repl::DriverOptions options;
   options.identity = {configuration_.name, node_.name, configuration_.size_bytes};
   options.protocol = core_protocol(configuration_.protocol);
+  options.on_peer_loss = core_policy(configuration_.on_peer_loss);
   options.peer_timeout_ms = configuration_.peer_timeout_ms;
   options.link.stream.user_timeout_ms = 2 * configuration_.peer_timeout_ms;
   repl::MetadataExpectation expectation{configuration_.name, node_.name, {}, configuration_.size_bytes};
@@ -155,6 +168,12 @@ void Daemon::export_opened() {
 void Daemon::export_closed() {
   export_->refuse(refusal_of(*driver_));
   state_changed();
+  // Clients of a node that lost its role would go on with what they have cached, should it become Primary again.
+  if (export_->client_count() > 0 && !stopping_) loop_->spawn(end_sessions());
+}
+
+io::Task<void> Daemon::end_sessions() {
+  co_await export_->close_sessions();
 }
 
 void Daemon::state_changed() {
@@ -217,6 +236,7 @@ io::Task<void> Daemon::stop(std::unique_ptr<repl::ControlAnswer> answer) {
   constexpr uint64_t kPauseMs = 100;
   notify_service_manager("STOPPING=1");
   export_->refuse(node_.name + " is stopping");
+  abandon_held();
   co_await nbd_server_->stop();
   repl::Outcome outcome = repl::Outcome::Busy;
   for (int i = 0; i < kTries; ++i) {

@@ -59,6 +59,9 @@ class Daemon final : private repl::DriverOwner, private repl::ControlVerbs {
   void resume_resync(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
   void invalidate(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
   void invalidate_peer(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
+  void suspend(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
+  void resume(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
+  void outdate(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
   void explain(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
   void down(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
   void not_in_this_version(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
@@ -69,6 +72,9 @@ class Daemon final : private repl::DriverOwner, private repl::ControlVerbs {
                    std::unique_ptr<repl::ControlAnswer>& answer);
   bool choose_generation(const repl::ControlRequest& request, const char* argument, repl::OrderGiven& order,
                          std::unique_ptr<repl::ControlAnswer>& answer);
+  // Requests that a suspension holds would keep their sessions for ever.
+  void abandon_held();
+  io::Task<void> end_sessions();
   io::Task<void> demote_by_force(std::unique_ptr<repl::ControlAnswer> answer);
   io::Task<void> await_signal();
   io::Task<void> stop(std::unique_ptr<repl::ControlAnswer> answer);

@@ -166,6 +166,24 @@ std::string peer_text(const DaemonView& view, PeerIndex index) {
   return text + advice(view.driver, peer, link.peer_name());
 }
 
+// Why nothing is answered, and what would end it.
+std::string suspension_text(const repl::Driver& driver, const repl::ReplicaStatus& status) {
+  const std::string& resource = driver.identity().resource_name;
+  std::string text = "  client I/O is suspended: nothing is answered, and nothing fails\n";
+  if (status.suspension == repl::Suspension::Operator) {
+    return text + "    an operator said so; to end it: 'lockstep resume " + resource + "'\n";
+  }
+  for (PeerIndex index = 0; index < driver.links().size(); ++index) {
+    const PeerStatus peer = driver.peer_status(index);
+    if (!peer.awaited) continue;
+    const std::string& name = driver.links()[index]->peer_name();
+    text += "    " + name + " was lost, and may be promoted with what it holds; ";
+    text += peer.connection == repl::ConnectionState::Connected ? "it is back: I/O goes on when its resync is over\n"
+                                                                : "I/O goes on when it is back and in sync\n";
+  }
+  return text + "    if it is powered off or cut off: 'lockstep resume " + resource + " --alone'\n";
+}
+
 }  // namespace
 
 std::string explanation_of(const DaemonView& view) {
@@ -175,9 +193,10 @@ std::string explanation_of(const DaemonView& view) {
                      ", disk " + std::string(to_string(status.disk_state)) + ", generation " +
                      to_string(status.generation) + "\n";
   if (status.role == repl::Role::Primary) {
-    text += "  client I/O is served";
-    text += status.degraded ? "; degraded: a peer does not get the writes, and what it misses is marked\n"
-                            : "; every peer gets the writes\n";
+    text += status.suspension != repl::Suspension::No ? suspension_text(view.driver, status)
+            : status.degraded
+                ? "  client I/O is served; degraded: a peer does not get the writes, and what it misses is marked\n"
+                : "  client I/O is served; every peer gets the writes\n";
   } else {
     text += "  client I/O is refused: " + refusal_of(view.driver) + "\n";
     const bool known = status.promotable_peer < view.driver.links().size();

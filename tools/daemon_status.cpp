@@ -74,7 +74,7 @@ json status_of(const DaemonView& view) {
           {"generation", to_string(status.generation)},
           {"size-bytes", view.driver.identity().size_bytes},
           {"protocol", to_string(view.protocol)},
-          {"suspended", "no"},
+          {"suspended", to_string(status.suspension)},
           {"degraded", status.degraded},
           {"promotable", status.promotable == repl::Outcome::Done},
           {"nbd", std::move(nbd)},

@@ -30,10 +30,12 @@ Daemon::Verb Daemon::find_verb(const std::string& name) {
       Entry{"resume-resync", &Daemon::resume_resync},
       Entry{"invalidate", &Daemon::invalidate},
       Entry{"invalidate-peer", &Daemon::invalidate_peer},
+      Entry{"suspend", &Daemon::suspend},
+      Entry{"resume", &Daemon::resume},
+      Entry{"outdate", &Daemon::outdate},
       Entry{"explain", &Daemon::explain},
       Entry{"down", &Daemon::down},
       Entry{"verify", &Daemon::not_in_this_version},
-      Entry{"resume", &Daemon::not_in_this_version},
       Entry{"resize", &Daemon::not_in_this_version},
       Entry{"detach", &Daemon::not_in_this_version},
       Entry{"attach", &Daemon::not_in_this_version},
@@ -126,6 +128,7 @@ void Daemon::demote(const ControlRequest& request, std::unique_ptr<ControlAnswer
 
 io::Task<void> Daemon::demote_by_force(std::unique_ptr<ControlAnswer> answer) {
   export_->refuse(node_.name + " is being demoted");
+  abandon_held();
   co_await export_->close_sessions();
   OrderGiven order;
   order.kind = OrderKind::Demote;
@@ -191,6 +194,31 @@ void Daemon::invalidate_peer(const ControlRequest& request, std::unique_ptr<Cont
     return;
   }
   if (choose_peer(request, "peer", order, answer)) give_order(order, std::move(answer));
+}
+
+void Daemon::suspend(const ControlRequest&, std::unique_ptr<ControlAnswer> answer) {
+  OrderGiven order;
+  order.kind = OrderKind::Suspend;
+  give_order(order, std::move(answer));
+}
+
+void Daemon::resume(const ControlRequest& request, std::unique_ptr<ControlAnswer> answer) {
+  OrderGiven order;
+  order.kind = OrderKind::Resume;
+  order.alone = request.flag("alone");
+  give_order(order, std::move(answer));
+}
+
+void Daemon::outdate(const ControlRequest&, std::unique_ptr<ControlAnswer> answer) {
+  OrderGiven order;
+  order.kind = OrderKind::Outdate;
+  give_order(order, std::move(answer));
+}
+
+void Daemon::abandon_held() {
+  OrderGiven order;
+  order.kind = OrderKind::AbandonHeld;
+  driver_->give_order(order, [](repl::OrderAnswer) {});
 }
 
 }  // namespace lockstep::tools

@@ -55,6 +55,11 @@ constexpr std::array kRows{
         "%v refused: a resync with %p is not over; type 'lockstep wait %r --for synced' first"},
     Row{Outcome::PeerIsLastUpToDate, ControlExit::Refused,
         "%v refused: %p has the last UpToDate copy, for the disk of %n is %d; wait until both are UpToDate"},
+    Row{Outcome::NotSuspended, ControlExit::Done, "%n is not suspended: nothing to do"},
+    Row{Outcome::ResumeAlone, ControlExit::Refused,
+        "%v refused: %n waits for a lost peer, which may be promoted in its place; bring it back, or, when it is "
+        "powered "
+        "off or cut off, type 'lockstep resume %r --alone'"},
     Row{Outcome::Restored, ControlExit::Failed,
         "%v failed: %p did not take over; %n is Primary again, and nothing was changed"},
 };
@@ -85,6 +90,14 @@ std::string_view verb_of(OrderKind order) {
       return "reload";
     case OrderKind::Shutdown:
       return "down";
+    case OrderKind::Suspend:
+      return "suspend";
+    case OrderKind::Resume:
+      return "resume";
+    case OrderKind::AbandonHeld:
+      return "demote";
+    case OrderKind::Outdate:
+      return "outdate";
   }
   return "order";
 }
@@ -101,6 +114,12 @@ std::string_view text_of_done(OrderKind order) {
       return "the data of %n is forgotten, and is copied in full from %p";
     case OrderKind::InvalidatePeer:
       return "the data of %p is forgotten, and is copied in full from %n";
+    case OrderKind::Suspend:
+      return "%r is suspended on %n: nothing is answered until 'lockstep resume %r'";
+    case OrderKind::Resume:
+      return "%r is served again by %n";
+    case OrderKind::Outdate:
+      return "the data of %r on %n is Outdated now";
     default:
       return "";
   }

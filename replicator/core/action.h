@@ -128,6 +128,8 @@ enum class Outcome : uint8_t {
   Restored,            // switchover: the peer did not take over; this node is Primary again
   ResyncRuns,          // invalidate: a resync with the peer is not over
   PeerIsLastUpToDate,  // invalidate-peer: the peer would give up the last good copy
+  NotSuspended,
+  ResumeAlone,  // resume: a peer was lost, and nobody said to go on without it
 };
 struct OrderAnswered {
   uint64_t ticket = 0;
@@ -148,6 +150,10 @@ enum class NoteKind : uint8_t {
   Promoted,
   Demoted,
   Outdated,
+  Suspended,
+  Resumed,
+  Thawed,    // nothing ran here for `number` ms
+  Replaced,  // another node is, or was, Primary in this one's place
   CrashRecovered,
   Invalidated,  // this node, with the peer as source
   RuleBroken

@@ -199,6 +199,7 @@ void Replica::State::acknowledged(PeerIndex index, const Acknowledged& message) 
     TransferEntry& entry = transfer_log.at(sequence);
     if ((entry.sent_to & mask) == 0 || (entry.written_by & mask) != 0) return;
     entry.written_by |= mask;
+    proved(peer, entry.sent_us);
     peer.unwritten_bytes -= entry.range.length_bytes;
     if (entry.resync) peer.resync_unwritten_bytes -= entry.range.length_bytes;
     reached(index, entry, Milestone::Written);

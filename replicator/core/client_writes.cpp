@@ -16,31 +16,38 @@ void Replica::State::on(const ClientRequestArrived& event) {
   client.fua = event.fua;
   client.no_hole = event.no_hole;
   ++in_flight;
-  client.phase = ClientSlot::Phase::Waiting;
-  if (role != Role::Primary || demoting) return reply(event.slot, ESHUTDOWN);
-  if (!disk_usable()) return reply(event.slot, EIO);
+  start_request(event.slot);
+}
 
-  switch (event.operation) {
+// A request that arrived, or that a suspension held back from its start.
+void Replica::State::start_request(uint32_t slot) {
+  ClientSlot& client = clients[slot];
+  client.phase = ClientSlot::Phase::Waiting;
+  if (role != Role::Primary || demoting) return reply(slot, ESHUTDOWN);
+  if (!disk_usable()) return reply(slot, EIO);
+  if (is_suspended() || (client.range.empty() && client.operation != ClientOperation::Flush)) return reply(slot, 0);
+
+  switch (client.operation) {
     case ClientOperation::Read:
-      if (event.range.empty()) return reply(event.slot, 0);
       client.phase = ClientSlot::Phase::Reading;
-      act(SubmitRead{{SlotKind::Client, event.slot}, event.range});
+      act(SubmitRead{{SlotKind::Client, slot}, client.range});
       return;
     case ClientOperation::Flush:
-      return queue_flush(event.slot);
+      return queue_flush(slot);
     case ClientOperation::Write:
     case ClientOperation::WriteZeroes:
     case ClientOperation::Trim:
-      if (event.range.empty()) return reply(event.slot, 0);
-      if (!try_start_write(event.slot)) waiting.push_back(event.slot);
+      if (!try_start_write(slot)) waiting.push_back(slot);
       return;
   }
 }
 
 void Replica::State::reply(uint32_t slot, int error_errno) {
+  if (error_errno == 0 && hold_reply(slot)) return;
   ClientSlot& client = clients[slot];
   const bool may_wait =
-      error_errno == 0 && (client.phase == ClientSlot::Phase::Writing || client.phase == ClientSlot::Phase::Flushing);
+      error_errno == 0 && (client.phase == ClientSlot::Phase::Writing || client.phase == ClientSlot::Phase::Flushing ||
+                           client.phase == ClientSlot::Phase::Held);
   client.phase = ClientSlot::Phase::Free;
   --in_flight;
   act(Reply{slot, error_errno, may_wait && !is_durable(reply_floor) ? reply_floor : 0});
@@ -49,6 +56,7 @@ void Replica::State::reply(uint32_t slot, int error_errno) {
 // A write starts when nothing in flight overlaps it, its extents are hot durably, and the transfer log has room.
 bool Replica::State::try_start_write(uint32_t slot) {
   ClientSlot& client = clients[slot];
+  if (is_suspended()) return false;
   if (transfer_log.size() + options.resync_slots >= transfer_log.capacity()) {  // the rest is for resync reads
     flush_wanted = true;
     return false;
@@ -117,7 +125,7 @@ void Replica::State::retry_waiting_writes() {
   waiting_may_start = false;
   size_t kept = 0;
   for (const uint32_t slot : waiting) {
-    if (!disk_usable() || role != Role::Primary) {
+    if (!disk_usable() || role != Role::Primary || was_replaced || (is_suspended() && (demoting || abandons_held))) {
       if (clients[slot].extents_reserved) activity_log.release(clients[slot].range);
       reply(slot, disk_usable() ? ESHUTDOWN : EIO);
     } else if (!try_start_write(slot)) {
@@ -202,7 +210,7 @@ void Replica::State::complete_write_if_done(uint32_t slot) {
 // Before a write or a flush is answered whose promise an absent peer does not keep, a new generation is made if that
 // peer may hold the current one: reply() waits until it is durable.
 void Replica::State::record_divergence() {
-  if (may_hold_current == 0) return;
+  if (may_hold_current == 0 || is_suspended()) return;
   make_new_generation();
 }
 

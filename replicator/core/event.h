@@ -77,7 +77,11 @@ enum class OrderKind : uint8_t {
   Invalidate,
   InvalidatePeer,
   SetProtocol,
-  Shutdown
+  Shutdown,
+  Suspend,
+  Resume,       // ends an operator's suspension; with `alone`, one for a lost peer as well
+  AbandonHeld,  // what a suspension holds, and what arrives until it ends, fails: its clients are to be sent away
+  Outdate       // this node's data is called old
 };
 // How many NBD clients are in the transmission phase on the export: demote and switchover refuse while there are any.
 struct ExportClientsChanged {
@@ -91,6 +95,7 @@ struct OrderGiven {
   PeerIndex peer = 0;      // Switchover: to whom, unless to_self
   bool to_self = false;
   bool peer_fenced = false;      // Promote
+  bool alone = false;            // Resume
   bool give_generation = false;  // Promote --force-data-loss, Resync --discard-my-data: `generation` was typed
   Generation generation;
   Protocol protocol = Protocol::C;  // SetProtocol

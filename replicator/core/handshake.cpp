@@ -54,6 +54,10 @@ void Replica::State::decide_when_ready(PeerIndex index) {
   peer.disk_state = peer.peer_report.disk_state;
   note(NoteKind::HandshakeDecided, index, peer.bitmap.dirty_blocks(), to_string(peer.decision.rule).data());
   carry_out_decision(index);
+  if (peer.incarnation != 0) {  // the round trip that a Primary's first answers wait for
+    peer.last_ping_us = now_us;
+    send(index, Ping{now_us});
+  }
   changed();
 }
 
@@ -78,6 +82,9 @@ void Replica::State::tell_state() {
 void Replica::State::carry_out_decision(PeerIndex index) {
   Peer& peer = peers[index];
   PeerRecord& record = superblock.peers[index];
+  if (peer.decision.kind == SyncKind::None || peer.decision.kind == SyncKind::Source) {
+    given_up_peers &= static_cast<PeerMask>(~mask_of(index));
+  }
   const bool was_split_brain = peer.split_brain;
   peer.split_brain = false;
 
@@ -95,6 +102,7 @@ void Replica::State::carry_out_decision(PeerIndex index) {
       if (superblock != before) persist_superblock();
       peer.replication = ReplicationState::Established;
       may_hold_current &= static_cast<PeerMask>(~mask_of(index));
+      peer_is_back(index);
       return;
     }
     case SyncKind::Source:
@@ -110,8 +118,14 @@ void Replica::State::carry_out_decision(PeerIndex index) {
       peer.split_brain = true;
       if (!was_split_brain) note(NoteKind::SplitBrain, index, 0, to_string(peer.decision.rule).data());
       return say_goodbye(index, GoodbyeReason::Refused, LinkEnd::Refused);
-    case SyncKind::Refuse:
-      return say_goodbye(index, GoodbyeReason::Refused, LinkEnd::Refused);
+    case SyncKind::Refuse: {
+      // Nothing was answered since this peer was lost; it took our place meanwhile, or has served and gone on.
+      const bool replaced = (awaited_peers & mask_of(index)) != 0 && (peer.peer_report.role == Role::Primary ||
+                                                                      peer.decision.rule == Rule::PrimaryWouldBeTarget);
+      say_goodbye(index, GoodbyeReason::Refused, LinkEnd::Refused);
+      if (replaced) step_down("the peer was promoted in this node's place");
+      return;
+    }
   }
 }
 
@@ -193,6 +207,7 @@ void Replica::State::generation_stored(PeerIndex index, const GenerationStored& 
     peer.resync_done_sent = false;
     peer.replication = ReplicationState::Established;
     peer.disk_state = DiskState::UpToDate;
+    peer_is_back(index);
     note(NoteKind::ResyncFinished, index, peer.resync_total_blocks, "source");
     changed();
   }

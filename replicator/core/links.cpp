@@ -14,6 +14,8 @@ void Replica::State::on(const LinkEstablished& event) {
   peer.incarnation = event.incarnation;
   peer.report_sent = peer.report_arrived = peer.decided = false;
   peer.send_floor = 0;
+  peer.proved_us = 0;
+  peer.leaves_after = 0;
   peer.last_received_us = peer.last_ping_us = now_us;
   peer.sent = peer.received = peer.written = peer.flushed = peer.barrier_sent = peer.barrier_due = 0;
   peer.stream_received = peer.stream_written = peer.stream_flushed = peer.barrier_wanted = 0;
@@ -50,7 +52,10 @@ void Replica::State::on(const MessageArrived& event) {
   if (const auto* message = std::get_if<Goodbye>(&event.message)) return goodbye_arrived(index, *message);
   if (const auto* message = std::get_if<Ping>(&event.message)) return send(index, Pong{message->stamp_us});
   if (const auto* message = std::get_if<Pong>(&event.message)) {
-    if (message->stamp_us <= now_us) peer.round_trip_us = now_us - message->stamp_us;
+    if (message->stamp_us <= now_us) {
+      peer.round_trip_us = now_us - message->stamp_us;
+      proved(peer, message->stamp_us);
+    }
     return;
   }
   if (const auto* message = std::get_if<StateReport>(&event.message)) {
@@ -140,9 +145,33 @@ void Replica::State::drop_peer(PeerIndex index, LinkEnd reason, const char* why)
 void Replica::State::say_goodbye(PeerIndex index, GoodbyeReason reason, LinkEnd end) {
   Peer& peer = peers[index];
   if (peer.incarnation == 0) return;
-  send(index, Goodbye{reason, role == Role::Primary && disk_usable() && !demoting});
+  // Who waits for a peer does not go on without it, and must not make it old.
+  const bool continues_alone = role == Role::Primary && disk_usable() && !demoting && !is_suspended() &&
+                               !(may_hold_our_current(superblock.peers[index]) && loss_suspends(index));
+  const bool outdated = disk_state == DiskState::Outdated && is_durable(outdated_persist);
+  send(index, Goodbye{reason, continues_alone, outdated});
   act(CloseLink{index, peer.incarnation, end});
   peer_lost(index);
+}
+
+// Says goodbye when it is durable that this node is Outdated, if it is: the Primary may rely on it.
+void Replica::State::leave(PeerIndex index, GoodbyeReason reason) {
+  Peer& peer = peers[index];
+  if (peer.incarnation == 0) return;
+  if (disk_state != DiskState::Outdated || is_durable(outdated_persist) || persist_failed) {
+    return say_goodbye(index, reason, LinkEnd::Ordered);
+  }
+  peer.leaves_after = outdated_persist;
+  peer.leaves_because = reason;
+}
+
+void Replica::State::leave_when_recorded() {
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    Peer& peer = peers[index];
+    if (peer.leaves_after == 0 || !is_durable(peer.leaves_after)) continue;
+    peer.leaves_after = 0;
+    say_goodbye(index, peer.leaves_because, LinkEnd::Ordered);
+  }
 }
 
 // The link is gone: what the peer is not known to have on stable storage is out of sync from now on.
@@ -178,7 +207,10 @@ void Replica::State::peer_lost(PeerIndex index) {
   peer.resync_done_sent = false;
   peer.reading_slots = 0;
   peer.absent_since_us = now_us;
-  if (role == Role::Primary && may_hold_our_current(superblock.peers[index])) may_hold_current |= mask;
+  if (role == Role::Primary && may_hold_our_current(superblock.peers[index])) {
+    may_hold_current |= mask;
+    if (loss_suspends(index)) await_peer(index);
+  }
 
   // Protocol A: the peer may lack what was answered already, and must not pass for equal.
   if (answered_unreceived && role == Role::Primary && disk_usable()) record_divergence();
@@ -205,6 +237,8 @@ void Replica::State::peer_lost(PeerIndex index) {
 void Replica::State::goodbye_arrived(PeerIndex index, const Goodbye& message) {
   note(NoteKind::PeerDropped, index, 0, "the peer said goodbye");
   if (message.continues_alone) become_outdated();
+  // In good order: whoever ended it wants this node to go on.
+  if (message.outdated && role == Role::Primary) given_up_peers |= mask_of(index);
   act(CloseLink{index, peers[index].incarnation,
                 message.reason == GoodbyeReason::Refused ? LinkEnd::Refused : LinkEnd::PeerLeft});
   peer_lost(index);
@@ -214,7 +248,7 @@ void Replica::State::goodbye_arrived(PeerIndex index, const Goodbye& message) {
 void Replica::State::become_outdated() {
   if (role == Role::Primary || (disk_state != DiskState::UpToDate && disk_state != DiskState::Consistent)) return;
   disk_state = superblock.disk_state = DiskState::Outdated;
-  persist_superblock();
+  outdated_persist = persist_superblock();
   note(NoteKind::Outdated, 0);
   changed();
 }

@@ -161,6 +161,7 @@ enum class GoodbyeReason : uint8_t {
 struct Goodbye {
   GoodbyeReason reason = GoodbyeReason::Stopping;
   bool continues_alone = false;  // the sender is Primary and goes on: the receiver is Outdated
+  bool outdated = false;         // the sender is Outdated, durably: it cannot take the receiver's place
 };
 
 using Message =

@@ -78,6 +78,7 @@ bool Replica::State::disk_usable() const {
 
 void Replica::State::on(const Ticked&) {
   check_peers();
+  end_grace();
   if (role == Role::Primary && transfer_log.size() > 0 && now_us - last_flush_us >= options.flush_interval_us) {
     flush_wanted = true;
   }
@@ -102,6 +103,7 @@ void Replica::State::on(const TurnEnded&) {
   pump_resyncs();
   start_flush_cycle_if_wanted();
   send_acknowledgements();
+  release_held_slots();
   advance_order();
   advance_protocol_change();
 }
@@ -139,6 +141,7 @@ void Replica::State::on(const PersistCompleted& event) {
   if (persist_failed) return;
   LOCKSTEP_CHECK(event.id == persisted + 1);
   persisted = event.id;
+  leave_when_recorded();
   if (activity_log_persist != 0 && is_durable(activity_log_persist)) {
     activity_log_persist = 0;
     activity_log.commit_transaction();
@@ -165,6 +168,7 @@ void Replica::start(const DurableState& durable, Generation seed, uint64_t now_u
 void Replica::step(const Event& event, Actions& actions) {
   state_->actions = &actions;
   state_->now_us = event.now_us;
+  state_->notice_gap();
   std::visit([this](const auto& body) { state_->on(body); }, event.body);
 }
 
@@ -178,6 +182,7 @@ ReplicaStatus Replica::status() const {
   status.role = state.role;
   status.disk_state = state.disk_state;
   status.generation = state.superblock.current;
+  status.suspension = state.suspension();
   status.degraded = state.role == Role::Primary &&
                     std::any_of(state.peers.begin(), state.peers.end(),
                                 [](const Peer& peer) { return peer.replication != ReplicationState::Established; });
@@ -219,6 +224,7 @@ PeerStatus Replica::peer_status(PeerIndex index) const {
     status.resync_started_us = peer.resync_started_us;
   }
   status.absent_since_us = peer.absent_since_us;
+  status.awaited = (state_->awaited_peers & mask_of(index)) != 0;
   status.decided = peer.ever_decided;
   status.decision = peer.decision;
   status.own_report = peer.own_report;

@@ -19,6 +19,7 @@ struct ReplicaOptions {
   uint8_t peer_count = 0;
   uint8_t node_order = 0;  // place of this node's name among the resource's sorted names
   Protocol protocol = Protocol::C;
+  LossPolicy on_peer_loss = LossPolicy::Continue;
   uint64_t peer_timeout_us = 3'000'000;
   uint32_t client_slots = 512;
   uint32_t apply_slots = 512;
@@ -56,6 +57,7 @@ struct PeerStatus {
   uint64_t resync_left_blocks = 0;
   uint64_t resync_started_us = 0;
   uint64_t absent_since_us = 0;  // 0 while connected
+  bool awaited = false;          // its return, or leave to go on without it, is what a suspension waits for
   bool decided = false;          // `decision` is that of the last handshake with this peer
   Decision decision;
   StateReport own_report;  // what the decision was made from
@@ -66,6 +68,7 @@ struct ReplicaStatus {
   Role role = Role::Secondary;
   DiskState disk_state = DiskState::Attaching;
   Generation generation;
+  Suspension suspension = Suspension::No;
   bool degraded = false;               // Primary, and a peer does not get the writes
   Outcome promotable = Outcome::Done;  // what promote without options would answer
   PeerIndex promotable_peer = 0;       // whom that is about

@@ -6,6 +6,7 @@
 //   promises.cpp       which peers a request waits for, and whether what they did is enough
 //   flushes.cpp        group flushes: local fdatasync and barriers; what is stable everywhere leaves the transfer log
 //   applies.cpp        the Secondary's side of the stream: order, barriers, acknowledgements
+//   suspension.cpp     losing peers: when nothing may be answered, and what happens to what is held
 //   links.cpp          links up and down, heartbeats, time-outs, goodbyes
 //   handshake.cpp      state reports, the decision and what follows from it; generations
 //   resync.cpp         both sides of a resync
@@ -36,7 +37,16 @@ struct Promise {
 
 // A request of an NBD client.
 struct ClientSlot {
-  enum class Phase : uint8_t { Free, Reading, Waiting, Writing, FlushWaiting, Flushing };
+  enum class Phase : uint8_t {
+    Free,
+    Reading,
+    Waiting,
+    Writing,
+    FlushWaiting,
+    Flushing,
+    Held,      // done; its answer waits for the end of a suspension
+    Suspended  // starts when a suspension ends
+  };
   Phase phase = Phase::Free;
   ClientOperation operation = ClientOperation::Read;
   ByteRange range;
@@ -90,7 +100,10 @@ struct Peer {
   bool discard_my_data = false;  // the operator's word for the next handshake
   StateReport own_report, peer_report;
   Decision decision;
-  PersistId send_floor = 0;  // sends wait for this persist, so that order on the link is kept
+  PersistId send_floor = 0;    // sends wait for this persist, so that order on the link is kept
+  uint64_t proved_us = 0;      // the last time at which it is known to have been this node's peer, on this link
+  PersistId leaves_after = 0;  // the link ends when that is durable
+  GoodbyeReason leaves_because = GoodbyeReason::Stopping;
   uint64_t last_received_us = 0, last_ping_us = 0, round_trip_us = 0, absent_since_us = 0;
 
   // Protocol.
@@ -163,6 +176,7 @@ struct Replica::State {
 
   // --- client_writes.cpp
   void on(const ClientRequestArrived& event);
+  void start_request(uint32_t slot);
   void reply(uint32_t slot, int error_errno);
   bool try_start_write(uint32_t slot);
   void start_write(uint32_t slot);
@@ -196,6 +210,24 @@ struct Replica::State {
   bool promise_kept(const ClientSlot& client) const;
   void reached(PeerIndex peer, const TransferEntry& entry, Milestone milestone);
 
+  // --- suspension.cpp
+  bool is_suspended() const;
+  Suspension suspension() const;
+  void proved(Peer& peer, uint64_t asked_us);
+  bool may_answer() const;
+  bool hold_reply(uint32_t slot);
+  void release_held_slots();
+  void fail_held_slots();
+  void notice_gap();
+  bool loss_suspends(PeerIndex peer) const;
+  void await_peer(PeerIndex peer);
+  void peer_is_back(PeerIndex peer);
+  void give_up_peers(PeerMask mask);
+  void end_suspension_if_over();
+  void end_grace();
+  void step_down(const char* why);
+  void order_suspension(const OrderGiven& given);
+
   // --- flushes.cpp
   void queue_flush(uint32_t slot);
   void start_flush_cycle();
@@ -228,6 +260,8 @@ struct Replica::State {
   void check_peers();
   void drop_peer(PeerIndex peer, LinkEnd reason, const char* why);
   void say_goodbye(PeerIndex peer, GoodbyeReason reason, LinkEnd end);
+  void leave(PeerIndex peer, GoodbyeReason reason);
+  void leave_when_recorded();
   void peer_lost(PeerIndex peer);
   void goodbye_arrived(PeerIndex peer, const Goodbye& message);
   void become_outdated();
@@ -272,6 +306,7 @@ struct Replica::State {
   void become_primary();
   void promote_failed(Outcome outcome, PeerIndex about);
   void order_demote();
+  void begin_demotion();
   void advance_demotion();
   void become_secondary();
   void finish_shutdown();
@@ -295,6 +330,7 @@ struct Replica::State {
   void invalidate_request_arrived(PeerIndex peer, const InvalidateRequest& message);
   void invalidate_answered(PeerIndex peer, const InvalidateAnswer& message);
   void invalidation_ended(PeerIndex peer, Outcome outcome);
+  void order_outdate(const OrderGiven& given);
 
   ReplicaOptions options;
   Actions* actions = nullptr;  // of the step under way
@@ -315,6 +351,17 @@ struct Replica::State {
 
   std::vector<Peer> peers;
   PeerMask may_hold_current = 0;  // absent peers that may hold our current generation: a write needs a new one
+
+  // Losing peers.
+  PeerMask awaited_peers = 0;   // lost while they may hold our current generation, and not given up
+  PeerMask given_up_peers = 0;  // absent; somebody vouched that they are not, and will not be, Primary meanwhile
+  bool suspended_by_operator = false;
+  bool abandons_held = false;  // what would be held fails
+  bool was_replaced = false;   // and gives up the role
+  uint32_t held_slots = 0;     // client slots in Held and Suspended
+  uint64_t last_event_us = 0;
+  uint64_t thawed_until_us = 0;    // until then, a loss is waited out under `continue`, too
+  PersistId outdated_persist = 0;  // what says that this node is Outdated
 
   // Client requests.
   std::vector<ClientSlot> clients;
@@ -384,8 +431,8 @@ struct Replica::State {
   PersistId demotion_persist = 0;
   bool demoting = false;
   // On whose behalf: an operator's of this node, a peer's that wants to be switched over to, a peer's that has
-  // demoted itself and asks us to take over.
-  enum class OrderFrom : uint8_t { Operator, PeerSwitchover, PeerTakeOver };
+  // demoted itself and asks us to take over, or this node's own that it has to step down.
+  enum class OrderFrom : uint8_t { Operator, PeerSwitchover, PeerTakeOver, Nobody };
   OrderFrom order_from = OrderFrom::Operator;
   bool restoring = false;  // the promotion under way undoes a switchover that failed
   uint64_t promote_ticket = 0;

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <utility>
 
 #include "replicator/core/replica_state.h"
 
@@ -25,6 +26,12 @@ void Replica::State::on(const OrderGiven& given) {
       return order_invalidate_peer(given);
     case OrderKind::SetProtocol:
       return order_protocol(given);
+    case OrderKind::Suspend:
+    case OrderKind::Resume:
+    case OrderKind::AbandonHeld:
+      return order_suspension(given);
+    case OrderKind::Outdate:
+      return order_outdate(given);
     default:
       break;
   }
@@ -55,6 +62,8 @@ void Replica::State::answer(Outcome outcome, PeerIndex about, PersistId after) {
       break;
     case OrderFrom::PeerTakeOver:
       send(order.peer, TakeOverAnswer{order.ticket, outcome == Outcome::Done}, {}, wait);
+      break;
+    case OrderFrom::Nobody:
       break;
   }
 }
@@ -190,6 +199,11 @@ void Replica::State::become_primary() {
   }
   role = Role::Primary;
   superblock.primary = true;
+  awaited_peers = given_up_peers = 0;
+  suspended_by_operator = abandons_held = was_replaced = false;
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    if (!is_connected(peers[index])) given_up_peers |= mask_of(index);
+  }
   const bool takes_generation = order.give_generation || !first_generation.is_zero();
   if (takes_generation) {
     // An absent peer may have taken the first generation that it was offered when it could still be asked.
@@ -227,10 +241,17 @@ void Replica::State::order_demote() {
     return answer(Outcome::AlreadySo);
   }
   if (export_clients > 0) return answer(Outcome::ClientsAttached);
+  begin_demotion();
+}
+
+void Replica::State::begin_demotion() {
   demoting = true;
   demotion_persist = 0;
   act(CloseExport{});
   stage = OrderStage::Draining;
+  // What waits for a peer that may never come back would keep the role for ever. It is not known to be anywhere else,
+  // so it fails.
+  if (was_replaced || !may_answer()) fail_held_slots();
   advance_demotion();
 }
 
@@ -261,6 +282,9 @@ void Replica::State::become_secondary() {
   role = Role::Secondary;
   demoting = false;
   may_hold_current = 0;
+  awaited_peers = given_up_peers = 0;
+  suspended_by_operator = abandons_held = false;
+  if (std::exchange(was_replaced, false)) become_outdated();
   note(NoteKind::Demoted, 0);
   tell_state();
   changed();
@@ -289,7 +313,7 @@ void Replica::State::finish_shutdown() {
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     peers[index].connection = ConnectionState::StandAlone;
     act(StopConnecting{index});
-    say_goodbye(index, GoodbyeReason::Stopping, LinkEnd::Ordered);
+    leave(index, GoodbyeReason::Stopping);
   }
 }
 
@@ -370,7 +394,7 @@ void Replica::State::order_connection(const OrderGiven& given) {
       if (is_connected(peer) && peer.role == Role::Primary) become_outdated();
       peer.connection = ConnectionState::StandAlone;
       act(StopConnecting{index});
-      say_goodbye(index, GoodbyeReason::Disconnecting, LinkEnd::Ordered);
+      leave(index, GoodbyeReason::Disconnecting);
     }
   }
   act(OrderAnswered{given.ticket, Outcome::Done, given.peer});

@@ -10,11 +10,6 @@
 
 namespace lockstep::repl {
 
-using PeerMask = uint8_t;
-constexpr PeerMask mask_of(PeerIndex peer) {
-  return static_cast<PeerMask>(1U << peer);
-}
-
 struct TransferEntry {
   ByteRange range;
   uint64_t sent_us = 0;

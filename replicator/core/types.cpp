@@ -57,4 +57,18 @@ std::string_view to_string(Protocol protocol) {
   return kNames[static_cast<size_t>(protocol)];
 }
 
+std::string_view to_string(Suspension suspension) {
+  switch (suspension) {
+    case Suspension::No:
+      return "no";
+    case Suspension::PeerLoss:
+      return "peer-loss";
+    case Suspension::NoData:
+      return "no-data";
+    case Suspension::Operator:
+      return "operator";
+  }
+  return "no";
+}
+
 }  // namespace lockstep::repl

@@ -17,7 +17,11 @@ inline constexpr uint64_t kBlockBytes = 4 * kKiB;   // what one bit of a dirty b
 inline constexpr uint64_t kExtentBytes = 4 * kMiB;  // what one entry of the activity log stands for
 inline constexpr size_t kHistoryGenerations = 8;
 
-using PeerIndex = uint8_t;     // place of a peer in this node's configuration: 0 .. kMaximumPeers - 1
+using PeerIndex = uint8_t;  // place of a peer in this node's configuration: 0 .. kMaximumPeers - 1
+using PeerMask = uint8_t;   // a bit for each peer
+constexpr PeerMask mask_of(PeerIndex peer) {
+  return static_cast<PeerMask>(1U << peer);
+}
 using Incarnation = uint64_t;  // of a link; never 0, grows with each link to a peer
 using Sequence = uint64_t;     // of a replicated write; grows by one for each while a node is Primary
 using PersistId = uint64_t;    // of a metadata write, in order; 0 means "nothing to wait for"
@@ -53,11 +57,17 @@ enum class ReplicationState : uint8_t {
   VerifyT
 };
 enum class Protocol : uint8_t { A, B, C };
+// What a Primary does when it has lost a peer that could take its place: go on alone; hold all answers until the peer
+// is back or an operator gives it up; or until an arbiter has recorded that the peer is out.
+enum class LossPolicy : uint8_t { Continue, Suspend, Arbiter };
+// Why a Primary answers nothing; spelt as `status` prints it.
+enum class Suspension : uint8_t { No, PeerLoss, NoData, Operator };
 
 std::string_view to_string(Role role);
 std::string_view to_string(DiskState state);
 std::string_view to_string(ConnectionState state);
 std::string_view to_string(ReplicationState state);
 std::string_view to_string(Protocol protocol);
+std::string_view to_string(Suspension suspension);
 
 }  // namespace lockstep::repl

@@ -64,7 +64,8 @@ std::vector<Message> examples() {
           InvalidateAnswer{8, 21, true},
           Ping{123},
           Pong{123},
-          Goodbye{GoodbyeReason::Refused, true}};
+          Goodbye{GoodbyeReason::Refused, true, false},
+          Goodbye{GoodbyeReason::Stopping, false, true}};
 }
 
 uint32_t payload_bytes(const Message& message) {

@@ -318,6 +318,7 @@ Pair::Pair(const ReplicaOptions& first, const ReplicaOptions& second) : alpha(*t
 
 bool Pair::deliver_one(Side& side) {
   auto& frames = side.number_ == 0 ? to_alpha : to_beta;
+  if (number_of_frozen() == side.number_) return false;
   if (frames.empty() || (side.number_ == 0 ? holds_to_alpha : holds_to_beta) || !side.alive()) return false;
   if (frames_left == 0) return false;
   --frames_left;
@@ -328,14 +329,17 @@ bool Pair::deliver_one(Side& side) {
 }
 
 void Pair::run() {
+  if (const Incarnation lost = alpha_frozen ? 0 : std::exchange(unnoticed_, 0); lost != 0 && alpha.alive()) {
+    alpha.feed(LinkLost{0, lost});
+  }
   bool moved = true;
   while (moved) {
     moved = false;
     while (deliver_one(alpha) || deliver_one(beta)) moved = true;
-    moved = alpha.turn() || moved;
+    moved = (!alpha_frozen && alpha.turn()) || moved;
     moved = beta.turn() || moved;
     // A link that was closed is gone once what was sent before has arrived.
-    if (closing_ && to_alpha.empty() && to_beta.empty()) {
+    if (closing_ && (to_alpha.empty() || alpha_frozen) && to_beta.empty()) {
       lose_link();
       moved = true;
     }
@@ -354,11 +358,16 @@ void Pair::lose_link() {
   to_alpha.clear();
   to_beta.clear();
   if (lost == 0) return;
-  if (alpha.alive()) alpha.feed(LinkLost{0, lost});
+  if (alpha_frozen) {
+    unnoticed_ = lost;
+  } else if (alpha.alive()) {
+    alpha.feed(LinkLost{0, lost});
+  }
   if (beta.alive()) beta.feed(LinkLost{0, lost});
 }
 
 void Pair::connect() {
+  if (alpha_frozen) return;
   for (int attempt = 0; attempt < 3 && incarnation_ == 0; ++attempt) {
     if (!alpha.alive() || !beta.alive() || !alpha.wants_link || !beta.wants_link) return;
     incarnation_ = ++incarnations_;
@@ -372,7 +381,7 @@ void Pair::pass(uint64_t time_us) {
   const uint64_t end_us = now_us + time_us;
   while (now_us < end_us) {
     now_us = std::min(now_us + 50'000, end_us);
-    if (alpha.alive()) alpha.feed(Ticked{});
+    if (alpha.alive() && !alpha_frozen) alpha.feed(Ticked{});
     if (beta.alive()) beta.feed(Ticked{});
     run();
   }

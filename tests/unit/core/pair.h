@@ -142,6 +142,7 @@ class Pair {
   uint64_t now_us = 1'000'000;
   bool holds_to_alpha = false;  // frames stay on the link
   bool holds_to_beta = false;
+  bool alpha_frozen = false;          // its process stands still; what happens to the link it learns afterwards
   uint64_t frames_left = UINT64_MAX;  // then all frames stay on the link
   std::deque<TestFrame> to_alpha, to_beta;
 
@@ -161,10 +162,12 @@ class Pair {
   friend class Side;
   Side& other(int number) { return number == 0 ? beta : alpha; }
   bool deliver_one(Side& side);
+  int number_of_frozen() const { return alpha_frozen ? 0 : -1; }
   void close(int number, Incarnation incarnation);
 
   Incarnation incarnations_ = 0;
   Incarnation incarnation_ = 0;
+  Incarnation unnoticed_ = 0;  // lost while alpha was frozen
   bool closing_ = false;
 };
 

@@ -314,7 +314,7 @@ io::Task<void> note_result(Node& node, uint64_t offset, std::vector<int>& result
   results.push_back(error);
 }
 
-// The peer is lost with writes on their way, and the generation that says so cannot be made durable: no write may be
+// The peer is lost, and the generation that says so cannot be made durable: no write may be
 // answered as good, since after a crash nothing would tell that this node went on alone.
 io::Task<void> generation_fails(TwoNodes& nodes) {
   const bool synced = co_await becomes_true(*nodes.loop, [&] { return nodes.synced(); });
@@ -326,7 +326,7 @@ io::Task<void> generation_fails(TwoNodes& nodes) {
   break_file(nodes.alpha.metadata_path);
   OrderGiven order;
   order.kind = OrderKind::Disconnect;
-  nodes.beta.driver->give_order(order, [](OrderAnswer) {});
+  nodes.alpha.driver->give_order(order, [](OrderAnswer) {});
   std::vector<int> results;
   for (uint64_t i = 1; i <= 20; ++i) nodes.loop->spawn(note_result(nodes.alpha, i * 4096, results));
   const bool answered = co_await becomes_true(*nodes.loop, [&] { return results.size() == 20; });

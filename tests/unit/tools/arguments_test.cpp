@@ -58,7 +58,6 @@ TEST_CASE("wrong usage says what to type") {
   CHECK(error_of({"up", "r", "x"}) == "unexpected 'x': see 'lockstep up --help'");
   CHECK(error_of({"resize", "r"}) == "'resize' needs SIZE: see 'lockstep resize --help'");
   CHECK(error_of({"wait", "r"}) == "'wait' needs --for CONDITION: see 'lockstep wait --help'");
-  CHECK(error_of({"resume", "r"}) == "'resume' needs --alone: see 'lockstep resume --help'");
   CHECK(error_of({"promote", "r", "--force"}) ==
         "--force is not an option of 'promote': see 'lockstep promote --help'");
   CHECK(error_of({"promote", "r", "--peer-fence"}) ==
