@@ -12,7 +12,7 @@
 // Each sector of a write holds its own offset, its sequence number and a checksum, so that data at a wrong offset, of a
 // wrong version or damaged shows. load writes random blocks, several at once, no block twice at a time, with a flush
 // now and then; its ledger has a line for each block: number, sequence submitted, acknowledged, flushed. load ends with
-// 0 when the time is up or the server is gone. check wants in each block the version that was acknowledged last, or the
+// 0 when the time is up or the server is gone, and tells how long its longest request took. check wants in each block the version that was acknowledged last, or the
 // one that was in flight after it, whole or sector by sector.
 //
 // Exit status: 0 as expected; 1 not, or an I/O error, whose name is printed; 2 wrong usage.
@@ -286,10 +286,16 @@ class Load {
   uint64_t acknowledged_writes() const { return acknowledged_writes_; }
   uint64_t flushes() const { return flushes_; }
   const std::string& failure() const { return failure_; }
+  std::chrono::milliseconds longest_request() const {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(longest_request_);
+  }
 
  private:
+  using Clock = std::chrono::steady_clock;
   struct Request {
     Load* load = nullptr;
+    Clock::time_point submitted_at = Clock::now();
+    Clock::time_point done_at;
     uint64_t block = 0;
     uint64_t sequence = 0;
     bool is_flush = false;
@@ -343,6 +349,7 @@ class Load {
   static int completed(void* user_data, int* error) {
     Request& request = *static_cast<Request*>(user_data);
     request.is_done = true;
+    request.done_at = Clock::now();
     request.error = *error;
     return 1;
   }
@@ -350,6 +357,7 @@ class Load {
   void retire() {
     for (Request& request : requests_) {
       if (!request.is_done || request.sequence == UINT64_MAX) continue;
+      longest_request_ = std::max(longest_request_, request.done_at - request.submitted_at);
       if (request.error != 0) {
         if (failure_.empty()) failure_ = std::strerror(request.error);
       } else if (request.is_flush) {
@@ -382,6 +390,7 @@ class Load {
   bool flush_in_flight_ = false;
   uint64_t acknowledged_writes_ = 0;
   uint64_t flushes_ = 0;
+  Clock::duration longest_request_{};
   std::string failure_;
   std::deque<Request> requests_;  // in a deque requests keep their addresses, which libnbd holds
   std::vector<std::pair<uint64_t, uint64_t>> unflushed_;
@@ -393,7 +402,8 @@ int load(const Options& options) {
   load.run(std::chrono::seconds(options.number("seconds")));
   write_ledger(options.values.at("ledger"), load.ledger());
   std::cout << load.acknowledged_writes() << " writes and " << load.flushes() << " flushes acknowledged, ended by "
-            << (load.failure().empty() ? "time" : load.failure()) << "\n";
+            << (load.failure().empty() ? "time" : load.failure()) << ", the longest request took "
+            << load.longest_request().count() << " ms\n";
   return load.acknowledged_writes() > 0 ? 0 : 1;
 }
 
