@@ -37,6 +37,8 @@ class Stream {
   virtual void shutdown() = 0;
   // The peer reads the end of the stream once it has read everything; reading here goes on.
   virtual void shutdown_writing() = 0;
+  // Says what the stream's own protocol has to say before the end (TLS: close_notify). No write may be going on.
+  virtual Task<void> end_writing() { co_return; }
   // shutdown(), and the descriptor is given back as soon as no operation uses it.
   virtual void close() = 0;
   virtual bool is_shut_down() const = 0;

@@ -3,7 +3,9 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <map>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "io/base/check.h"
@@ -17,11 +19,13 @@ NbdServer::~NbdServer() {
   LOCKSTEP_CHECK(gate_.inside() == 0);
 }
 
-Status NbdServer::listen(const io::Address& address) {
+Status NbdServer::listen(const io::Address& address, TlsTerms tls) {
+  LOCKSTEP_CHECK(tls.mode == TlsMode::Off || tls.credentials != nullptr);
   Result<std::unique_ptr<io::Listener>> listener = io::Listener::open(loop_, address, options_.listener);
   if (!listener.ok()) return std::move(listener).error();
   auto door = std::make_unique<Door>();
   door->listener = std::move(listener).value();
+  door->tls = std::move(tls);
   doors_.push_back(std::move(door));
   gate_.enter();
   ++accepting_;
@@ -46,12 +50,13 @@ io::Task<void> NbdServer::accept_connections(Door& door) {
       break;
     }
     std::unique_ptr<io::Stream> stream = std::move(accepted).value();
-    if (stopping_ || !make_room(door)) {
-      spdlog::debug("NBD server: too many connections; {} is dropped", stream->peer_description());
+    if (stopping_) {
       stream->close();
       continue;
     }
-    auto session = std::make_unique<Session>(services_, std::move(stream));
+    make_room(door);
+    const bool unix_socket = door.listener->bound_address().family == io::AddressFamily::Unix;
+    auto session = std::make_unique<Session>(services_, std::move(stream), door.tls, unix_socket);
     gate_.enter();
     door.sessions.push_back(session.get());
     loop_.spawn(run_session(door, std::move(session)));
@@ -60,15 +65,24 @@ io::Task<void> NbdServer::accept_connections(Door& door) {
   gate_.leave();
 }
 
-bool NbdServer::make_room(Door& door) {
-  if (door.sessions.size() < options_.connections_per_listener) return true;
-  const auto oldest = std::find_if(door.sessions.begin(), door.sessions.end(),
-                                   [](const Session* session) { return !session->in_transmission(); });
-  if (oldest == door.sessions.end()) return false;
+void NbdServer::make_room(Door& door) {
+  const auto in_handshake = [](const Session* session) { return !session->in_transmission(); };
+  const auto handshakes = static_cast<size_t>(std::count_if(door.sessions.begin(), door.sessions.end(), in_handshake));
+  if (handshakes < options_.handshakes_per_listener) return;
+  std::map<std::string_view, size_t> of_host;
+  std::string_view busiest;
+  for (const Session* session : door.sessions) {
+    if (!in_handshake(session)) continue;
+    const std::string_view host = session->client().host;
+    if (++of_host[host] > of_host[busiest]) busiest = host;
+  }
+  const auto oldest = std::find_if(door.sessions.begin(), door.sessions.end(), [&](const Session* session) {
+    return in_handshake(session) && session->client().host == busiest;
+  });
+  LOCKSTEP_CHECK(oldest != door.sessions.end());
   (*oldest)->abort();
   // Its task ends in this turn; taking it from the list now keeps the count right and ends it only once.
   door.sessions.erase(oldest);
-  return true;
 }
 
 io::Task<void> NbdServer::run_session(Door& door, std::unique_ptr<Session> session) {
@@ -87,10 +101,11 @@ io::Task<void> NbdServer::run_session(Door& door, std::unique_ptr<Session> sessi
 io::Task<void> NbdServer::stop() {
   LOCKSTEP_CHECK(!stopping_);
   stopping_ = true;
+  exports_.begin_shutdown();
   for (const auto& door : doors_) {
     door->listener->close();
     for (Session* session : door->sessions) {
-      if (!session->in_transmission()) session->abort();
+      if (!session->in_transmission()) session->begin_close();
     }
   }
   for (const auto& entry : exports_.exports()) co_await entry->close_sessions();

@@ -17,9 +17,9 @@
 namespace lockstep::nbd {
 
 struct ServerOptions {
-  // On each address. When all are taken, a new connection ends the oldest one that is still in its handshake; when
-  // there is none, the new one is dropped.
-  size_t connections_per_listener = 64;
+  // On each address, in their handshake. A further one ends an older one: the oldest of the host that has most of them,
+  // so that a host that opens connections without end is in its own way only.
+  size_t handshakes_per_listener = 256;
   SessionOptions session;
   io::ListenerOptions listener;
 };
@@ -34,25 +34,26 @@ class NbdServer {
   NbdServer& operator=(const NbdServer&) = delete;
 
   // Opens the address and takes connections from now on. TCP port 0 takes a free port. Errors as io::Listener::open.
-  Status listen(const io::Address& address);
+  Status listen(const io::Address& address, TlsTerms tls = {});
   // Of each listen() that succeeded, in order, with the real port.
   std::vector<io::Address> addresses() const;
 
   // Connections, including those in their handshake.
   size_t connection_count() const { return gate_.inside() - accepting_; }
 
-  // Takes no further connection, ends those in their handshake, closes the sessions of all exports (see
+  // Takes no further connection, ends those in their handshake soon, closes the sessions of all exports (see
   // Export::close_sessions: the exports are refused from now on), and ends when nothing is left. Once.
   io::Task<void> stop();
 
  private:
   struct Door {
     std::unique_ptr<io::Listener> listener;
+    TlsTerms tls;
     std::vector<Session*> sessions;  // oldest first
   };
   io::Task<void> accept_connections(Door& door);
   io::Task<void> run_session(Door& door, std::unique_ptr<Session> session);
-  bool make_room(Door& door);
+  void make_room(Door& door);
 
   io::Loop& loop_;
   ExportTable& exports_;

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string_view>
 
 #include "io/base/check.h"
@@ -17,7 +18,11 @@ struct RequestSlot {
   Request request;
   io::BlockRequest block;  // its owner_tag is this slot's index
   WireError error = WireError::None;
-  std::string_view reason;      // static storage
+  std::string_view reason;  // static storage
+  size_t skip_bytes = 0;    // READ: the buffer begins so many bytes before the request's range
+  size_t reply_bytes = 0;   // BLOCK_STATUS: the buffer begins with the whole reply
+  size_t held_bytes = 0;    // of memory that the buffer takes
+  bool in_backend = false;
   RequestSlot* next = nullptr;  // in the free list, or in the queue of replies
 };
 
@@ -47,6 +52,7 @@ class RequestSlab {
     slot.block.buffer.reset();
     slot.error = WireError::None;
     slot.reason = {};
+    slot.skip_bytes = slot.reply_bytes = 0;
     slot.next = free_;
     free_ = &slot;
     --used_;
@@ -57,6 +63,7 @@ class RequestSlab {
     return slots_[block.owner_tag];
   }
   size_t used() const { return used_; }
+  std::span<const RequestSlot> slots() const { return {slots_.get(), capacity_}; }
 
  private:
   std::unique_ptr<RequestSlot[]> slots_;

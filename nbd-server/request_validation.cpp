@@ -36,12 +36,19 @@ CommandRules rules_of(uint16_t command, ReplyForm form) {
       return rules;
     case Command::WriteZeroes:
       rules.has_range = rules.writes = true;
-      rules.flags = command_flag::kNoHole;
+      rules.flags = command_flag::kNoHole | command_flag::kFastZero;
       rules.past_end_error = WireError::Enospc;
       return rules;
-    case Command::Disconnect:
     case Command::Cache:
+      rules.has_range = true;
+      return rules;
     case Command::BlockStatus:
+      rules.known = form != ReplyForm::Simple;
+      rules.has_range = true;
+      rules.flags = command_flag::kReqOne;
+      if (form == ReplyForm::Extended) rules.flags |= command_flag::kPayloadLength;
+      return rules;
+    case Command::Disconnect:
     default:
       return {};
   }
@@ -77,6 +84,13 @@ RequestVerdict validate_request(const Request& request, const ExportLimits& limi
       (request.flags & command_flag::kPayloadLength) == 0) {
     return fail(WireError::Einval, "WRITE without a payload length");
   }
+  if (request.command == static_cast<uint16_t>(Command::BlockStatus)) {
+    if (!limits.block_status) return fail(WireError::Einval, "BLOCK_STATUS without a selected metadata context");
+    if ((request.flags & command_flag::kPayloadLength) != 0) {
+      // The payload says which range is meant: that is validated once it is here.
+      return {Decision::Submit, {}, payload, {}};
+    }
+  }
   if (rules.writes && limits.read_only) return fail(WireError::Eperm, "the export is read-only");
   if (!rules.has_range) {
     if (request.offset_bytes != 0 || request.length_bytes != 0) {
@@ -98,7 +112,15 @@ RequestVerdict validate_request(const Request& request, const ExportLimits& limi
   if (((request.offset_bytes | request.length_bytes) & misfit_mask) != 0) {
     return fail(WireError::Einval, "offset or length is no multiple of the minimum block size");
   }
-  if (request.length_bytes == 0) return {Decision::Succeed, {}, payload, {}};
+  if (request.command == static_cast<uint16_t>(Command::BlockStatus)) {
+    // A reply has at least one extent, and none of length 0.
+    if (request.length_bytes == 0) return fail(WireError::Einval, "BLOCK_STATUS of no bytes");
+    return {Decision::Submit, {}, payload, {}};
+  }
+  // CACHE is a hint, and this server keeps no cache of its own that could be filled.
+  if (request.length_bytes == 0 || request.command == static_cast<uint16_t>(Command::Cache)) {
+    return {Decision::Succeed, {}, payload, {}};
+  }
   return {Decision::Submit, {}, payload, {}};
 }
 

@@ -15,6 +15,7 @@ struct ExportLimits {
   uint32_t preferred_block_bytes = 4096;  // a power of 2, at least 512 and minimum_block_bytes
   uint32_t maximum_payload_bytes = 32 * 1024 * 1024;  // of one READ or WRITE
   bool read_only = false;
+  bool block_status = false;  // the client has selected what BLOCK_STATUS tells
 };
 
 // A WRITE whose payload is longer is not drained: the connection is dropped.

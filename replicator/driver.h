@@ -91,6 +91,9 @@ class Driver final : public io::BlockBackend,
   io::BlockGeometry geometry() const override;
   bool submit(io::BlockRequest& request) override;
   io::Signal& admission() override { return admission_; }
+  bool has_map(io::BlockMap map) const override;
+  size_t extents(io::BlockMap map, uint64_t offset_bytes, uint64_t length_bytes,
+                 std::span<io::BlockExtent> into) override;
 
  private:
   struct ClientSlot {
@@ -181,6 +184,7 @@ class Driver final : public io::BlockBackend,
   void deliver(const OpenExport&) { owner_.export_opened(); }
   void deliver(const CloseExport&) { owner_.export_closed(); }
 
+  size_t dirty_extents(uint64_t offset_bytes, uint64_t length_bytes, std::span<io::BlockExtent> into) const;
   void give_piece(uint32_t slot);
   void end_apply(uint32_t slot);
   bool start_resync_read(const SubmitRead& action);

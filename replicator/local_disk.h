@@ -38,6 +38,7 @@ class LocalDisk {
   ~LocalDisk();
 
   const std::string& path() const { return file_->path(); }
+  int descriptor() const { return file_->fd(); }
   // Offsets and lengths are multiples of it: 512 to 4096.
   uint32_t block_bytes() const { return block_bytes_; }
   uint32_t in_flight() const { return in_flight_; }

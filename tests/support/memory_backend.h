@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <span>
 #include <vector>
 
 #include "io/base/check.h"
@@ -17,10 +18,39 @@ namespace lockstep::tests {
 class MemoryBackend final : public io::BlockBackend, private io::Runnable {
  public:
   MemoryBackend(io::Loop& loop, const io::BlockGeometry& geometry)
-      : loop_(loop), geometry_(geometry), bytes_(geometry.size_bytes), admission_(loop) {}
+      : loop_(loop),
+        geometry_(geometry),
+        bytes_(geometry.size_bytes),
+        dirty_(geometry.size_bytes / geometry.minimum_block_bytes),
+        admission_(loop) {}
   ~MemoryBackend() override { LOCKSTEP_CHECK(waiting_.empty()); }
 
   io::BlockGeometry geometry() const override { return geometry_; }
+  bool has_map(io::BlockMap /*map*/) const override { return true; }
+  // What reads as zeroes is a hole; what mark_dirty() has marked is dirty.
+  size_t extents(io::BlockMap map, uint64_t offset_bytes, uint64_t length_bytes,
+                 std::span<io::BlockExtent> into) override {
+    const uint64_t block = geometry_.minimum_block_bytes;
+    size_t count = 0;
+    for (uint64_t at = offset_bytes; at < offset_bytes + length_bytes; at += block) {
+      const uint32_t flags = map == io::BlockMap::Dirty ? dirty_[at / block] : allocation_flags(at, block);
+      if (count > 0 && into[count - 1].flags == flags) {
+        into[count - 1].length_bytes += block;
+      } else if (count == into.size()) {
+        break;
+      } else {
+        into[count++] = {block, flags};
+      }
+    }
+    return count;
+  }
+  void mark_dirty(uint64_t offset_bytes, uint64_t length_bytes) {
+    const uint64_t block = geometry_.minimum_block_bytes;
+    for (uint64_t at = offset_bytes; at < offset_bytes + length_bytes; at += block) {
+      dirty_[at / block] = io::extent_flag::kDirty;
+    }
+  }
+  void set_fast_zeroes(bool fast) { geometry_.fast_zeroes = fast; }
   io::Signal& admission() override { return admission_; }
 
   bool submit(io::BlockRequest& request) override {
@@ -67,6 +97,13 @@ class MemoryBackend final : public io::BlockBackend, private io::Runnable {
     admission_.notify_all();
   }
 
+  uint32_t allocation_flags(uint64_t offset_bytes, uint64_t length_bytes) const {
+    const auto begin = bytes_.begin() + static_cast<ptrdiff_t>(offset_bytes);
+    const bool zero =
+        std::all_of(begin, begin + static_cast<ptrdiff_t>(length_bytes), [](uint8_t byte) { return byte == 0; });
+    return zero ? io::extent_flag::kHole | io::extent_flag::kZero : 0;
+  }
+
   void carry_out(io::BlockRequest& request) {
     uint8_t* at = bytes_.data() + request.offset_bytes;
     if (request.fua) ++fua_requests_;
@@ -94,6 +131,7 @@ class MemoryBackend final : public io::BlockBackend, private io::Runnable {
   io::Loop& loop_;
   io::BlockGeometry geometry_;
   std::vector<uint8_t> bytes_;
+  std::vector<uint8_t> dirty_;  // extent_flag of each block
   std::vector<io::BlockRequest*> waiting_;
   io::Signal admission_;
   size_t slots_ = SIZE_MAX;

@@ -29,6 +29,7 @@ struct Row {
   WireError error;
   ReplyForm form = ReplyForm::Structured;
   bool read_only = false;
+  bool block_status = false;
 };
 
 }  // namespace
@@ -78,21 +79,47 @@ TEST_CASE("what is accepted and what is refused, and how") {
       {"zeroes over all", request(Command::WriteZeroes, 0, 100 * kMi, command_flag::kNoHole), Decision::Submit,
        WireError::None},
       {"zeroes past the end", request(Command::WriteZeroes, 99 * kMi, 2 * kMi), Decision::Fail, WireError::Enospc},
-      {"zeroes, fast, which was not offered", request(Command::WriteZeroes, 0, 512, command_flag::kFastZero),
-       Decision::Fail, WireError::Einval},
+      {"zeroes, fast", request(Command::WriteZeroes, 0, 512, command_flag::kFastZero), Decision::Submit,
+       WireError::None},
+      {"cache", request(Command::Cache, 0, 64 * kMi), Decision::Succeed, WireError::None},
+      {"cache past the end", request(Command::Cache, 100 * kMi, 512), Decision::Fail, WireError::Einval},
+      {"cache with a flag", request(Command::Cache, 0, 512, command_flag::kNoHole), Decision::Fail, WireError::Einval},
+      {"cache with FUA on a read-only export", request(Command::Cache, 0, 512, command_flag::kFua), Decision::Succeed,
+       WireError::None, ReplyForm::Structured, true},
+      {"block status", request(Command::BlockStatus, 0, 512), Decision::Submit, WireError::None, ReplyForm::Structured,
+       false, true},
+      {"block status, one extent", request(Command::BlockStatus, 0, 512, command_flag::kReqOne), Decision::Submit,
+       WireError::None, ReplyForm::Structured, false, true},
+      {"block status with DF", request(Command::BlockStatus, 0, 512, command_flag::kDf), Decision::Fail,
+       WireError::Einval, ReplyForm::Structured, false, true},
+      {"block status of nothing", request(Command::BlockStatus, 0, 0), Decision::Fail, WireError::Einval,
+       ReplyForm::Structured, false, true},
+      {"block status past the end", request(Command::BlockStatus, 100 * kMi, 512), Decision::Fail, WireError::Einval,
+       ReplyForm::Structured, false, true},
+      {"block status in the simple form", request(Command::BlockStatus, 0, 512), Decision::Fail, WireError::Einval,
+       ReplyForm::Simple, false, true},
+      {"block status of 8 EiB", request(Command::BlockStatus, 0, 1ULL << 63), Decision::Fail, WireError::Einval,
+       ReplyForm::Extended, false, true},
+      {"extended trim of more than a payload", request(Command::Trim, 0, 100 * kMi), Decision::Submit, WireError::None,
+       ReplyForm::Extended},
+      {"extended write without a payload", request(Command::Write, 0, 512), Decision::Fail, WireError::Einval,
+       ReplyForm::Extended},
       {"an unknown command", {0, 4711, 1, 0, 512}, Decision::Fail, WireError::Einval},
       {"an unknown flag", request(Command::Read, 0, 512, 1U << 15), Decision::Fail, WireError::Einval},
-      {"block status, which was not offered", request(Command::BlockStatus, 0, 512), Decision::Fail, WireError::Einval},
+      {"block status without a selection", request(Command::BlockStatus, 0, 512), Decision::Fail, WireError::Einval},
       {"disconnect", request(Command::Disconnect, 0, 0), Decision::EndSession, WireError::None},
   }));
   INFO(row.name);
   ExportLimits export_limits = limits();
   export_limits.read_only = row.read_only;
+  export_limits.block_status = row.block_status;
   const RequestVerdict verdict = validate_request(row.request, export_limits, row.form);
   CHECK(verdict.decision == row.decision);
   CHECK(verdict.error == row.error);
   CHECK(verdict.payload_bytes ==
-        (row.request.command == static_cast<uint16_t>(Command::Write) ? row.request.length_bytes : 0));
+        (row.request.command == static_cast<uint16_t>(Command::Write) && row.form != ReplyForm::Extended
+             ? row.request.length_bytes
+             : 0));
   if (row.decision == Decision::Fail) CHECK_FALSE(verdict.reason.empty());
 }
 

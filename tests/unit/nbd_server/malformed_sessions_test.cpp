@@ -133,7 +133,7 @@ TEST_CASE("an error carries words in the structured form") {
   ServerThread server;
   RawClient client(server.socket_path());
   client.enter(true);
-  client.send_request(0, kRead, 5, 1, 512);
+  client.send_request(0, kRead, 5, uint64_t{1} << 40, 512);
   const auto header = decode_compact_chunk(client.receive(kChunkHeaderBytes));
   REQUIRE(header.has_value());
   CHECK(header->type == ChunkType::Error);
@@ -142,7 +142,7 @@ TEST_CASE("an error carries words in the structured form") {
   const auto payload = client.receive(header->length_bytes);
   REQUIRE(payload.size() > 6);
   CHECK(payload[3] == 22);
-  CHECK(std::string(payload.begin() + 6, payload.end()).find("minimum block size") != std::string::npos);
+  CHECK(std::string(payload.begin() + 6, payload.end()).find("past the end") != std::string::npos);
 }
 
 TEST_CASE("a write that is too long is drained and refused") {
@@ -287,35 +287,34 @@ TEST_CASE("more requests than the session has slots for") {
   CHECK(client.receive(50 * (kSimpleReplyBytes + 512)).size() == 50 * (kSimpleReplyBytes + 512));
 }
 
-TEST_CASE("a full house drops newcomers, but no handshake keeps a place") {
-  ServerThreadOptions options;
-  options.server.connections_per_listener = 3;
-  ServerThread server(options);
+TEST_CASE("a full house refuses newcomers, and says so") {
+  ServerThread server;
+  server.call([&] {
+    ExportOptions options;
+    options.maximum_clients = 2;
+    server.exported().set_options(options);
+  });
   RawClient first(server.socket_path());
   first.enter();
   RawClient second(server.socket_path());
   second.enter();
-
-  RawClient dawdler(server.socket_path());
-  dawdler.receive(kGreetingBytes);
   RawClient third(server.socket_path());
-  third.enter();
-  CHECK(dawdler.at_end());
-
-  RawClient fourth(server.socket_path());
-  CHECK(fourth.at_end());
-  CHECK(flushes(first, 1));
-  CHECK(flushes(third, 1));
+  third.receive(kGreetingBytes);
+  third.send({0, 0, 0, 3});
+  third.send_option(7, {0, 0, 0, 0, 0, 0});
+  const auto header = decode_option_reply_header(third.receive(kOptionReplyHeaderBytes));
+  REQUIRE(header.has_value());
+  CHECK(header->type == OptionReplyType::ErrPolicy);
   first.close();
-  REQUIRE(server.eventually([&] { return server.exported().client_count() == 2; }));
-  RawClient fifth(server.socket_path());
-  fifth.enter();
-  CHECK(flushes(fifth, 1));
+  REQUIRE(server.eventually([&] { return server.exported().client_count() == 1; }));
+  RawClient fourth(server.socket_path());
+  fourth.enter();
+  CHECK(flushes(fourth, 1));
 }
 
 TEST_CASE("a flood of half-open connections does not keep a good client out") {
   ServerThreadOptions options;
-  options.server.connections_per_listener = 8;
+  options.server.handshakes_per_listener = 8;
   ServerThread server(options);
   std::vector<std::unique_ptr<RawClient>> flood;
   for (int i = 0; i < 200; ++i) flood.push_back(std::make_unique<RawClient>(server.socket_path()));

@@ -65,7 +65,7 @@ void ServerThread::run(const ServerThreadOptions& options) {
   server_ = std::make_unique<NbdServer>(*loop_, *exports_, options.server);
   for (const io::Address& address : {io::Address{io::AddressFamily::Unix, socket_path_, {}, 0},
                                      io::Address{io::AddressFamily::Tcp, {}, "127.0.0.1", 0}}) {
-    const Status listening = server_->listen(address);
+    const Status listening = server_->listen(address, options.tls);
     if (!listening.ok()) return report(listening.error().message);
   }
   port_ = server_->addresses()[1].port;

@@ -22,6 +22,7 @@ struct ServerThreadOptions {
   uint32_t minimum_block_bytes = 512;
   size_t arena_bytes = 16 * kMiB;  // payloads may be half as long
   ServerOptions server;
+  TlsTerms tls;  // of both sockets
 };
 
 class ServerThread {

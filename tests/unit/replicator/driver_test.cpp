@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <random>
 
@@ -230,6 +231,9 @@ io::Task<void> replicated(TwoNodes& nodes) {
   CHECK(zeroed == 0);
   const int large = co_await nodes.alpha.write(64 * kMiB, random_bytes(4 << 20, 8));
   CHECK(large == 0);
+  std::array<io::BlockExtent, 8> allocated{};
+  CHECK(nodes.alpha.driver->extents(io::BlockMap::Allocation, 60 * kMiB, 12 * kMiB, allocated) > 0);
+  CHECK((allocated[0].flags == 0 || allocated[0].length_bytes == 4 * kMiB));
   const int flushed = co_await nodes.alpha.request(io::BlockOperation::Flush, 0, 0, {});
   CHECK(flushed == 0);
   for (const uint64_t offset : {uint64_t{0}, 64 * kMiB}) {
@@ -249,6 +253,16 @@ io::Task<void> replicated(TwoNodes& nodes) {
   const int trimmed = co_await nodes.alpha.request(io::BlockOperation::Trim, 64 * kMiB, 1 << 20, {});
   CHECK(trimmed == 0);
   CHECK(nodes.alpha.on_disk(100 * kMiB, 4096) != nodes.beta.on_disk(100 * kMiB, 4096));
+  // A backup tool asks the same.
+  std::array<io::BlockExtent, 8> extents{};
+  CHECK(nodes.alpha.driver->has_map(io::BlockMap::Dirty));
+  CHECK(nodes.alpha.driver->extents(io::BlockMap::Dirty, 64 * kMiB, 64 * kMiB, extents) == 4);
+  CHECK((extents[0].length_bytes == 1 * kMiB && extents[0].flags == io::extent_flag::kDirty));
+  CHECK((extents[1].length_bytes == 35 * kMiB && extents[1].flags == 0));
+  CHECK((extents[2].length_bytes == 3 * kMiB && extents[2].flags == io::extent_flag::kDirty));
+  CHECK((extents[3].length_bytes == 25 * kMiB && extents[3].flags == 0));
+  CHECK(nodes.alpha.driver->extents(io::BlockMap::Dirty, 64 * kMiB + 512, 4096, std::span(extents).first(1)) == 1);
+  CHECK(extents[0].length_bytes == 4096);
   const Outcome together = co_await nodes.beta.order(OrderKind::Connect);
   CHECK(together == Outcome::Done);
   const bool again = co_await becomes_true(*nodes.loop, [&] { return nodes.synced(); });
