@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "replicator/core/probes.h"
 #include "replicator/core/replica_state.h"
 
 namespace lockstep::repl {
@@ -50,9 +51,10 @@ void Replica::State::stream_write_arrived(PeerIndex index, const MessageArrived&
 
 // Overlapping writes reach the disk in the order of the stream, and nothing overtakes a barrier that holds it.
 bool Replica::State::must_wait(const ApplySlot& apply, uint32_t place) const {
-  if (apply.behind > applies_stable) return true;
+  if (apply.behind > applies_stable && !LOCKSTEP_MUTANT("write-passes-barrier-at-peer")) return true;
   for (uint32_t i = 0; i < place; ++i) {
     const ApplySlot& earlier = applies[apply_order[(apply_head + i) % apply_order.size()]];
+    if (LOCKSTEP_MUTANT("overlapping-applies-reordered")) continue;
     if (earlier.phase != ApplySlot::Phase::Done && earlier.range.overlaps(apply.range)) return true;
   }
   return false;
@@ -73,7 +75,8 @@ void Replica::State::start_apply(uint32_t slot) {
   ApplySlot& apply = applies[slot];
   apply.phase = ApplySlot::Phase::Writing;
   ++applies_writing;
-  const PersistId after = is_durable(apply_floor) ? 0 : apply_floor;
+  const PersistId after =
+      is_durable(apply_floor) || LOCKSTEP_MUTANT("copy-before-inconsistent-is-durable") ? 0 : apply_floor;
   if (apply.zeroes) {
     act(SubmitZeroes{{SlotKind::Apply, slot}, apply.range, false, apply.may_deallocate, after});
   } else {
@@ -140,14 +143,18 @@ void Replica::State::start_waiting_applies() {
 // barrier need one also when the link that brought it is gone.
 void Replica::State::start_peer_flush_if_wanted() {
   if (local_flush_in_flight || peers.empty() || !disk_usable()) return;
-  const Peer& peer = peers[stream_peer];
-  const bool answers =
-      peer.incarnation != 0 && peer.barrier_wanted > peer.stream_flushed && peer.stream_written >= peer.barrier_wanted;
+  Peer& peer = peers[stream_peer];
+  const bool written = peer.stream_written >= peer.barrier_wanted || LOCKSTEP_MUTANT("barrier-answered-before-writes");
+  const bool answers = peer.incarnation != 0 && peer.barrier_wanted > peer.stream_flushed && written;
   if (!answers && !holds_applies()) return;
+  if (LOCKSTEP_MUTANT("barrier-answered-without-flush")) {
+    peer.stream_flushed = peer.stream_written;
+    peer.acknowledge = true;
+  }
   local_flush_in_flight = true;
   local_flush_for_peers = true;
   local_flush_incarnation = peer.incarnation;
-  local_flush_covers = peer.stream_written;
+  local_flush_covers = LOCKSTEP_MUTANT("barrier-answered-before-writes") ? peer.barrier_wanted : peer.stream_written;
   applies_flushing = applies_done;
   act(SubmitFlush{{SlotKind::Flush, 0}});
 }
@@ -168,7 +175,8 @@ void Replica::State::send_acknowledgements() {
     peer.acknowledge = false;
     Acknowledged message;
     message.received_through = peer.stream_received;
-    message.written_through = peer.stream_written;
+    message.written_through =
+        LOCKSTEP_MUTANT("received-acknowledged-as-written") ? peer.stream_received : peer.stream_written;
     message.flushed_through = peer.stream_flushed;
     if (index == stream_peer) {
       for (const Sequence sequence : written_besides) {
@@ -202,6 +210,7 @@ void Replica::State::acknowledged(PeerIndex index, const Acknowledged& message) 
     proved(peer, entry.sent_us);
     peer.unwritten_bytes -= entry.range.length_bytes;
     if (entry.resync) peer.resync_unwritten_bytes -= entry.range.length_bytes;
+    if (entry.resync && LOCKSTEP_MUTANT("bit-cleared-when-written")) peer.bitmap.clear(entry.range);
     reached(index, entry, Milestone::Written);
   };
   note_progress(index, message);
@@ -235,6 +244,9 @@ void Replica::State::acknowledged(PeerIndex index, const Acknowledged& message) 
     // The one place where bits are cleared while a resync runs: the peer has this copy on stable storage. A newer
     // write to the block is in this log and sets the bit again if the peer is lost before it is stable, too.
     if (entry.resync && is_durable(peer.resync_gate)) peer.bitmap.clear(entry.range);
+    if (LOCKSTEP_MUTANT("part-of-block-clears-bit")) {
+      peer.bitmap.clear({round_down(entry.range.offset_bytes, kBlockBytes), kBlockBytes});
+    }
     reached(index, entry, Milestone::Flushed);
   }
   if (cycle_running && (cycle_promise.asked & ~cycle_promise.kept & mask) != 0 &&

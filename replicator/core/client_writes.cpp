@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "replicator/core/probes.h"
 #include "replicator/core/replica_state.h"
 
 namespace lockstep::repl {
@@ -50,7 +51,10 @@ void Replica::State::reply(uint32_t slot, int error_errno) {
                            client.phase == ClientSlot::Phase::Held);
   client.phase = ClientSlot::Phase::Free;
   --in_flight;
-  act(Reply{slot, error_errno, may_wait && !is_durable(reply_floor) ? reply_floor : 0});
+  act(Reply{slot, error_errno,
+            may_wait && !is_durable(reply_floor) && !LOCKSTEP_MUTANT("answered-before-generation-is-durable")
+                ? reply_floor
+                : 0});
 }
 
 // A write starts when nothing in flight overlaps it, its extents are hot durably, and the transfer log has room.
@@ -61,7 +65,8 @@ bool Replica::State::try_start_write(uint32_t slot) {
     flush_wanted = true;
     return false;
   }
-  if (queue_is_full() || busy_ranges.overlaps(client.range)) return false;
+  if (queue_is_full()) return false;
+  if (busy_ranges.overlaps(client.range) && !LOCKSTEP_MUTANT("overlapping-writes-at-once")) return false;
   if (peer_count() > 0) {
     if (client.extents_reserved) {
       if (!activity_log.acquire_hot(client.range)) return false;
@@ -92,7 +97,7 @@ void Replica::State::start_write(uint32_t slot) {
       entry.sent_to |= mask_of(index);
       client.milestones[index] = milestone(peer, client.fua);
       if (client.milestones[index] == Milestone::Sent) client.promise.kept |= mask_of(index);
-    } else {
+    } else if (!LOCKSTEP_MUTANT("absent-peer-gets-no-bits")) {
       peer.bitmap.set(client.range);
     }
   }
@@ -157,7 +162,9 @@ void Replica::State::build_activity_log_transaction() {
   for (const uint32_t extent : activity_log.evicted()) {
     const uint32_t page = DirtyBitmap::page_of_extent(extent);
     for (PeerIndex index = 0; index < peer_count(); ++index) {
-      if (peers[index].bitmap.lacks_bits_on_disk(page)) persist_bitmap_page(index, page);
+      if (peers[index].bitmap.lacks_bits_on_disk(page) && !LOCKSTEP_MUTANT("evicted-extent-leaves-no-bits")) {
+        persist_bitmap_page(index, page);
+      }
     }
   }
   PersistActivityLog persist;
@@ -167,6 +174,11 @@ void Replica::State::build_activity_log_transaction() {
   std::copy(updates.begin(), updates.end(), persist.updates.begin());
   activity_log_persist = persist.id;
   act(persist);
+  if (LOCKSTEP_MUTANT("write-before-log-record")) {
+    activity_log_persist = 0;
+    activity_log.commit_transaction();
+    waiting_may_start = true;
+  }
 }
 
 void Replica::State::local_write_completed(uint32_t slot, int error_errno) {
@@ -175,7 +187,7 @@ void Replica::State::local_write_completed(uint32_t slot, int error_errno) {
   client.local_done = true;
   if (error_errno != 0) {
     // An error is never overwritten by another leg's success.
-    client.error_errno = error_errno;
+    client.error_errno = LOCKSTEP_MUTANT("write-error-hidden") ? 0 : error_errno;
     disk_failed();
   }
   transfer_log.at(client.sequence).local_done = true;
@@ -210,7 +222,7 @@ void Replica::State::complete_write_if_done(uint32_t slot) {
 // Before a write or a flush is answered whose promise an absent peer does not keep, a new generation is made if that
 // peer may hold the current one: reply() waits until it is durable.
 void Replica::State::record_divergence() {
-  if (may_hold_current == 0 || is_suspended()) return;
+  if (may_hold_current == 0 || is_suspended() || LOCKSTEP_MUTANT("no-new-generation")) return;
   make_new_generation();
 }
 

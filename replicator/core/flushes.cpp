@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "replicator/core/probes.h"
 #include "replicator/core/replica_state.h"
 
 namespace lockstep::repl {
@@ -47,10 +48,11 @@ void Replica::State::start_flush_cycle() {
     Peer& peer = peers[index];
     if (!gets_stream(peer) || !peer_has_unflushed(peer)) continue;
     if (role == Role::Primary && peer.protocol == Protocol::A) continue;
-    cycle_promise.asked |= mask_of(index);
+    if (!LOCKSTEP_MUTANT("flush-not-waited-for-at-peer")) cycle_promise.asked |= mask_of(index);
     send_barrier(index, peer.sent);
   }
   cycle_local_pending = (role == Role::Primary || local_flush_wanted) && disk_usable();
+  if (LOCKSTEP_MUTANT("flush-skipped-locally")) cycle_local_pending = false;
   local_flush_wanted = false;
   if (!cycle_local_pending && cycle_promise.asked == 0 && flush_waiting == 0) return;
   cycle_running = true;
@@ -64,7 +66,7 @@ void Replica::State::start_flush_cycle() {
     local_flush_in_flight = true;
     local_flush_for_peers = false;
     ++local_cycles_started;
-    local_flush_covers = local_written_through;
+    local_flush_covers = LOCKSTEP_MUTANT("flush-covers-later-writes") ? transfer_log.last() : local_written_through;
     act(SubmitFlush{{SlotKind::Flush, 0}});
   } else {
     finish_flush_cycle_if_done();
@@ -75,6 +77,7 @@ void Replica::State::local_flush_completed(int error_errno) {
   LOCKSTEP_CHECK(local_flush_in_flight);
   local_flush_in_flight = false;
   // A failed fdatasync is never tried again: the kernel may have dropped the pages and would call the next a success.
+  if (error_errno != 0 && LOCKSTEP_MUTANT("failed-flush-is-a-success")) error_errno = 0;
   if (error_errno != 0) disk_failed();
   if (local_flush_for_peers) {
     Peer& peer = peers[stream_peer];
@@ -105,7 +108,7 @@ void Replica::State::finish_flush_cycle_if_done() {
     if (clients[slot].phase != ClientSlot::Phase::Flushing) continue;
     ++flushes;
     // It may promise what only this node has: an earlier Primary's writes that its own disk had not made stable.
-    if (disk_usable()) record_divergence();
+    if (disk_usable() && !LOCKSTEP_MUTANT("flush-alone-in-old-generation")) record_divergence();
     reply(slot, disk_usable() ? 0 : EIO);
   }
   release_stable_entries();
@@ -122,7 +125,8 @@ void Replica::State::release_stable_entries() {
     if (!entry.resync && sequence > local_flushed_through) break;
     bool stable = true;
     for (PeerIndex index = 0; index < peer_count(); ++index) {
-      if ((entry.sent_to & mask_of(index)) != 0 && peers[index].flushed < sequence) stable = false;
+      if ((entry.sent_to & mask_of(index)) != 0 && peers[index].flushed < sequence)
+        stable = LOCKSTEP_MUTANT("extent-released-before-peer-flushed");
     }
     if (!stable) break;
     if (entry.holds_extents) activity_log.release(entry.range);

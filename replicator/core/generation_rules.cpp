@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "replicator/core/probes.h"
+
 namespace lockstep::repl {
 namespace {
 
@@ -82,8 +84,9 @@ Verdict decide_equal(const StateReport& self, const StateReport& peer) {
   if (is_inconsistent(self)) return target(kBitmap, Rule::EqualSelfInconsistent);
   if (is_inconsistent(peer)) return source(kBitmap, Rule::EqualPeerInconsistent);
 
-  const bool self_has_bits = self.out_of_sync_blocks > 0;
-  const bool peer_has_bits = peer.out_of_sync_blocks > 0;
+  const bool ignores = LOCKSTEP_MUTANT("equal-generations-ignore-bits");
+  const bool self_has_bits = self.out_of_sync_blocks > 0 && !ignores;
+  const bool peer_has_bits = peer.out_of_sync_blocks > 0 && !ignores;
   if (!self_has_bits && !peer_has_bits && !self.crashed_primary && !peer.crashed_primary) {
     return {SyncKind::None, SyncExtent::Nothing, Rule::EqualClean};
   }
@@ -98,7 +101,7 @@ Verdict decide_equal(const StateReport& self, const StateReport& peer) {
   if (self.crashed_primary != peer.crashed_primary) {
     // A peer that lived on completed what the crashed Primary may have lost from its volatile cache. If it was
     // restarted too, it only knows that its data is consistent, and the Primary had every write first.
-    if (self.crashed_primary) {
+    if (self.crashed_primary != LOCKSTEP_MUTANT("crashed-primary-wins")) {
       return is_up_to_date(peer) ? target(kBitmap, Rule::EqualSelfCrashed)
                                  : source(kBitmap, Rule::EqualSelfCrashedAlone);
     }
@@ -120,6 +123,10 @@ Verdict decide_lineage(const StateReport& self, const StateReport& peer) {
     if (is_invalidated(self) != is_invalidated(peer)) return decide_equal(self, peer);
     return {SyncKind::None, SyncExtent::Nothing, Rule::BothJustCreated};
   }
+  if (LOCKSTEP_MUTANT("empty-disk-is-source") && self.current.is_zero() != peer.current.is_zero()) {
+    return self.current.is_zero() ? source(SyncExtent::Full, Rule::PeerJustCreated)
+                                  : target(SyncExtent::Full, Rule::SelfJustCreated);
+  }
   if (self.current.is_zero()) return target(SyncExtent::Full, Rule::SelfJustCreated);
   if (peer.current.is_zero()) return source(SyncExtent::Full, Rule::PeerJustCreated);
   if (self.current == peer.current) return decide_equal(self, peer);
@@ -127,15 +134,24 @@ Verdict decide_lineage(const StateReport& self, const StateReport& peer) {
   constexpr Verdict kSplitBrain{SyncKind::SplitBrain, SyncExtent::Nothing, Rule::SplitBrain};
   const bool self_tracks = tracks_since(self, peer.current);
   const bool peer_tracks = tracks_since(peer, self.current);
+  if (self_tracks && peer_tracks && LOCKSTEP_MUTANT("split-brain-resolved-by-name")) {
+    return self.node_order < peer.node_order ? source(SyncExtent::Bitmap, Rule::PeerIsBehind)
+                                             : target(SyncExtent::Bitmap, Rule::SelfIsBehind);
+  }
   if (self_tracks && peer_tracks) return kSplitBrain;
+  if (LOCKSTEP_MUTANT("newer-data-is-target") && self_tracks != peer_tracks) {
+    return self_tracks ? target(SyncExtent::Bitmap, Rule::SelfIsBehind)
+                       : source(SyncExtent::Bitmap, Rule::PeerIsBehind);
+  }
   if (self_tracks) return source(SyncExtent::Bitmap, Rule::PeerIsBehind);
   if (peer_tracks) return target(SyncExtent::Bitmap, Rule::SelfIsBehind);
 
   const bool self_remembers = remembers(self, peer.current);
   const bool peer_remembers = remembers(peer, self.current);
   if (self_remembers && peer_remembers) return kSplitBrain;
-  if (self_remembers) return source(SyncExtent::Full, Rule::PeerIsFarBehind);
-  if (peer_remembers) return target(SyncExtent::Full, Rule::SelfIsFarBehind);
+  const auto far = LOCKSTEP_MUTANT("far-behind-needs-only-bits") ? SyncExtent::Bitmap : SyncExtent::Full;
+  if (self_remembers) return source(far, Rule::PeerIsFarBehind);
+  if (peer_remembers) return target(far, Rule::SelfIsFarBehind);
 
   if (shares_ancestor(self, peer)) return kSplitBrain;
   return {SyncKind::Unrelated, SyncExtent::Nothing, Rule::Unrelated};
@@ -164,7 +180,7 @@ Decision decide(const StateReport& self, const StateReport& peer) {
   if (verdict.kind == SyncKind::Source || verdict.kind == SyncKind::Target) {
     const StateReport& from = verdict.kind == SyncKind::Source ? self : peer;
     const StateReport& to = verdict.kind == SyncKind::Source ? peer : self;
-    if (is_inconsistent(from)) {
+    if (is_inconsistent(from) && !LOCKSTEP_MUTANT("inconsistent-may-be-source")) {
       return decision(refuse(is_inconsistent(to) ? Rule::BothInconsistent : Rule::InconsistentWouldBeSource));
     }
     if (is_primary(to)) return decision(refuse(Rule::PrimaryWouldBeTarget));

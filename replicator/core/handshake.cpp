@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "replicator/core/probes.h"
 #include "replicator/core/replica_state.h"
 
 namespace lockstep::repl {
@@ -173,6 +174,9 @@ void Replica::State::make_new_generation() {
   }
   superblock.current = fresh_generation();
   may_hold_current = 0;
+  if (LOCKSTEP_MUTANT("bitmap-generation-not-kept")) {
+    for (PeerIndex index = 0; index < peer_count(); ++index) superblock.peers[index].bitmap_generation = Generation{};
+  }
   reply_floor = persist_superblock();
   note(NoteKind::GenerationMade, 0);
   for (PeerIndex index = 0; index < peer_count(); ++index) {

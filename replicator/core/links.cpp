@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "replicator/core/probes.h"
 #include "replicator/core/replica_state.h"
 
 namespace lockstep::repl {
@@ -186,7 +187,8 @@ void Replica::State::peer_lost(PeerIndex index) {
     TransferEntry& entry = transfer_log.at(sequence);
     if ((entry.sent_to & mask) == 0) continue;
     entry.sent_to = without(entry.sent_to);
-    if (sequence > peer.flushed && !entry.resync) peer.bitmap.set(entry.range);
+    const Sequence stable = LOCKSTEP_MUTANT("written-at-peer-is-stable") ? peer.written : peer.flushed;
+    if (sequence > stable && !entry.resync && !LOCKSTEP_MUTANT("lost-peer-gets-no-bits")) peer.bitmap.set(entry.range);
     if (entry.client_slot != TransferEntry::kNoClient) {
       Promise& promise = clients[entry.client_slot].promise;
       promise.asked = without(promise.asked);
@@ -207,7 +209,8 @@ void Replica::State::peer_lost(PeerIndex index) {
   peer.resync_done_sent = false;
   peer.reading_slots = 0;
   peer.absent_since_us = now_us;
-  if (role == Role::Primary && may_hold_our_current(superblock.peers[index])) {
+  if (role == Role::Primary && may_hold_our_current(superblock.peers[index]) &&
+      !LOCKSTEP_MUTANT("lost-peer-keeps-generation")) {
     may_hold_current |= mask;
     if (loss_suspends(index)) await_peer(index);
   }

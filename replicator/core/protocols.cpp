@@ -2,6 +2,7 @@
 // A may run ahead, when a peer that lags is stuck, and the change from one protocol to another while writes flow.
 #include <algorithm>
 
+#include "replicator/core/probes.h"
 #include "replicator/core/replica_state.h"
 
 namespace lockstep::repl {
@@ -16,7 +17,7 @@ Milestone Replica::State::milestone(const Peer& peer, bool fua) const {
     case Protocol::C:
       break;
   }
-  return fua ? Milestone::Flushed : Milestone::Written;
+  return fua && !LOCKSTEP_MUTANT("fua-is-an-ordinary-write") ? Milestone::Flushed : Milestone::Written;
 }
 
 // In front of what they are meant for, so that they hold from that place in the stream on. They stay until nothing that

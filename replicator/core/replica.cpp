@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "replicator/core/probes.h"
 #include "replicator/core/replica_state.h"
 
 namespace lockstep::repl {
@@ -31,7 +32,8 @@ void Replica::State::send(PeerIndex index, Message message, SlotRef payload, Per
   Peer& peer = peers[index];
   if (peer.incarnation == 0) return;
   peer.send_floor = std::max(peer.send_floor, after);
-  act(Send{index, peer.incarnation, std::move(message), payload, is_durable(peer.send_floor) ? 0 : peer.send_floor});
+  act(Send{index, peer.incarnation, std::move(message), payload,
+           is_durable(peer.send_floor) || LOCKSTEP_MUTANT("sent-before-it-is-durable") ? 0 : peer.send_floor});
 }
 
 void Replica::State::note(NoteKind kind, PeerIndex peer, uint64_t number, const char* text) {

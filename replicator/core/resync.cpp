@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "replicator/core/probes.h"
 #include "replicator/core/replica_state.h"
 
 namespace lockstep::repl {
@@ -46,7 +47,8 @@ void Replica::State::resync_start_arrived(PeerIndex index, const ResyncStart& me
     return drop_peer(index, LinkEnd::BrokenRule, "a resync that was not decided");
   }
   superblock.current = message.sync_generation;
-  disk_state = superblock.disk_state = DiskState::Inconsistent;
+  disk_state = superblock.disk_state =
+      LOCKSTEP_MUTANT("target-stays-consistent") ? DiskState::Consistent : DiskState::Inconsistent;
   apply_floor = persist_superblock();
   peer.discard_my_data = false;
   peer.bitmap_send_cursor = message.full ? peer.bitmap.block_count() : 0;
@@ -87,7 +89,7 @@ void Replica::State::bitmap_runs_arrived(PeerIndex index, const BitmapRuns& mess
     if (run.block_count == 0 || !ByteRange::fits(run.first_block, run.block_count, peer.bitmap.block_count())) {
       return drop_peer(index, LinkEnd::BrokenRule, "a bitmap of another size");
     }
-    peer.bitmap.set_blocks(run.first_block, run.block_count);
+    if (!LOCKSTEP_MUTANT("target-bits-not-merged")) peer.bitmap.set_blocks(run.first_block, run.block_count);
   }
   if (!message.last) return send(index, BitmapWanted{});
 
@@ -113,14 +115,18 @@ void Replica::State::pump_resyncs() {
 
 void Replica::State::pump_resync(PeerIndex index) {
   Peer& peer = peers[index];
-  if (!is_durable(peer.resync_gate) || local_cycles_done < peer.resync_gate_cycle || peer.resync_done_sent ||
-      !disk_usable())
-    return;
+  const bool stable = local_cycles_done >= peer.resync_gate_cycle || LOCKSTEP_MUTANT("resync-before-source-is-stable");
+  if (!is_durable(peer.resync_gate) || !stable || peer.resync_done_sent || !disk_usable()) return;
   const uint64_t window_bytes = in_flight > 0 ? kBusyWindowBytes : kIdleWindowBytes;
   const uint64_t chunk_blocks = options.resync_chunk_bytes / kBlockBytes;
 
   for (;;) {
     if (peer.bitmap.dirty_blocks() == 0 && peer.reading_slots == 0) return finish_resync(index);
+    if (LOCKSTEP_MUTANT("resync-ends-when-all-is-sent") &&
+        peer.bitmap.next_run(peer.cursor_block, 1).block_count == 0 && peer.reading_slots == 0) {
+      peer.bitmap.clear_all();
+      return finish_resync(index);
+    }
     const uint64_t reading_bytes = peer.reading_slots * options.resync_chunk_bytes;
     if (peer.resync_unwritten_bytes + reading_bytes >= window_bytes) return;
     if (transfer_log.size() + options.resync_slots >= transfer_log.capacity()) {
@@ -140,7 +146,7 @@ void Replica::State::pump_resync(PeerIndex index) {
     // A write in flight here may reach the disk after our read and is before our copy in the stream: the copy would
     // bring the old data back. So the copy waits for it, and a write that comes later waits for the read.
     const ByteRange range{run.first_block * kBlockBytes, run.block_count * kBlockBytes};
-    if (busy_ranges.overlaps(range)) return;
+    if (busy_ranges.overlaps(range) && !LOCKSTEP_MUTANT("resync-read-passes-write")) return;
     const auto free = std::find_if(resyncs.begin(), resyncs.end(),
                                    [](const ResyncSlot& slot) { return slot.phase == ResyncSlot::Phase::Free; });
     if (free == resyncs.end()) return;
@@ -162,7 +168,10 @@ void Replica::State::resync_read_completed(uint32_t slot, int error_errno, bool 
   Peer& peer = peers[resync.peer];
   if (peer.incarnation != resync.incarnation) return;
   --peer.reading_slots;
-  if (error_errno != 0) return disk_failed();  // never copied: what could not be read is not zeroes
+  if (error_errno != 0 && LOCKSTEP_MUTANT("unreadable-copied-as-zeroes")) {
+    all_zeroes = true;
+  } else if (error_errno != 0)
+    return disk_failed();  // never copied: what could not be read is not zeroes
 
   TransferEntry entry;
   entry.range = resync.range;
@@ -204,7 +213,7 @@ void Replica::State::resync_done_arrived(PeerIndex index, const ResyncDone& mess
   }
   peer.bitmap.clear_all();
   persist_bitmap(index, false);
-  superblock.current = message.current;
+  superblock.current = LOCKSTEP_MUTANT("target-keeps-its-generation") ? superblock.current : message.current;
   superblock.history = message.history;
   superblock.peers[index] = PeerRecord{};
   become_up_to_date();

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "replicator/core/probes.h"
 #include "replicator/core/replica_state.h"
 
 namespace lockstep::repl {
@@ -76,12 +77,12 @@ Outcome Replica::State::promotable(PeerIndex& about, bool peer_fenced) const {
     if (is_connected(peers[about]) && peers[about].role == Role::Primary) return Outcome::PeerIsPrimary;
   }
   about = 0;
-  if (disk_state != DiskState::UpToDate) return Outcome::NotUpToDate;
+  if (disk_state != DiskState::UpToDate && !LOCKSTEP_MUTANT("promoted-in-any-state")) return Outcome::NotUpToDate;
   for (about = 0; about < peer_count(); ++about) {
     const Peer& peer = peers[about];
     if (is_connected(peer)) {
       if (peer.granted) return Outcome::PeerSaidNo;
-    } else if (!peer_fenced) {
+    } else if (!peer_fenced && !LOCKSTEP_MUTANT("promoted-without-peer")) {
       return Outcome::PeerAbsent;
     }
   }
@@ -138,10 +139,11 @@ void Replica::State::promote_request_arrived(PeerIndex index, const PromoteReque
       std::any_of(peers.begin(), peers.end(), [&peer](const Peer& other) { return &other != &peer && other.granted; });
   const bool first_fits = message.first_generation.is_zero() || superblock.current.is_zero();
   if (role == Role::Primary || granted_other || !first_fits || stopping || !disk_usable() ||
-      (asking && (stage == OrderStage::WaitForApplies || options.node_order < peer.peer_report.node_order))) {
+      (asking && !LOCKSTEP_MUTANT("two-promotions-granted") &&
+       (stage == OrderStage::WaitForApplies || options.node_order < peer.peer_report.node_order))) {
     return send(index, PromoteAnswer{message.ticket, false});
   }
-  if (asking) promote_failed(Outcome::PeerSaidNo, index);
+  if (asking && !LOCKSTEP_MUTANT("two-promotions-granted")) promote_failed(Outcome::PeerSaidNo, index);
   peer.granted = true;
   PersistId after = 0;
   if (!message.first_generation.is_zero()) {
@@ -173,7 +175,8 @@ void Replica::State::advance_order() {
       // What the last Primary sent is on its way to the disk: reads must not overtake it.
       if (!order.give_generation && is_shaking_hands()) {
         stage = OrderStage::WaitForHandshakes;
-      } else if (apply_count == 0 && !local_flush_in_flight) {
+      } else if ((apply_count == 0 && !local_flush_in_flight) ||
+                 LOCKSTEP_MUTANT("promoted-before-writes-are-applied")) {
         become_primary();
       }
       return;
@@ -198,7 +201,7 @@ void Replica::State::become_primary() {
     return promote_failed(Outcome::ConnectedPeer, 0);
   }
   role = Role::Primary;
-  superblock.primary = true;
+  superblock.primary = !LOCKSTEP_MUTANT("primary-not-recorded");
   awaited_peers = given_up_peers = 0;
   suspended_by_operator = abandons_held = was_replaced = false;
   for (PeerIndex index = 0; index < peer_count(); ++index) {
@@ -260,7 +263,7 @@ void Replica::State::advance_demotion() {
   if (stage == OrderStage::Draining) {
     if (in_flight > 0) return;
     if (disk_usable()) {
-      if (application_entries > 0) {
+      if (application_entries > 0 && !LOCKSTEP_MUTANT("demoted-before-all-is-flushed")) {
         flush_wanted = true;
         return start_flush_cycle_if_wanted();
       }

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "replicator/core/probes.h"
 #include "replicator/core/replica_state.h"
 
 namespace lockstep::repl {
@@ -20,15 +21,18 @@ void Replica::State::start(const DurableState& durable) {
     }
     for (const uint32_t extent : durable.activity_log) {
       const uint64_t first = uint64_t{extent} * kBlocksPerExtent;
-      if (extent == kNoExtent || first >= bitmap.block_count()) continue;
+      if (extent == kNoExtent || first >= bitmap.block_count() || LOCKSTEP_MUTANT("hot-extents-forgotten")) continue;
       bitmap.set_blocks(first, std::min(kBlocksPerExtent, bitmap.block_count() - first));
       found_hot = true;
     }
   }
+  if (found_hot && LOCKSTEP_MUTANT("log-emptied-before-bits")) act(PersistActivityLogEmpty{++asked_persist});
   for (PeerIndex index = 0; index < peer_count(); ++index) persist_bitmap(index, false);
   if (crashed) {
     superblock.primary = false;
-    for (PeerIndex index = 0; index < peer_count(); ++index) superblock.peers[index].crashed_primary = true;
+    for (PeerIndex index = 0; index < peer_count() && !LOCKSTEP_MUTANT("crash-as-primary-forgotten"); ++index) {
+      superblock.peers[index].crashed_primary = true;
+    }
     persist_superblock();
   }
   if (found_hot) act(PersistActivityLogEmpty{++asked_persist});
@@ -45,7 +49,7 @@ void Replica::State::start(const DurableState& durable) {
     const bool peers_are_behind =
         std::all_of(superblock.peers.begin(), superblock.peers.begin() + peer_count(),
                     [](const PeerRecord& record) { return !record.bitmap_generation.is_zero(); });
-    if (!peers_are_behind) disk_state = DiskState::Consistent;
+    if (!peers_are_behind && !LOCKSTEP_MUTANT("restarted-node-is-up-to-date")) disk_state = DiskState::Consistent;
   }
 
   for (PeerIndex index = 0; index < peer_count(); ++index) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "tests/sim/probes.h"
 #include "tests/sim/world.h"
 
 namespace lockstep::sim {
@@ -131,6 +132,7 @@ void Checker::export_opened(int id) {
 void Checker::noted(int id, const Note& note) {
   const std::string text = note.text;
   const int other = world_.node(id).peer_id(note.peer);
+  if (note.kind == NoteKind::HandshakeDecided) reach_mark(mark_of_rule(note.text));
   if (note.kind == NoteKind::ResyncFinished && text == "target") {
     // It holds what the source holds.
     known(id).has_acknowledged = known(other).has_acknowledged;

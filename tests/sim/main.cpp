@@ -1,103 +1,125 @@
 // lockstep-sim: runs seeds; each is a whole life of a mirrored device.
 #include <malloc.h>
 
-#include <atomic>
-#include <chrono>
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
-#include <mutex>
 #include <string>
-#include <thread>
-#include <vector>
 
-#include "tests/sim/world.h"
+#include "tests/sim/probes.h"
+#include "tests/sim/sweep.h"
 
 namespace {
 
+using namespace lockstep::sim;  // NOLINT(google-build-using-namespace)
+
+// In a sweep of so many seeds every mark is reached.
+constexpr uint64_t kSeedsForMarks = 10'000;
+
 void usage() {
   std::puts(
-      "usage: lockstep-sim [--seed N [--trace]] | [--seeds COUNT] [--from N] [--jobs N] [--nodes N]\n"
-      "  --seed N      runs one seed, and with --trace prints what happens\n"
-      "  --seeds COUNT runs COUNT seeds from --from (default 1) on; exits 1 at the first violation, and names its "
+      "usage: lockstep-sim --seed N [--trace] | --seeds COUNT [--from N] [--jobs N] [--seconds N] [--marks]\n"
+      "                    [--nodes N] [--mutant NAME] | --list-mutants\n"
+      "  --seed N       runs one seed, and with --trace prints what happens\n"
+      "  --seeds COUNT  runs COUNT seeds from --from (default 1) on; exits 1 at the first violation, and names its "
       "seed\n"
-      "  --nodes N     how many nodes there are, 2 to 4 (default: drawn by the seed)");
+      "  --jobs N       at once (default 1)\n"
+      "  --seconds N    begins no seed after so many seconds\n"
+      "  --marks        prints how many seeds reached each mark; in sweeps of 10000 seeds and more, a mark that none\n"
+      "                 reached is a failure in any case\n"
+      "  --nodes N      how many nodes there are, 2 to 4 (default: drawn by the seed)\n"
+      "  --mutant NAME  a known bug is put back into the core; --list-mutants prints their names");
+}
+
+void print_figures(const SweepResult& result) {
+  const auto number = [](uint64_t value) { return static_cast<unsigned long long>(value); };
+  std::printf(
+      "%llu seeds, no violation: %llu writes, %llu promotions, %llu crashes, %llu resyncs, %llu checks of stable "
+      "storage, %.0f simulated seconds, %.0f seeds a minute\n",
+      number(result.seeds), number(result.total.writes), number(result.total.promotions), number(result.total.crashes),
+      number(result.total.resyncs), number(result.total.checks), static_cast<double>(result.total.simulated_us) / 1e6,
+      static_cast<double>(result.seeds) / result.seconds * 60);
+}
+
+void print_marks(const SweepResult& result) {
+  for (size_t mark = 0; mark < result.marks.size(); ++mark) {
+    std::printf("%10llu  %s\n", static_cast<unsigned long long>(result.marks[mark]), mark_names()[mark].c_str());
+  }
+}
+
+bool all_marks_reached(const SweepResult& result) {
+  bool all = true;
+  for (size_t mark = 0; mark < result.marks.size(); ++mark) {
+    const std::string& name = mark_names()[mark];
+    const auto& excused = unreached_marks();
+    const bool is_excused =
+        std::any_of(excused.begin(), excused.end(), [&name](const UnreachedMark& each) { return name == each.name; });
+    if (result.marks[mark] != 0 || is_excused) continue;
+    std::printf("no seed reached the mark \"%s\": the runs do not test it any more\n", name.c_str());
+    all = false;
+  }
+  return all;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  uint64_t seed = 0, count = 0, from = 1, jobs = 1, nodes = 0;
-  bool trace = false;
+  SweepOptions options;
+  uint64_t seed = 0;
+  bool marks = false;
   for (int i = 1; i < argc; ++i) {
     const std::string option = argv[i];
     const auto number = [&]() -> uint64_t { return i + 1 < argc ? std::strtoull(argv[++i], nullptr, 10) : 0; };
     if (option == "--seed") {
       seed = number();
     } else if (option == "--seeds") {
-      count = number();
+      options.count = number();
     } else if (option == "--from") {
-      from = number();
+      options.from = number();
     } else if (option == "--jobs") {
-      jobs = std::max<uint64_t>(1, number());
+      options.jobs = std::max<uint64_t>(1, number());
+    } else if (option == "--seconds") {
+      options.seconds = number();
     } else if (option == "--nodes") {
-      nodes = number();
+      options.run.nodes = static_cast<int>(number());
+    } else if (option == "--mutant" && i + 1 < argc) {
+      const std::string name = argv[++i];
+      if (!switch_mutant_on(name)) {
+        std::fprintf(stderr, "lockstep-sim: there is no mutant %s; see --list-mutants\n", name.c_str());
+        return 2;
+      }
+    } else if (option == "--list-mutants") {
+      for (const std::string& name : mutant_names()) std::puts(name.c_str());
+      return 0;
+    } else if (option == "--marks") {
+      marks = true;
     } else if (option == "--trace") {
-      trace = true;
+      options.run.trace = true;
     } else {
       usage();
       return option == "--help" ? 0 : 2;
     }
   }
-  if ((seed == 0 && count == 0) || nodes == 1 || nodes > 4) {
+  if (seed != 0) {
+    options.from = seed;
+    options.count = 1;
+  }
+  if (options.count == 0 || options.run.nodes == 1 || options.run.nodes > 4) {
     usage();
     return 2;
-  }
-  if (seed != 0) {
-    from = seed;
-    count = 1;
   }
   // Each run reserves a few large buffers and touches little of them: kept, instead of asked of the kernel each time.
   mallopt(M_MMAP_THRESHOLD, 256 << 20);
   mallopt(M_TRIM_THRESHOLD, 256 << 20);
-  const auto began = std::chrono::steady_clock::now();
-  std::atomic<uint64_t> next{from};
-  std::atomic<bool> failed{false};
-  std::mutex mutex;
-  lockstep::sim::RunResult total;
-  const auto work = [&] {
-    while (!failed) {
-      const uint64_t mine = next++;
-      if (mine >= from + count) return;
-      lockstep::sim::World world({mine, static_cast<int>(nodes), trace});
-      const auto result = world.run();
-      const std::lock_guard lock(mutex);
-      total.writes += result.writes;
-      total.promotions += result.promotions;
-      total.crashes += result.crashes;
-      total.resyncs += result.resyncs;
-      total.checks += result.checks;
-      total.simulated_us += result.simulated_us;
-      if (!result.ok) {
-        failed = true;
-        std::printf("seed %llu: %s\n  replay: lockstep-sim --seed %llu --trace\n",
-                    static_cast<unsigned long long>(mine), result.violation.c_str(),
-                    static_cast<unsigned long long>(mine));
-      }
-    }
-  };
-  std::vector<std::thread> threads;
-  for (uint64_t job = 1; job < jobs; ++job) threads.emplace_back(work);
-  work();
-  for (std::thread& thread : threads) thread.join();
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
-  if (failed) return 1;
-  std::printf(
-      "%llu seeds, no violation: %llu writes, %llu promotions, %llu crashes, %llu resyncs, %llu checks of stable "
-      "storage, %.0f simulated seconds, %.0f seeds a minute\n",
-      static_cast<unsigned long long>(count), static_cast<unsigned long long>(total.writes),
-      static_cast<unsigned long long>(total.promotions), static_cast<unsigned long long>(total.crashes),
-      static_cast<unsigned long long>(total.resyncs), static_cast<unsigned long long>(total.checks),
-      static_cast<double>(total.simulated_us) / 1e6, static_cast<double>(count) / seconds * 60);
-  return 0;
+  const SweepResult result = sweep(options);
+  if (!result.ok) {
+    const auto failed = static_cast<unsigned long long>(result.failed_seed);
+    std::printf("seed %llu: %s\n  replay: lockstep-sim --seed %llu --trace%s\n", failed,
+                result.failed.violation.c_str(), failed,
+                options.run.nodes != 0 ? (" --nodes " + std::to_string(options.run.nodes)).c_str() : "");
+    return 1;
+  }
+  if (marks) print_marks(result);
+  print_figures(result);
+  return result.seeds >= kSeedsForMarks && options.run.nodes == 0 && !all_marks_reached(result) ? 1 : 0;
 }
