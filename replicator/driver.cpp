@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "io/base/check.h"
+#include "replicator/block_digest.h"
 #include "replicator/driver_parts.h"
 
 namespace lockstep::repl {
@@ -71,7 +72,7 @@ Driver::Driver(io::Loop& loop, DriverOptions options, std::unique_ptr<io::File> 
       admission_(loop),
       applies_(options_.apply_slots),
       write_admission_(loop),
-      resync_payloads_(options_.resync_slots),
+      resync_reads_(options_.resync_slots),
       notice_run_(std::make_unique<NoticeRun>(*this)) {
   for (uint32_t slot = options_.client_slots; slot > 0; --slot) free_clients_.push_back(slot - 1);
   for (PeerIndex peer = 0; peer < metadata_->peer_names().size(); ++peer) {
@@ -151,16 +152,16 @@ void Driver::link_lost(PeerIndex peer, Incarnation incarnation) noexcept {
 void Driver::message_arrived(PeerIndex peer, Incarnation incarnation, const Message& message,
                              io::BufferRef payload) noexcept {
   MessageArrived event{peer, incarnation, message, 0};
-  if (std::holds_alternative<Write>(message) || std::holds_alternative<WriteZeroes>(message)) {
+  if (is_stream_frame(message)) {
     LOCKSTEP_CHECK(can_take_write());
     event.apply_slot = (apply_first_ + apply_count_++) % options_.apply_slots;
-    applies_[event.apply_slot] = {std::move(payload), false};
+    applies_[event.apply_slot] = {std::move(payload), false, false};
   }
   step(std::move(event));
 }
 
 void Driver::end_apply(uint32_t slot) {
-  applies_[slot] = {{}, true};
+  applies_[slot] = {{}, true, false};
   const bool was_full = !can_take_write();
   while (apply_count_ > 0 && applies_[apply_first_].ended) {
     applies_[apply_first_].ended = false;
@@ -193,12 +194,29 @@ void Driver::local_io_ended(SlotRef slot, int error_errno) noexcept {
   LocalIoCompleted event{slot, error_errno, false};
   if (slot.kind == SlotKind::Resync) {
     // Taken out of its slot, where this step may start the next read already.
-    finished_read_ = std::move(resync_payloads_[slot.slot]);
-    event.all_zeroes = error_errno == 0 && only_zeroes(finished_read_.bytes());
+    ResyncRead read = std::exchange(resync_reads_[slot.slot], {});
+    finished_read_ = std::move(read.into);
+    if (error_errno == 0 && read.digests) {
+      event.digests = digests_of(finished_read_.bytes());
+    } else {
+      event.all_zeroes = error_errno == 0 && only_zeroes(finished_read_.bytes());
+    }
+  } else if (slot.kind == SlotKind::Apply && applies_[slot.slot].compares) {
+    if (error_errno == 0) event.digests = digests_of(applies_[slot.slot].payload.bytes());
   }
   step(event);
   finished_read_.reset();
   if (slot.kind == SlotKind::Apply) end_apply(slot.slot);
+}
+
+std::span<const BlockDigest> Driver::digests_of(std::span<const uint8_t> bytes) {
+  const size_t count = bytes.size() / kBlockBytes;
+  LOCKSTEP_CHECK(bytes.size() % kBlockBytes == 0 && count <= digests_.size());
+  for (size_t i = 0; i < count; ++i) {
+    const auto block = bytes.subspan(i * kBlockBytes, kBlockBytes);
+    digests_[i] = only_zeroes(block) ? digest_of_zeroes() : digest_of(block);
+  }
+  return std::span<const BlockDigest>(digests_).first(count);
 }
 
 // ---- clients ----

@@ -105,14 +105,16 @@ class Driver final : public io::BlockBackend,
     uint64_t piece_bytes = 0;
   };
   struct ApplySlot {
-    io::BufferRef payload;
-    bool ended = false;  // its I/O completed, or the core refused it
+    io::BufferRef payload;  // of a Write; of a comparison, what was read
+    bool ended = false;     // its I/O completed, or the core refused it
+    bool compares = false;  // it is read, not written
   };
   struct HeldAction {
     Action action;
     io::BufferRef payload;
     uint32_t payload_checksum = 0;
-    std::vector<BitmapRun> runs;  // of BitmapRuns, whose own are good only during the step
+    std::vector<BitmapRun> runs;       // of BitmapRuns, whose own are good only during the step
+    std::vector<BlockDigest> digests;  // of RangeDigests, the same
   };
   struct Finished {  // a client's request that is to be answered
     uint32_t slot = 0;
@@ -188,6 +190,7 @@ class Driver final : public io::BlockBackend,
   void give_piece(uint32_t slot);
   void end_apply(uint32_t slot);
   bool start_resync_read(const SubmitRead& action);
+  std::span<const BlockDigest> digests_of(std::span<const uint8_t> bytes);
   void retry_resync_reads();
   io::Task<void> wait_for_memory();
 
@@ -213,9 +216,14 @@ class Driver final : public io::BlockBackend,
   uint32_t apply_count_ = 0;
   io::Signal write_admission_;
 
-  std::vector<io::BufferRef> resync_payloads_;    // being read
-  io::BufferRef finished_read_;                   // of the step under way: what a resync read has read
-  std::vector<SubmitRead> waiting_resync_reads_;  // until the links have sent enough of what was read before
+  struct ResyncRead {  // under way
+    io::BufferRef into;
+    bool digests = false;
+  };
+  std::vector<ResyncRead> resync_reads_;
+  std::array<BlockDigest, kBlocksPerComparison> digests_{};  // of the step under way
+  io::BufferRef finished_read_;                              // of the step under way: what a resync read has read
+  std::vector<SubmitRead> waiting_resync_reads_;             // until the links have sent enough of what was read before
   bool waiting_for_memory_ = false;
 
   PersistId durable_ = 0;

@@ -37,10 +37,12 @@ void Driver::carry_out(const Action& action) {
 // ---- waiting for a persist ----
 
 void Driver::hold(const Action& action) {
-  HeldAction held{action, {}, 0, {}};
+  HeldAction held{action, {}, 0, {}, {}};
   if (const auto* send = std::get_if<Send>(&action)) {
     if (const auto* runs = std::get_if<BitmapRuns>(&send->message))
       held.runs.assign(runs->runs.begin(), runs->runs.end());
+    if (const auto* digests = std::get_if<RangeDigests>(&send->message))
+      held.digests.assign(digests->digests.begin(), digests->digests.end());
     if (std::holds_alternative<Write>(send->message)) {
       const Payload payload = payload_of(*send);
       held.payload = payload.buffer;
@@ -64,6 +66,7 @@ void Driver::release_held() {
       if (&place != &held) place = std::move(held);
     } else if (send != nullptr) {
       if (auto* runs = std::get_if<BitmapRuns>(&send->message)) runs->runs = held.runs;
+      if (auto* digests = std::get_if<RangeDigests>(&send->message)) digests->digests = held.digests;
       links_[send->peer]->send(send->incarnation, send->message, held.payload, held.payload_checksum);
     } else {
       std::visit([this](const auto& kind) { execute(kind); }, held.action);
@@ -96,14 +99,13 @@ void Driver::fail_held() {
 // ---- local disk ----
 
 void Driver::execute(const SubmitRead& action) {
-  if (action.slot.kind == SlotKind::Resync) {
+  if (action.slot.kind != SlotKind::Client) {
     if (!waiting_resync_reads_.empty() || !start_resync_read(action)) {
       waiting_resync_reads_.push_back(action);
       if (!std::exchange(waiting_for_memory_, true)) loop_.spawn(wait_for_memory());
     }
     return;
   }
-  LOCKSTEP_CHECK(action.slot.kind == SlotKind::Client);
   const io::BufferRef& into = clients_[action.slot.slot].request->buffer;
   LOCKSTEP_CHECK(into && into.size_bytes() >= action.range.length_bytes);
   disk_.read(action.slot, into.bytes().first(action.range.length_bytes), action.range.offset_bytes);
@@ -113,7 +115,12 @@ bool Driver::start_resync_read(const SubmitRead& action) {
   io::BufferRef buffer = resync_buffers_.allocate(action.range.length_bytes);
   if (!buffer) return false;
   disk_.read(action.slot, buffer.bytes(), action.range.offset_bytes);
-  resync_payloads_[action.slot.slot] = std::move(buffer);
+  if (action.slot.kind == SlotKind::Apply) {
+    applies_[action.slot.slot].payload = std::move(buffer);
+    applies_[action.slot.slot].compares = true;
+  } else {
+    resync_reads_[action.slot.slot] = {std::move(buffer), action.digests};
+  }
   return true;
 }
 
@@ -269,6 +276,14 @@ void Driver::execute(const Note& note) {
       return spdlog::warn("{}: recovered from a crash: {} blocks may differ from {}'s", resource, note.number, peer);
     case NoteKind::Invalidated:
       return spdlog::warn("{}: this node's data was invalidated: {} is the source of a full resync", resource, peer);
+    case NoteKind::VerifyStarted:
+      return spdlog::info("{}: verify with {} started {}", resource, peer, note.text);
+    case NoteKind::VerifyDiffers:
+      return spdlog::warn("{}: {} differs within 256 KiB from offset {}: blocks of the mask {:x}", resource, peer,
+                          note.number * kBlockBytes, note.mask);
+    case NoteKind::VerifyEnded:
+      return spdlog::log(note.number == 0 ? spdlog::level::info : spdlog::level::warn,
+                         "{}: verify with {} ended, {}: {} blocks differ", resource, peer, note.text, note.number);
     case NoteKind::RuleBroken:
       return spdlog::error("{}: {} broke a rule of the protocol: {}", resource, peer, note.text);
   }

@@ -78,7 +78,7 @@ void read_generations(BodyReader& reader, std::array<Generation, Count>& generat
 struct DecodingContext {
   uint64_t device_bytes = 0;
   uint32_t payload_bytes = 0;
-  RunStorage* runs = nullptr;
+  BodyStorage* storage = nullptr;
 };
 
 // A range that a device of that size can be asked for: not empty, in whole sectors, inside it.
@@ -176,6 +176,82 @@ void decode(BodyReader& reader, const DecodingContext&, StreamRules& rules) {
   rules.prompt = reader.flag();
 }
 
+FrameKind encode(const RangeDigests& message, LittleWriter& writer) {
+  LOCKSTEP_CHECK(!message.digests.empty() && message.digests.size() <= kBlocksPerComparison &&
+                 message.range.length_bytes == message.digests.size() * kBlockBytes);
+  writer.u64(message.sequence);
+  writer.u64(message.range.offset_bytes);
+  writer.u8(message.resync ? kResyncFlag : 0);
+  writer.u8(static_cast<uint8_t>(message.digests.size()));
+  for (const BlockDigest& digest : message.digests) {
+    writer.u64(digest.high);
+    writer.u64(digest.low);
+  }
+  return FrameKind::RangeDigests;
+}
+void decode(BodyReader& reader, const DecodingContext& context, RangeDigests& message) {
+  message.sequence = reader.u64();
+  message.range.offset_bytes = reader.u64();
+  message.resync = (reader.flags(kResyncFlag) & kResyncFlag) != 0;
+  const uint8_t count = reader.u8();
+  message.range.length_bytes = count * kBlockBytes;
+  if (count > kBlocksPerComparison || message.range.offset_bytes % kBlockBytes != 0 ||
+      !good_range(message.range, context)) {
+    reader.broken = true;
+    return;
+  }
+  for (uint8_t i = 0; i < count; ++i) {
+    BlockDigest& digest = context.storage->digests[i];
+    digest.high = reader.u64();
+    digest.low = reader.u64();
+  }
+  message.digests = std::span<const BlockDigest>(context.storage->digests).first(count);
+}
+
+FrameKind encode(const RangeCompared& message, LittleWriter& writer) {
+  writer.u64(message.sequence);
+  writer.u64(message.differing);
+  return FrameKind::RangeCompared;
+}
+void decode(BodyReader& reader, const DecodingContext&, RangeCompared& message) {
+  message.sequence = reader.u64();
+  message.differing = reader.u64();
+}
+
+FrameKind encode(const VerifyRequest& message, LittleWriter& writer) {
+  writer.u8(message.repair ? 1 : 0);
+  return FrameKind::VerifyRequest;
+}
+void decode(BodyReader& reader, const DecodingContext&, VerifyRequest& message) {
+  message.repair = reader.flag();
+}
+
+FrameKind encode(const VerifyProgress& message, LittleWriter& writer) {
+  writer.u8(message.repair ? 1 : 0);
+  writer.u64(message.blocks_left);
+  writer.u64(message.blocks_total);
+  writer.u64(message.differing_blocks);
+  return FrameKind::VerifyProgress;
+}
+void decode(BodyReader& reader, const DecodingContext&, VerifyProgress& message) {
+  message.repair = reader.flag();
+  message.blocks_left = reader.u64();
+  message.blocks_total = reader.u64();
+  message.differing_blocks = reader.u64();
+}
+
+FrameKind encode(const VerifyEnded& message, LittleWriter& writer) {
+  writer.u8(message.complete ? 1 : 0);
+  writer.u64(message.differing_blocks);
+  writer.u64(message.left_blocks);
+  return FrameKind::VerifyEnded;
+}
+void decode(BodyReader& reader, const DecodingContext&, VerifyEnded& message) {
+  message.complete = reader.flag();
+  message.differing_blocks = reader.u64();
+  message.left_blocks = reader.u64();
+}
+
 FrameKind encode(const Barrier& barrier, LittleWriter& writer) {
   writer.u64(barrier.sequence);
   return FrameKind::Barrier;
@@ -236,12 +312,12 @@ void decode(BodyReader& reader, const DecodingContext& context, BitmapRuns& mess
     return;
   }
   for (uint32_t i = 0; i < count; ++i) {
-    BitmapRun& run = (*context.runs)[i];
+    BitmapRun& run = context.storage->runs[i];
     run.first_block = reader.u64();
     run.block_count = reader.u64();
     reader.broken = reader.broken || run.block_count == 0 || !ByteRange::fits(run.first_block, run.block_count, blocks);
   }
-  message.runs = std::span<const BitmapRun>(*context.runs).first(count);
+  message.runs = std::span<const BitmapRun>(context.storage->runs).first(count);
 }
 
 FrameKind encode(const BitmapWanted&, LittleWriter&) {
@@ -423,8 +499,8 @@ size_t encode_message(const Message& message, uint64_t link_incarnation, uint64_
 }
 
 Result<Message> decode_message(const FrameHeader& header, std::span<const uint8_t> body, uint64_t device_bytes,
-                               RunStorage& runs) {
-  const DecodingContext context{device_bytes, header.payload_bytes, &runs};
+                               BodyStorage& storage) {
+  const DecodingContext context{device_bytes, header.payload_bytes, &storage};
   switch (header.kind) {
     case FrameKind::StateReport:
       return decode_as<StateReport>(header, body, context);
@@ -478,6 +554,16 @@ Result<Message> decode_message(const FrameHeader& header, std::span<const uint8_
       return decode_as<Goodbye>(header, body, context);
     case FrameKind::StreamRules:
       return decode_as<StreamRules>(header, body, context);
+    case FrameKind::RangeDigests:
+      return decode_as<RangeDigests>(header, body, context);
+    case FrameKind::RangeCompared:
+      return decode_as<RangeCompared>(header, body, context);
+    case FrameKind::VerifyRequest:
+      return decode_as<VerifyRequest>(header, body, context);
+    case FrameKind::VerifyProgress:
+      return decode_as<VerifyProgress>(header, body, context);
+    case FrameKind::VerifyEnded:
+      return decode_as<VerifyEnded>(header, body, context);
     case FrameKind::Hello:
     case FrameKind::Refusal:
       break;

@@ -299,11 +299,11 @@ io::Task<Status> PeerLink::read_frames(io::Stream& stream, uint64_t link_incarna
       co_return Error{ErrorKind::Corrupt, 0, "a frame is missing, or came twice"};
     }
     const Result<Message> message =
-        decode_message(*header, received().subspan(kFrameHeaderBytes, header->body_bytes), self_.size_bytes, runs_);
+        decode_message(*header, received().subspan(kFrameHeaderBytes, header->body_bytes), self_.size_bytes, storage_);
     if (!message) co_return message.error();
     received_from_ += frame_bytes;
 
-    const bool is_write = std::holds_alternative<Write>(*message) || std::holds_alternative<WriteZeroes>(*message);
+    const bool is_write = is_stream_frame(*message);
     io::BufferRef payload;
     if (header->payload_bytes > 0) {
       const Status status = co_await receive_payload(stream, *header, payload);

@@ -132,7 +132,7 @@ class PeerLink {
   std::unique_ptr<uint8_t[]> receive_memory_;
   size_t received_from_ = 0;
   size_t received_to_ = 0;
-  RunStorage runs_;
+  BodyStorage storage_;
 
   std::string problem_;
   bool short_lived_ = false;  // the last link was: the log need not hear of each

@@ -220,6 +220,16 @@ std::string_view to_string(FrameKind kind) {
       return "InvalidateAnswer";
     case FrameKind::StreamRules:
       return "StreamRules";
+    case FrameKind::RangeDigests:
+      return "RangeDigests";
+    case FrameKind::RangeCompared:
+      return "RangeCompared";
+    case FrameKind::VerifyRequest:
+      return "VerifyRequest";
+    case FrameKind::VerifyProgress:
+      return "VerifyProgress";
+    case FrameKind::VerifyEnded:
+      return "VerifyEnded";
   }
   return "unknown";
 }

@@ -55,6 +55,11 @@ enum class FrameKind : uint8_t {
   InvalidateAnswer = 71,
   InvalidateWanted = 72,
   StreamRules = 40,
+  RangeDigests = 50,
+  RangeCompared = 51,
+  VerifyRequest = 52,
+  VerifyProgress = 53,
+  VerifyEnded = 54,
 };
 
 struct FrameHeader {
@@ -122,13 +127,16 @@ struct PayloadDescription {
 size_t encode_message(const Message& message, uint64_t link_incarnation, uint64_t number,
                       const PayloadDescription& payload, std::span<uint8_t> to);
 
-// Where the runs of a BitmapRuns message live; valid until the next decoding.
-using RunStorage = std::array<BitmapRun, kRunsPerMessage>;
+// Where what a message points to lives; valid until the next decoding.
+struct BodyStorage {
+  std::array<BitmapRun, kRunsPerMessage> runs;
+  std::array<BlockDigest, kBlocksPerComparison> digests;
+};
 
 // The message of a checked frame. Corrupt, naming what is wrong, when the body does not have the kind's form, a range
 // is not inside a device of `device_bytes`, or a payload's length is not its range's.
 Result<Message> decode_message(const FrameHeader& header, std::span<const uint8_t> body, uint64_t device_bytes,
-                               RunStorage& runs);
+                               BodyStorage& storage);
 
 std::string_view to_string(FrameKind kind);
 

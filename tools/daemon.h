@@ -62,6 +62,7 @@ class Daemon final : private repl::DriverOwner, private repl::ControlVerbs {
   void suspend(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
   void resume(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
   void outdate(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
+  void verify(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
   void explain(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
   void down(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
   void not_in_this_version(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);

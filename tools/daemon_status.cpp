@@ -10,18 +10,36 @@ using nlohmann::json;
 using repl::PeerIndex;
 using repl::PeerStatus;
 
-json resync_of(const PeerStatus& peer, uint64_t now_us) {
-  const uint64_t done_blocks = peer.resync_total_blocks - std::min(peer.resync_left_blocks, peer.resync_total_blocks);
-  const uint64_t elapsed_us = now_us > peer.resync_started_us ? now_us - peer.resync_started_us : 0;
-  const uint64_t left_bytes = peer.resync_left_blocks * repl::kBlockBytes;
-  const double seconds = static_cast<double>(elapsed_us) / 1e6;
-  const auto bytes_per_second =
-      seconds > 0 ? static_cast<uint64_t>(static_cast<double>(done_blocks * repl::kBlockBytes) / seconds) : 0;
+json progress_of(uint64_t total_blocks, uint64_t left_blocks, uint64_t blocks_per_second) {
+  const uint64_t done_blocks = total_blocks - std::min(left_blocks, total_blocks);
   const double percent =
-      100.0 * static_cast<double>(done_blocks) / static_cast<double>(std::max<uint64_t>(peer.resync_total_blocks, 1));
-  json resync = {{"done-percent", percent}, {"bytes-left", left_bytes}, {"bytes-per-second", bytes_per_second}};
-  resync["eta-seconds"] = bytes_per_second > 0 ? left_bytes / bytes_per_second : 0;
-  return resync;
+      100.0 * static_cast<double>(done_blocks) / static_cast<double>(std::max<uint64_t>(total_blocks, 1));
+  return {{"done-percent", percent},
+          {"bytes-left", left_blocks * repl::kBlockBytes},
+          {"bytes-per-second", blocks_per_second * repl::kBlockBytes},
+          {"eta-seconds", blocks_per_second > 0 ? left_blocks / blocks_per_second : 0}};
+}
+
+// What is told of a peer while a verify runs.
+std::string_view replication_of(const PeerStatus& peer) {
+  if (!peer.verify.runs) return to_string(peer.replication);
+  return to_string(peer.verify.is_source ? repl::ReplicationState::VerifyS : repl::ReplicationState::VerifyT);
+}
+
+json last_verify_of(const PeerStatus& peer) {
+  json ranges = json::array();
+  uint64_t listed = 0;
+  for (const repl::BlockRun& run : peer.verify.found) {
+    listed += run.block_count;
+    ranges.push_back(
+        {{"offset-bytes", run.first_block * repl::kBlockBytes}, {"length-bytes", run.block_count * repl::kBlockBytes}});
+  }
+  return {{"number", peer.verify.ended},
+          {"complete", peer.verify.complete},
+          {"differing-bytes", peer.verify.differing_blocks * repl::kBlockBytes},
+          {"out-of-sync-bytes", peer.verify.left_blocks * repl::kBlockBytes},
+          {"ranges", std::move(ranges)},
+          {"more-ranges", listed != peer.verify.differing_blocks}};
 }
 
 bool resync_runs(const PeerStatus& peer) {
@@ -36,12 +54,12 @@ bool resync_runs(const PeerStatus& peer) {
   }
 }
 
-json peer_of(const repl::Driver& driver, PeerIndex index, uint64_t now_us) {
+json peer_of(const repl::Driver& driver, PeerIndex index) {
   const PeerStatus peer = driver.peer_status(index);
   json object = {{"node", driver.links()[index]->peer_name()},
                  {"connection-state", to_string(peer.connection)},
                  {"role", to_string(peer.role)},
-                 {"replication-state", to_string(peer.replication)},
+                 {"replication-state", replication_of(peer)},
                  {"disk-state", to_string(peer.disk_state)},
                  {"out-of-sync-bytes", peer.out_of_sync_blocks * repl::kBlockBytes},
                  {"sent-sequence", peer.sent},
@@ -51,7 +69,16 @@ json peer_of(const repl::Driver& driver, PeerIndex index, uint64_t now_us) {
                  {"lag-bytes", peer.lag_bytes},
                  {"lag-ms", peer.lag_us / 1000},
                  {"round-trip-us", peer.round_trip_us}};
-  if (resync_runs(peer)) object["resync"] = resync_of(peer, now_us);
+  if (resync_runs(peer)) {
+    object["resync"] = progress_of(peer.resync_total_blocks, peer.resync_left_blocks, peer.blocks_per_second);
+  }
+  object["verified"] = !peer.verify.runs && peer.verify.complete;
+  if (peer.verify.runs) {
+    object["verify"] = progress_of(peer.verify.blocks_total, peer.verify.blocks_left, peer.blocks_per_second);
+    object["verify"]["differing-bytes"] = peer.verify.differing_blocks * repl::kBlockBytes;
+  } else if (peer.verify.ended > 0) {
+    object["last-verify"] = last_verify_of(peer);
+  }
   return object;
 }
 
@@ -65,7 +92,7 @@ json status_of(const DaemonView& view) {
   }
   json peers = json::array();
   for (PeerIndex index = 0; index < view.driver.links().size(); ++index) {
-    peers.push_back(peer_of(view.driver, index, view.now_us));
+    peers.push_back(peer_of(view.driver, index));
   }
   return {{"resource", view.driver.identity().resource_name},
           {"node", view.driver.identity().node_name},

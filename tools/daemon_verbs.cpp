@@ -35,7 +35,7 @@ Daemon::Verb Daemon::find_verb(const std::string& name) {
       Entry{"outdate", &Daemon::outdate},
       Entry{"explain", &Daemon::explain},
       Entry{"down", &Daemon::down},
-      Entry{"verify", &Daemon::not_in_this_version},
+      Entry{"verify", &Daemon::verify},
       Entry{"resize", &Daemon::not_in_this_version},
       Entry{"detach", &Daemon::not_in_this_version},
       Entry{"attach", &Daemon::not_in_this_version},
@@ -176,6 +176,13 @@ void Daemon::pause_resync(const ControlRequest& request, std::unique_ptr<Control
 void Daemon::resume_resync(const ControlRequest& request, std::unique_ptr<ControlAnswer> answer) {
   OrderGiven order;
   order.kind = OrderKind::ResumeResync;
+  if (choose_peer(request, "peer", order, answer)) give_order(order, std::move(answer));
+}
+
+void Daemon::verify(const ControlRequest& request, std::unique_ptr<ControlAnswer> answer) {
+  OrderGiven order;
+  order.kind = OrderKind::Verify;
+  order.repair = request.flag("repair");
   if (choose_peer(request, "peer", order, answer)) give_order(order, std::move(answer));
 }
 

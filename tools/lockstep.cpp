@@ -18,13 +18,8 @@ using Run = ExitCode (*)(const Arguments&);
 // Verbs that are more than an order to the daemon.
 Run run_of(std::string_view verb) {
   static const std::map<std::string_view, Run> own = {
-      {"create", run_create},
-      {"up", run_up},
-      {"down", run_down},
-      {"status", run_status},
-      {"wait", run_wait},
-      {"events", run_events},
-      {"dump-metadata", run_dump_metadata},
+      {"create", run_create}, {"up", run_up},         {"down", run_down},     {"status", run_status},
+      {"wait", run_wait},     {"events", run_events}, {"verify", run_verify}, {"dump-metadata", run_dump_metadata},
   };
   const auto found = own.find(verb);
   return found == own.end() ? run_order : found->second;

@@ -60,6 +60,14 @@ constexpr std::array kRows{
         "%v refused: %n waits for a lost peer, which may be promoted in its place; bring it back, or, when it is "
         "powered "
         "off or cut off, type 'lockstep resume %r --alone'"},
+    Row{Outcome::NotEstablished, ControlExit::Refused,
+        "%v refused: both copies must be UpToDate and Established with %p; see 'lockstep status %r', and wait with "
+        "'lockstep wait %r --for synced'"},
+    Row{Outcome::NoSource, ControlExit::Refused,
+        "%v refused: no node is Primary, so nothing says whose copy counts; promote the node whose data is good first"},
+    Row{Outcome::RunOnPrimary, ControlExit::Refused,
+        "%v refused: another node is Primary, and only it knows which writes both have; run it there"},
+    Row{Outcome::VerifyRuns, ControlExit::Failed, "%v failed: a verify with %p runs already; see 'lockstep status %r'"},
     Row{Outcome::Restored, ControlExit::Failed,
         "%v failed: %p did not take over; %n is Primary again, and nothing was changed"},
 };
@@ -88,6 +96,8 @@ std::string_view verb_of(OrderKind order) {
       return "invalidate-peer";
     case OrderKind::SetProtocol:
       return "reload";
+    case OrderKind::Verify:
+      return "verify";
     case OrderKind::Shutdown:
       return "down";
     case OrderKind::Suspend:

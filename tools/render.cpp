@@ -25,19 +25,6 @@ std::string with_one_decimal(double value) {
   return text.data();
 }
 
-// " resync:12.5% left:1.2G rate:100.0M/s eta:12s", or nothing when none runs.
-std::string render_progress(const json& peer, const char* what) {
-  const auto found = peer.find(what);
-  if (found == peer.end() || !found->is_object()) return {};
-  const json& progress = *found;
-  const uint64_t bytes_per_second = number_of(progress, "bytes-per-second");
-  std::string text = " " + std::string(what) + ":" + with_one_decimal(progress.value("done-percent", 0.0)) + "%";
-  text += " left:" + format_size(number_of(progress, "bytes-left"));
-  text += " rate:" + format_size(bytes_per_second) + "/s";
-  const bool known = bytes_per_second != 0 && progress.contains("eta-seconds") && progress["eta-seconds"].is_number();
-  return text + " eta:" + (known ? format_seconds(static_cast<uint64_t>(progress["eta-seconds"].get<double>())) : "?");
-}
-
 // The generation is long; it is there when it has to be typed: to force a promotion, or to end a split brain.
 bool needs_generation(const json& status) {
   if (text_of(status, "disk-state", "") != "UpToDate") return true;
@@ -63,6 +50,18 @@ const json* find_peer(const json& status, const std::string& node) {
 }
 
 }  // namespace
+
+std::string render_progress(const json& peer, const char* what) {
+  const auto found = peer.find(what);
+  if (found == peer.end() || !found->is_object()) return {};
+  const json& progress = *found;
+  const uint64_t bytes_per_second = number_of(progress, "bytes-per-second");
+  std::string text = " " + std::string(what) + ":" + with_one_decimal(progress.value("done-percent", 0.0)) + "%";
+  text += " left:" + format_size(number_of(progress, "bytes-left"));
+  text += " rate:" + format_size(bytes_per_second) + "/s";
+  const bool known = bytes_per_second != 0 && progress.contains("eta-seconds") && progress["eta-seconds"].is_number();
+  return text + " eta:" + (known ? format_seconds(static_cast<uint64_t>(progress["eta-seconds"].get<double>())) : "?");
+}
 
 std::string format_seconds(uint64_t seconds) {
   if (seconds < 60) return std::to_string(seconds) + "s";

@@ -10,6 +10,8 @@ namespace lockstep::tools {
 std::string render_resource(const nlohmann::json& status);
 // A peer's line without its name: "connection:Connected role:Secondary disk:UpToDate replication:Established …".
 std::string render_peer(const nlohmann::json& peer);
+// " resync:12.5% left:1.2G rate:100.0M/s eta:12s" of a peer's "resync" or "verify", or nothing when none runs.
+std::string render_progress(const nlohmann::json& peer, const char* what);
 // All of it, each line ended. `with_node`: also name the node, where several of one resource are listed.
 std::string render_status(const nlohmann::json& status, bool with_node);
 

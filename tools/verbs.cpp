@@ -126,10 +126,13 @@ const std::vector<VerbSpec>& all_verbs() {
        {}},
       {"verify",
        "compare both replicas online",
-       "Ranges that differ are marked out of sync.",
+       "Every block of both is compared while the device is in use. Prints its progress, and the ranges that differ,\n"
+       "which are marked out of sync. The Primary's copy counts: --repair copies what differs from there, beside the\n"
+       "application's writes, and needs a Primary; 'lockstep resync RES PEER' does it later. Without a Primary this\n"
+       "node's copy counts once the two meet again. Exits 1 when a difference is left, or the end was not reached.",
        ResourceOperand::Required,
        {"[PEER]"},
-       {{"repair", "", "resync what differs"}}},
+       {{"repair", "", "copy what differs from the Primary"}}},
       {"suspend",
        "answer no client until 'resume'",
        "Requests are held, not failed. 'down' and 'demote --force' fail them.",

@@ -25,8 +25,11 @@ bool is_connected(const json& peer) {
 }
 
 bool is_synced(const json& peer) {
-  return is_connected(peer) && has_state(peer, "replication-state", "Established") &&
-         has_state(peer, "disk-state", "UpToDate");
+  // A verify runs between copies that are in sync.
+  const bool established = has_state(peer, "replication-state", "Established") ||
+                           has_state(peer, "replication-state", "VerifyS") ||
+                           has_state(peer, "replication-state", "VerifyT");
+  return is_connected(peer) && established && has_state(peer, "disk-state", "UpToDate");
 }
 
 }  // namespace

@@ -21,6 +21,7 @@ namespace lockstep::repl {
 struct SubmitRead {
   SlotRef slot;
   ByteRange range;
+  bool digests = false;  // of Resync and Apply: the completion brings the digests of the range's blocks
   PersistId after_persist = 0;
 };
 struct SubmitWrite {
@@ -41,7 +42,8 @@ struct SubmitFlush {  // fdatasync
   PersistId after_persist = 0;
 };
 
-// The payload of Write is that of `slot`; the driver holds it until it is sent, also when the slot is freed before.
+// What `message` points to is valid during the step: who holds it longer copies it. The payload of Write is that of
+// `slot`; the driver holds it until it is sent, also when the slot is freed before.
 struct Send {
   PeerIndex peer = 0;
   Incarnation incarnation = 0;
@@ -129,7 +131,11 @@ enum class Outcome : uint8_t {
   ResyncRuns,          // invalidate: a resync with the peer is not over
   PeerIsLastUpToDate,  // invalidate-peer: the peer would give up the last good copy
   NotSuspended,
-  ResumeAlone,  // resume: a peer was lost, and nobody said to go on without it
+  ResumeAlone,     // resume: a peer was lost, and nobody said to go on without it
+  NotEstablished,  // verify, resync: both copies must be UpToDate and get the same writes
+  NoSource,        // verify --repair, resync: no Primary says whose copy counts
+  RunOnPrimary,    // verify: another node is Primary
+  VerifyRuns,      // a verify runs already
 };
 struct OrderAnswered {
   uint64_t ticket = 0;
@@ -156,6 +162,9 @@ enum class NoteKind : uint8_t {
   Replaced,  // another node is, or was, Primary in this one's place
   CrashRecovered,
   Invalidated,  // this node, with the peer as source
+  VerifyStarted,
+  VerifyDiffers,  // `number` is the first block of 64, `mask` says which of them differ
+  VerifyEnded,    // `number` blocks differ
   RuleBroken
 };
 struct Note {
@@ -163,6 +172,7 @@ struct Note {
   PeerIndex peer = 0;
   uint64_t number = 0;    // blocks, bytes or a code, by kind
   const char* text = "";  // static: a rule's name or the broken rule
+  uint64_t mask = 0;
 };
 
 using Action = std::variant<SubmitRead, SubmitWrite, SubmitZeroes, SubmitFlush, Send, PersistSuperblock,

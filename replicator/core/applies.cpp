@@ -8,13 +8,11 @@ namespace lockstep::repl {
 void Replica::State::stream_write_arrived(PeerIndex index, const MessageArrived& event, Sequence sequence,
                                           const ByteRange& range, bool resync, bool zeroes, bool may_deallocate) {
   Peer& peer = peers[index];
-  const bool target = peer.replication == ReplicationState::WFBitMapT ||
-                      peer.replication == ReplicationState::SyncTarget ||
-                      peer.replication == ReplicationState::PausedSyncT;
+  const bool target = is_resync_target(peer);
   const char* broken = nullptr;
   if (!peer.decided) {
     broken = "a write before the handshake's decision";
-  } else if (resync && !target) {
+  } else if (resync && !target && !(peer.verify.runs && peer.verify.repair && !peer.verify.is_source)) {
     broken = "a resync write to a node that is not its target";
   } else if (!resync && !target && peer.replication != ReplicationState::Established) {
     broken = "a write to a node that does not replicate from the sender";
@@ -27,8 +25,6 @@ void Replica::State::stream_write_arrived(PeerIndex index, const MessageArrived&
   } else if (range.empty() || !ByteRange::fits(range.offset_bytes, range.length_bytes, options.size_bytes)) {
     broken = "a range outside of the device";
   }
-  ApplySlot& apply = applies[event.apply_slot];
-  LOCKSTEP_CHECK(apply.phase == ApplySlot::Phase::Free);
   if (broken != nullptr) {
     act(ReleaseApply{event.apply_slot});
     return drop_peer(index, LinkEnd::BrokenRule, broken);
@@ -37,15 +33,27 @@ void Replica::State::stream_write_arrived(PeerIndex index, const MessageArrived&
   peer.stream_received = sequence;
   if (peer.rules_obeyed.prompt) peer.acknowledge = true;
   stream_peer = index;
-  apply = ApplySlot{
-      ApplySlot::Phase::Waiting, index, peer.incarnation, sequence, range, zeroes, may_deallocate, applies_hold};
+  ApplySlot apply;
+  apply.peer = index;
+  apply.incarnation = peer.incarnation;
+  apply.sequence = sequence;
+  apply.range = range;
+  apply.zeroes = zeroes;
+  apply.may_deallocate = may_deallocate;
+  enqueue_apply(event.apply_slot, apply);
+}
+
+void Replica::State::enqueue_apply(uint32_t slot, const ApplySlot& apply) {
+  LOCKSTEP_CHECK(applies[slot].phase == ApplySlot::Phase::Free && apply_count < apply_order.size());
+  applies[slot] = apply;
+  applies[slot].phase = ApplySlot::Phase::Waiting;
+  applies[slot].behind = applies_hold;
   ++applies_arrived;
-  LOCKSTEP_CHECK(apply_count < apply_order.size());
-  apply_order[(apply_head + apply_count++) % apply_order.size()] = event.apply_slot;
-  if (must_wait(apply, apply_count - 1)) {
+  apply_order[(apply_head + apply_count++) % apply_order.size()] = slot;
+  if (must_wait(applies[slot], apply_count - 1)) {
     ++applies_waiting;
   } else {
-    start_apply(event.apply_slot);
+    start_apply(slot);
   }
 }
 
@@ -77,7 +85,9 @@ void Replica::State::start_apply(uint32_t slot) {
   ++applies_writing;
   const PersistId after =
       is_durable(apply_floor) || LOCKSTEP_MUTANT("copy-before-inconsistent-is-durable") ? 0 : apply_floor;
-  if (apply.zeroes) {
+  if (apply.comparison != ApplySlot::kNoComparison) {
+    act(SubmitRead{{SlotKind::Apply, slot}, apply.range, true, after});
+  } else if (apply.zeroes) {
     act(SubmitZeroes{{SlotKind::Apply, slot}, apply.range, false, apply.may_deallocate, after});
   } else {
     act(SubmitWrite{{SlotKind::Apply, slot}, apply.range, false, after});
@@ -114,6 +124,7 @@ void Replica::State::release_done_applies() {
     if (peers[apply.peer].incarnation == apply.incarnation && disk_usable()) {
       peers[apply.peer].stream_written = apply.sequence;
     }
+    if (apply.comparison != ApplySlot::kNoComparison) comparisons[apply.comparison].used = false;
     apply.phase = ApplySlot::Phase::Free;
     act(ReleaseApply{oldest});
     apply_head = static_cast<uint32_t>((apply_head + 1) % apply_order.size());
@@ -243,7 +254,7 @@ void Replica::State::acknowledged(PeerIndex index, const Acknowledged& message) 
     if ((entry.sent_to & mask) == 0) continue;
     // The one place where bits are cleared while a resync runs: the peer has this copy on stable storage. A newer
     // write to the block is in this log and sets the bit again if the peer is lost before it is stable, too.
-    if (entry.resync && is_durable(peer.resync_gate)) peer.bitmap.clear(entry.range);
+    if (entry.resync) clear_what_is_stable(peer, entry);
     if (LOCKSTEP_MUTANT("part-of-block-clears-bit")) {
       peer.bitmap.clear({round_down(entry.range.offset_bytes, kBlockBytes), kBlockBytes});
     }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <variant>
 
 #include "replicator/core/message.h"
@@ -41,8 +42,9 @@ struct ClientRequestArrived {
 
 struct LocalIoCompleted {
   SlotRef slot;
-  int error_errno = 0;      // 0 or a positive errno
-  bool all_zeroes = false;  // of a resync read: nothing but zeroes was read
+  int error_errno = 0;                     // 0 or a positive errno
+  bool all_zeroes = false;                 // of a resync read: nothing but zeroes was read
+  std::span<const BlockDigest> digests{};  // of a read with `digests`, one for each block; valid during the step
 };
 
 struct PersistCompleted {  // persists complete in the order in which they were asked for
@@ -62,7 +64,7 @@ struct MessageArrived {
   PeerIndex peer = 0;
   Incarnation incarnation = 0;
   Message message;
-  uint32_t apply_slot = 0;  // Write, WriteZeroes: where the payload is, and what stands for it until it is applied
+  uint32_t apply_slot = 0;  // of a stream frame: where the payload is, and what stands for it until it is applied
 };
 
 enum class OrderKind : uint8_t {
@@ -81,7 +83,8 @@ enum class OrderKind : uint8_t {
   Suspend,
   Resume,       // ends an operator's suspension; with `alone`, one for a lost peer as well
   AbandonHeld,  // what a suspension holds, and what arrives until it ends, fails: its clients are to be sent away
-  Outdate       // this node's data is called old
+  Verify,
+  Outdate  // this node's data is called old
 };
 // How many NBD clients are in the transmission phase on the export: demote and switchover refuse while there are any.
 struct ExportClientsChanged {
@@ -99,6 +102,7 @@ struct OrderGiven {
   bool give_generation = false;  // Promote --force-data-loss, Resync --discard-my-data: `generation` was typed
   Generation generation;
   Protocol protocol = Protocol::C;  // SetProtocol
+  bool repair = false;              // Verify
 };
 
 using EventBody = std::variant<Ticked, TurnEnded, ClientRequestArrived, LocalIoCompleted, PersistCompleted,

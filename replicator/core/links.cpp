@@ -18,6 +18,7 @@ void Replica::State::on(const LinkEstablished& event) {
   peer.proved_us = 0;
   peer.leaves_after = 0;
   peer.last_received_us = peer.last_ping_us = now_us;
+  peer.resync_sent = 0;
   peer.sent = peer.received = peer.written = peer.flushed = peer.barrier_sent = peer.barrier_due = 0;
   peer.stream_received = peer.stream_written = peer.stream_flushed = peer.barrier_wanted = 0;
   peer.acknowledge = false;
@@ -35,8 +36,7 @@ void Replica::State::on(const LinkLost& event) {
 void Replica::State::on(const MessageArrived& event) {
   Peer& peer = peers[event.peer];
   const PeerIndex index = event.peer;
-  const bool carries_slot =
-      std::holds_alternative<Write>(event.message) || std::holds_alternative<WriteZeroes>(event.message);
+  const bool carries_slot = is_stream_frame(event.message);
   if (event.incarnation == 0 || peer.incarnation != event.incarnation) {
     if (carries_slot) act(ReleaseApply{event.apply_slot});
     return;
@@ -49,6 +49,9 @@ void Replica::State::on(const MessageArrived& event) {
   if (const auto* zeroes = std::get_if<WriteZeroes>(&event.message)) {
     return stream_write_arrived(index, event, zeroes->sequence, zeroes->range, zeroes->resync, true,
                                 zeroes->may_deallocate);
+  }
+  if (const auto* digests = std::get_if<RangeDigests>(&event.message)) {
+    return range_digests_arrived(index, event, *digests);
   }
   if (const auto* message = std::get_if<Goodbye>(&event.message)) return goodbye_arrived(index, *message);
   if (const auto* message = std::get_if<Ping>(&event.message)) return send(index, Pong{message->stamp_us});
@@ -79,6 +82,7 @@ void Replica::State::on(const MessageArrived& event) {
     peer.role = message->role;
     peer.disk_state = message->disk_state;
     peer.granted = false;
+    if (role != Role::Primary && peer.role == Role::Primary) interrupt_verifies();
     return changed();
   }
   if (const auto* message = std::get_if<GenerationChanged>(&event.message)) return generation_changed(index, *message);
@@ -96,6 +100,12 @@ void Replica::State::on(const MessageArrived& event) {
     peer.resync_total_blocks = message->blocks_total;
     return;
   }
+  if (const auto* message = std::get_if<RangeCompared>(&event.message)) return range_compared(index, *message);
+  if (const auto* message = std::get_if<VerifyRequest>(&event.message)) return verify_request_arrived(index, *message);
+  if (const auto* message = std::get_if<VerifyProgress>(&event.message)) {
+    return verify_progress_arrived(index, *message);
+  }
+  if (const auto* message = std::get_if<VerifyEnded>(&event.message)) return verify_ended_arrived(index, *message);
   if (const auto* message = std::get_if<ResyncDone>(&event.message)) return resync_done_arrived(index, *message);
   if (const auto* message = std::get_if<PromoteRequest>(&event.message))
     return promote_request_arrived(index, *message);
@@ -196,6 +206,7 @@ void Replica::State::peer_lost(PeerIndex index) {
     }
   }
 
+  end_verify(index, false, peer.bitmap.dirty_blocks());
   peer.incarnation = 0;
   peer.report_sent = peer.report_arrived = peer.decided = false;
   peer.replication = ReplicationState::Off;
@@ -207,7 +218,7 @@ void Replica::State::peer_lost(PeerIndex index) {
   peer.acknowledge = false;
   peer.granted = false;
   peer.resync_done_sent = false;
-  peer.reading_slots = 0;
+  peer.reading_slots = peer.comparisons_in_flight = 0;
   peer.absent_since_us = now_us;
   if (role == Role::Primary && may_hold_our_current(superblock.peers[index]) &&
       !LOCKSTEP_MUTANT("lost-peer-keeps-generation")) {

@@ -56,6 +56,18 @@ struct StreamRules {
   bool prompt = false;   // what was received is acknowledged at the end of the turn, before it is written
   friend bool operator==(const StreamRules&, const StreamRules&) = default;
 };
+// Stands in the stream as a write would: the receiver reads the range when all before it is written and before anything
+// behind it is, and answers with RangeCompared, before it calls this sequence written.
+struct RangeDigests {
+  Sequence sequence = 0;
+  ByteRange range;                       // whole blocks
+  bool resync = false;                   // of a resync that asks before it copies; else of an online verify
+  std::span<const BlockDigest> digests;  // one for each block; valid as long as BitmapRuns::runs
+};
+struct RangeCompared {
+  Sequence sequence = 0;
+  uint64_t differing = 0;  // bit i: the range's block i differs
+};
 // Answered by Acknowledged::flushed once everything up to `sequence` is on the receiver's stable storage.
 struct Barrier {
   Sequence sequence = 0;
@@ -97,6 +109,22 @@ struct ResyncDone {  // S → T: all is copied and stable: T takes S's generatio
 // The receiver's current generation (ResyncDone, GenerationChanged) is stored durably by the sender.
 struct GenerationStored {
   Generation current;
+};
+
+// Online verify. S is the node whose copy counts: the Primary, or where there is none the node whose operator asks.
+struct VerifyRequest {  // T → S: an operator of T wants one
+  bool repair = false;
+};
+struct VerifyProgress {  // S → T, at the start and now and then: what T shows
+  bool repair = false;
+  uint64_t blocks_left = 0;
+  uint64_t blocks_total = 0;
+  uint64_t differing_blocks = 0;
+};
+struct VerifyEnded {  // S → T
+  bool complete = false;
+  uint64_t differing_blocks = 0;
+  uint64_t left_blocks = 0;  // of those, still out of sync
 };
 
 // Promotion: asked of every connected peer; a peer that is Primary, or is asking itself and comes first, says no.
@@ -165,9 +193,16 @@ struct Goodbye {
 };
 
 using Message =
-    std::variant<StateReport, StateChanged, GenerationChanged, Write, WriteZeroes, StreamRules, Barrier, Acknowledged,
-                 ResyncStart, BitmapRuns, BitmapWanted, ResyncProgress, ResyncDone, GenerationStored, PromoteRequest,
-                 PromoteAnswer, TakeOver, TakeOverAnswer, SwitchoverRequest, SwitchoverAnswer, InvalidateWanted,
-                 InvalidateRequest, InvalidateAnswer, Ping, Pong, Goodbye>;
+    std::variant<StateReport, StateChanged, GenerationChanged, Write, WriteZeroes, RangeDigests, RangeCompared,
+                 VerifyRequest, VerifyProgress, VerifyEnded, StreamRules, Barrier, Acknowledged, ResyncStart,
+                 BitmapRuns, BitmapWanted, ResyncProgress, ResyncDone, GenerationStored, PromoteRequest, PromoteAnswer,
+                 TakeOver, TakeOverAnswer, SwitchoverRequest, SwitchoverAnswer, InvalidateWanted, InvalidateRequest,
+                 InvalidateAnswer, Ping, Pong, Goodbye>;
+
+// Part of the ordered stream: it has a sequence, and stands in an apply slot until it is done.
+inline bool is_stream_frame(const Message& message) {
+  return std::holds_alternative<Write>(message) || std::holds_alternative<WriteZeroes>(message) ||
+         std::holds_alternative<RangeDigests>(message);
+}
 
 }  // namespace lockstep::repl

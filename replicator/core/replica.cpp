@@ -15,7 +15,8 @@ Replica::State::State(const ReplicaOptions& replica_options)
       transfer_log(options.transfer_log_entries),
       applies(options.apply_slots),
       apply_order(options.apply_slots),
-      resyncs(options.resync_slots) {
+      resyncs(options.resync_slots),
+      comparisons(size_t{kComparisonsInFlight} * options.peer_count) {
   LOCKSTEP_CHECK(options.peer_count <= kMaximumPeers && options.size_bytes % kBlockBytes == 0);
   // Fewer would leave no room for one request next to another's (a request touches at most nine extents).
   LOCKSTEP_CHECK(options.activity_log_slots >= 2 * (kMaximumRequestBytes / kExtentBytes + 1));
@@ -91,7 +92,8 @@ void Replica::State::on(const Ticked&) {
       flush_wanted = true;
     }
   }
-  tell_resync_progress();
+  tell_progress();
+  persist_what_verify_found();
   waiting_may_start = true;
 }
 
@@ -126,9 +128,10 @@ void Replica::State::on(const LocalIoCompleted& event) {
       }
       return;
     case SlotKind::Apply:
+      if (applies[event.slot.slot].comparison != ApplySlot::kNoComparison) comparison_read(event.slot.slot, event);
       return apply_completed(event.slot.slot, event.error_errno);
     case SlotKind::Resync:
-      return resync_read_completed(event.slot.slot, event.error_errno, event.all_zeroes);
+      return resync_read_completed(event.slot.slot, event);
     case SlotKind::Flush:
       return local_flush_completed(event.error_errno);
   }
@@ -219,12 +222,24 @@ PeerStatus Replica::peer_status(PeerIndex index) const {
   }
   status.round_trip_us = peer.round_trip_us;
   if (peer.replication == ReplicationState::SyncSource || peer.replication == ReplicationState::PausedSyncS ||
-      peer.replication == ReplicationState::SyncTarget) {
+      peer.replication == ReplicationState::SyncTarget || peer.replication == ReplicationState::PausedSyncT) {
     status.resync_total_blocks = peer.resync_total_blocks;
-    status.resync_left_blocks =
-        peer.replication == ReplicationState::SyncTarget ? peer.resync_left_blocks : peer.bitmap.dirty_blocks();
+    status.resync_left_blocks = State::is_resync_target(peer) ? peer.resync_left_blocks : peer.bitmap.dirty_blocks();
+    status.blocks_per_second = peer.progress.per_second(state_->now_us, status.resync_left_blocks);
     status.resync_started_us = peer.resync_started_us;
   }
+  status.verify.runs = peer.verify.runs;
+  status.verify.is_source = peer.verify.is_source;
+  status.verify.blocks_total = peer.verify.blocks_total;
+  if (peer.verify.runs) {
+    status.verify.blocks_left = state_->verify_left_blocks(peer);
+    status.blocks_per_second = peer.progress.per_second(state_->now_us, status.verify.blocks_left);
+  }
+  status.verify.ended = peer.verify.ended;
+  status.verify.complete = peer.verify.complete;
+  status.verify.differing_blocks = peer.verify.found.blocks;
+  status.verify.left_blocks = peer.verify.left_blocks;
+  status.verify.found = std::span(peer.verify.found.runs).first(peer.verify.found.run_count);
   status.absent_since_us = peer.absent_since_us;
   status.awaited = (state_->awaited_peers & mask_of(index)) != 0;
   status.decided = peer.ever_decided;

@@ -11,6 +11,7 @@
 #include "replicator/core/event.h"
 #include "replicator/core/generation_rules.h"
 #include "replicator/core/types.h"
+#include "replicator/core/verify.h"
 
 namespace lockstep::repl {
 
@@ -56,6 +57,18 @@ struct PeerStatus {
   uint64_t resync_total_blocks = 0;  // of the resync that runs; 0: none
   uint64_t resync_left_blocks = 0;
   uint64_t resync_started_us = 0;
+  uint64_t blocks_per_second = 0;  // of a resync or a verify, over the last seconds
+  struct {
+    bool runs = false;
+    bool is_source = false;
+    uint64_t blocks_total = 0;
+    uint64_t blocks_left = 0;
+    uint64_t ended = 0;               // verifies with this peer that ended since the start
+    bool complete = false;            // the last one reached its end
+    uint64_t differing_blocks = 0;    // found by the one that runs, or by the last one
+    uint64_t left_blocks = 0;         // of the last one: what is still out of sync
+    std::span<const BlockRun> found;  // the first runs that differ; valid until the next step
+  } verify;
   uint64_t absent_since_us = 0;  // 0 while connected
   bool awaited = false;          // its return, or leave to go on without it, is what a suspension waits for
   bool decided = false;          // `decision` is that of the last handshake with this peer

@@ -9,7 +9,10 @@
 //   suspension.cpp     losing peers: when nothing may be answered, and what happens to what is held
 //   links.cpp          links up and down, heartbeats, time-outs, goodbyes
 //   handshake.cpp      state reports, the decision and what follows from it; generations
-//   resync.cpp         both sides of a resync
+//   resync.cpp         both sides of a resync: start, bitmaps, end
+//   copying.cpp        what a source reads and sends, and when
+//   comparing.cpp      digests in the stream, and what their answers mean
+//   verify.cpp         online verify, from its order to its end
 //   roles.cpp          orders: promote, demote, switchover, connect, disconnect, shutdown
 //   invalidation.cpp   orders: invalidate this node, or a peer
 #pragma once
@@ -20,9 +23,11 @@
 
 #include "replicator/core/activity_log.h"
 #include "replicator/core/dirty_bitmap.h"
+#include "replicator/core/progress.h"
 #include "replicator/core/range_set.h"
 #include "replicator/core/replica.h"
 #include "replicator/core/transfer_log.h"
+#include "replicator/core/verify.h"
 
 namespace lockstep::repl {
 
@@ -60,7 +65,7 @@ struct ClientSlot {
   Sequence sequence = 0;
 };
 
-// A write of the stream on its way to this node's disk.
+// A write of the stream on its way to this node's disk, or a comparison on its way from it.
 struct ApplySlot {
   enum class Phase : uint8_t { Free, Waiting, Writing, Done };
   Phase phase = Phase::Free;
@@ -71,6 +76,15 @@ struct ApplySlot {
   bool zeroes = false;
   bool may_deallocate = false;
   uint64_t behind = 0;  // so many applies, counted since the start of the node, are stable before it starts
+  uint32_t comparison = kNoComparison;  // what was sent, if the range is to be compared
+  static constexpr uint32_t kNoComparison = UINT32_MAX;
+};
+
+// Digests that a peer sent, until the range was read here.
+struct Comparison {
+  bool used = false;
+  bool resync = false;
+  std::array<BlockDigest, kBlocksPerComparison> digests{};
 };
 
 struct ResyncSlot {
@@ -79,6 +93,9 @@ struct ResyncSlot {
   PeerIndex peer = 0;
   Incarnation incarnation = 0;
   ByteRange range;
+  bool question = false;  // digests are sent, not data
+  bool verify = false;
+  uint64_t verify_run = 0;
 };
 
 struct Peer {
@@ -132,6 +149,9 @@ struct Peer {
   uint32_t reading_slots = 0;
   uint64_t resync_unwritten_bytes = 0;
   uint64_t resync_unflushed_bytes = 0;
+  uint32_t comparisons_in_flight = 0;  // being read here, or sent and not answered
+  Sequence resync_sent = 0;            // the last copy or comparison
+  Asking asking;
   uint64_t resync_total_blocks = 0, resync_started_us = 0;
   PersistId resync_gate = 0;       // nothing is cleared before this persist
   uint64_t resync_gate_cycle = 0;  // … nor before this flush cycle made stable what we copy from
@@ -139,6 +159,11 @@ struct Peer {
   // As resync target.
   uint64_t bitmap_send_cursor = 0;
   uint64_t resync_left_blocks = 0;  // as the source said last
+  // As either.
+  ProgressMeter progress;
+  uint64_t progress_told_us = 0;
+
+  Verify verify;
 
   PersistId restart_after = 0;  // the link ends once this is durable: what the handshake was about has changed
 
@@ -245,6 +270,7 @@ struct Replica::State {
   bool must_wait(const ApplySlot& apply, uint32_t place) const;
   bool holds_applies() const;
   void barrier_arrived(PeerIndex peer, const Barrier& message);
+  void enqueue_apply(uint32_t slot, const ApplySlot& apply);
   void start_apply(uint32_t slot);
   void start_waiting_applies();
   void release_done_applies();
@@ -286,12 +312,45 @@ struct Replica::State {
   void resync_start_arrived(PeerIndex peer, const ResyncStart& message);
   void send_bitmap_runs(PeerIndex peer);
   void bitmap_runs_arrived(PeerIndex peer, const BitmapRuns& message);
-  void pump_resyncs();
-  void pump_resync(PeerIndex peer);
-  void resync_read_completed(uint32_t slot, int error_errno, bool all_zeroes);
   void finish_resync(PeerIndex peer);
   void resync_done_arrived(PeerIndex peer, const ResyncDone& message);
-  void tell_resync_progress();
+  static bool is_resync_source(const Peer& peer) {
+    return peer.replication == ReplicationState::WFBitMapS || peer.replication == ReplicationState::SyncSource ||
+           peer.replication == ReplicationState::PausedSyncS;
+  }
+  static bool is_resync_target(const Peer& peer) {
+    return peer.replication == ReplicationState::WFBitMapT || peer.replication == ReplicationState::SyncTarget ||
+           peer.replication == ReplicationState::PausedSyncT;
+  }
+
+  // --- copying.cpp
+  void pump_resyncs();
+  void pump_resync(PeerIndex peer);
+  DirtyBitmap::Run next_range(Peer& peer, bool& question);
+  void resync_read_completed(uint32_t slot, const LocalIoCompleted& event);
+  void tell_progress();
+
+  // --- comparing.cpp
+  // On one link, so that both sides can have room for them before they start.
+  static constexpr uint32_t kComparisonsInFlight = 16;
+  void range_digests_arrived(PeerIndex peer, const MessageArrived& event, const RangeDigests& message);
+  void comparison_read(uint32_t slot, const LocalIoCompleted& event);
+  void range_compared(PeerIndex peer, const RangeCompared& message);
+  void clear_what_is_stable(Peer& peer, const TransferEntry& entry);
+
+  // --- verify.cpp
+  Outcome may_verify(PeerIndex peer, bool repair) const;
+  void order_verify(const OrderGiven& given);
+  void start_verify(PeerIndex peer, bool repair, bool compare);
+  uint64_t verify_left_blocks(const Peer& peer) const;
+  void verify_request_arrived(PeerIndex peer, const VerifyRequest& message);
+  void verify_progress_arrived(PeerIndex peer, const VerifyProgress& message);
+  void verify_ended_arrived(PeerIndex peer, const VerifyEnded& message);
+  void found_differences(PeerIndex peer, uint64_t first_block, uint64_t differing);
+  void persist_what_verify_found();
+  void finish_verify(PeerIndex peer);
+  void end_verify(PeerIndex peer, bool complete, uint64_t left_blocks);
+  void interrupt_verifies();
 
   // --- roles.cpp
   void on(const ExportClientsChanged& event) { export_clients = event.count; }
@@ -407,6 +466,7 @@ struct Replica::State {
   PeerIndex stream_peer = 0;
 
   std::vector<ResyncSlot> resyncs;
+  std::vector<Comparison> comparisons;
 
   // The change of protocol that an operator waits for.
   bool protocol_ordered = false;

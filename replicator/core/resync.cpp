@@ -4,15 +4,6 @@
 #include "replicator/core/replica_state.h"
 
 namespace lockstep::repl {
-namespace {
-// What may be on its way to a target, not yet written there: enough to keep its disk busy, and less while the
-// application writes, so that a write does not queue behind a long row of copies.
-constexpr uint64_t kIdleWindowBytes = 8 * kMiB;
-constexpr uint64_t kBusyWindowBytes = 1 * kMiB;
-// After so much the target is asked to make it stable, so that bits are cleared and an interruption costs little.
-constexpr uint64_t kFlushEveryBytes = 64 * kMiB;
-}  // namespace
-
 void Replica::State::start_as_source(PeerIndex index) {
   Peer& peer = peers[index];
   PeerRecord& record = superblock.peers[index];
@@ -103,92 +94,14 @@ void Replica::State::bitmap_runs_arrived(PeerIndex index, const BitmapRuns& mess
   peer.replication = ReplicationState::SyncSource;
   peer.resync_total_blocks = peer.bitmap.dirty_blocks();
   peer.cursor_block = 0;
+  // Known writes differ; where everything is copied, or whole extents after a crash, most of it may be equal.
+  if (peer.decision.extent == SyncExtent::Full || peer.own_report.crashed_primary || peer.peer_report.crashed_primary ||
+      peer.resync_total_blocks >= peer.bitmap.block_count() / 2) {
+    peer.asking.wanted = true;
+  }
+  peer.progress.restart(now_us, peer.resync_total_blocks);
   note(NoteKind::ResyncStarted, index, peer.resync_total_blocks, "source");
   changed();
-}
-
-void Replica::State::pump_resyncs() {
-  for (PeerIndex index = 0; index < peer_count(); ++index) {
-    if (peers[index].replication == ReplicationState::SyncSource) pump_resync(index);
-  }
-}
-
-void Replica::State::pump_resync(PeerIndex index) {
-  Peer& peer = peers[index];
-  const bool stable = local_cycles_done >= peer.resync_gate_cycle || LOCKSTEP_MUTANT("resync-before-source-is-stable");
-  if (!is_durable(peer.resync_gate) || !stable || peer.resync_done_sent || !disk_usable()) return;
-  const uint64_t window_bytes = in_flight > 0 ? kBusyWindowBytes : kIdleWindowBytes;
-  const uint64_t chunk_blocks = options.resync_chunk_bytes / kBlockBytes;
-
-  for (;;) {
-    if (peer.bitmap.dirty_blocks() == 0 && peer.reading_slots == 0) return finish_resync(index);
-    if (LOCKSTEP_MUTANT("resync-ends-when-all-is-sent") &&
-        peer.bitmap.next_run(peer.cursor_block, 1).block_count == 0 && peer.reading_slots == 0) {
-      peer.bitmap.clear_all();
-      return finish_resync(index);
-    }
-    const uint64_t reading_bytes = peer.reading_slots * options.resync_chunk_bytes;
-    if (peer.resync_unwritten_bytes + reading_bytes >= window_bytes) return;
-    if (transfer_log.size() + options.resync_slots >= transfer_log.capacity()) {
-      flush_wanted = true;
-      return;
-    }
-    const DirtyBitmap::Run run = peer.bitmap.next_run(peer.cursor_block, chunk_blocks);
-    if (run.block_count == 0) {
-      if (peer.reading_slots > 0 || peer.resync_unwritten_bytes > 0) return;
-      if (peer_has_unflushed(peer)) {
-        flush_wanted = true;
-        return;
-      }
-      peer.cursor_block = 0;  // what is still dirty was skipped or not made stable: once more
-      continue;
-    }
-    // A write in flight here may reach the disk after our read and is before our copy in the stream: the copy would
-    // bring the old data back. So the copy waits for it, and a write that comes later waits for the read.
-    const ByteRange range{run.first_block * kBlockBytes, run.block_count * kBlockBytes};
-    if (busy_ranges.overlaps(range) && !LOCKSTEP_MUTANT("resync-read-passes-write")) return;
-    const auto free = std::find_if(resyncs.begin(), resyncs.end(),
-                                   [](const ResyncSlot& slot) { return slot.phase == ResyncSlot::Phase::Free; });
-    if (free == resyncs.end()) return;
-    const auto slot = static_cast<uint32_t>(free - resyncs.begin());
-    *free = ResyncSlot{ResyncSlot::Phase::Reading, index, peer.incarnation, range};
-    busy_ranges.insert(options.client_slots + slot, range);
-    ++peer.reading_slots;
-    peer.cursor_block = run.first_block + run.block_count;
-    act(SubmitRead{{SlotKind::Resync, slot}, range});
-  }
-}
-
-void Replica::State::resync_read_completed(uint32_t slot, int error_errno, bool all_zeroes) {
-  ResyncSlot& resync = resyncs[slot];
-  LOCKSTEP_CHECK(resync.phase == ResyncSlot::Phase::Reading);
-  resync.phase = ResyncSlot::Phase::Free;
-  busy_ranges.erase(options.client_slots + slot);
-  waiting_may_start = !waiting.empty();
-  Peer& peer = peers[resync.peer];
-  if (peer.incarnation != resync.incarnation) return;
-  --peer.reading_slots;
-  if (error_errno != 0 && LOCKSTEP_MUTANT("unreadable-copied-as-zeroes")) {
-    all_zeroes = true;
-  } else if (error_errno != 0)
-    return disk_failed();  // never copied: what could not be read is not zeroes
-
-  TransferEntry entry;
-  entry.range = resync.range;
-  entry.sent_us = now_us;
-  entry.client_slot = TransferEntry::kNoClient;
-  entry.sent_to = mask_of(resync.peer);
-  entry.resync = true;
-  entry.local_done = true;
-  sent_to_peer(resync.peer, transfer_log.append(entry), entry);
-  peer.resync_unwritten_bytes += resync.range.length_bytes;
-  peer.resync_unflushed_bytes += resync.range.length_bytes;
-  if (peer.resync_unflushed_bytes >= kFlushEveryBytes) flush_wanted = true;
-  if (all_zeroes) {
-    send(resync.peer, WriteZeroes{peer.sent, resync.range, true, true});
-  } else {
-    send(resync.peer, Write{peer.sent, resync.range, true}, {SlotKind::Resync, slot});
-  }
 }
 
 // Nothing is dirty, so every copy is on the target's stable storage. From here on the target may hold our current
@@ -203,6 +116,7 @@ void Replica::State::finish_resync(PeerIndex index) {
   set_answered_ahead(role == Role::Primary);
   const PersistId id = persist_superblock();
   peer.resync_done_sent = true;
+  peer.asking = Asking{};
   send(index, ResyncDone{superblock.current, superblock.history}, {}, id);
 }
 
@@ -219,18 +133,11 @@ void Replica::State::resync_done_arrived(PeerIndex index, const ResyncDone& mess
   become_up_to_date();
   const PersistId id = persist_superblock();
   peer.replication = ReplicationState::Established;
+  peer.progress.stop();
   send(index, GenerationStored{message.current}, {}, id);
   tell_state();
   note(NoteKind::ResyncFinished, index, peer.resync_total_blocks, "target");
   changed();
-}
-
-void Replica::State::tell_resync_progress() {
-  for (PeerIndex index = 0; index < peer_count(); ++index) {
-    const Peer& peer = peers[index];
-    if (peer.replication != ReplicationState::SyncSource || peer.resync_done_sent) continue;
-    send(index, ResyncProgress{peer.bitmap.dirty_blocks(), peer.resync_total_blocks});
-  }
 }
 
 }  // namespace lockstep::repl

@@ -33,6 +33,8 @@ void Replica::State::on(const OrderGiven& given) {
       return order_suspension(given);
     case OrderKind::Outdate:
       return order_outdate(given);
+    case OrderKind::Verify:
+      return order_verify(given);
     default:
       break;
   }
@@ -144,6 +146,7 @@ void Replica::State::promote_request_arrived(PeerIndex index, const PromoteReque
     return send(index, PromoteAnswer{message.ticket, false});
   }
   if (asking && !LOCKSTEP_MUTANT("two-promotions-granted")) promote_failed(Outcome::PeerSaidNo, index);
+  interrupt_verifies();
   peer.granted = true;
   PersistId after = 0;
   if (!message.first_generation.is_zero()) {
@@ -200,6 +203,7 @@ void Replica::State::become_primary() {
   } else if (std::any_of(peers.begin(), peers.end(), [](const Peer& peer) { return peer.incarnation != 0; })) {
     return promote_failed(Outcome::ConnectedPeer, 0);
   }
+  interrupt_verifies();
   role = Role::Primary;
   superblock.primary = !LOCKSTEP_MUTANT("primary-not-recorded");
   awaited_peers = given_up_peers = 0;
@@ -282,6 +286,7 @@ void Replica::State::advance_demotion() {
 }
 
 void Replica::State::become_secondary() {
+  interrupt_verifies();
   role = Role::Secondary;
   demoting = false;
   may_hold_current = 0;
@@ -419,6 +424,16 @@ void Replica::State::order_resync(const OrderGiven& given) {
     if (!peer.split_brain) return done(Outcome::NotSplitBrain);
     peer.discard_my_data = true;
     if (peer.incarnation != 0) say_goodbye(given.peer, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
+  } else if (peer.replication == ReplicationState::Established && peer.bitmap.dirty_blocks() > 0) {
+    // What a verify found. From a Primary it is copied beside its writes; with a peer that is Primary the handshake
+    // finds the direction.
+    const Outcome outcome = may_verify(given.peer, true);
+    if (outcome != Outcome::Done) return done(outcome);
+    if (role == Role::Primary) {
+      start_verify(given.peer, true, false);
+    } else {
+      say_goodbye(given.peer, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
+    }
   }
   if (peer.connection == ConnectionState::StandAlone) {
     peer.connection = ConnectionState::Connecting;

@@ -17,10 +17,14 @@ struct TransferEntry {
   uint32_t client_slot = 0;    // of an application's write that is not answered yet, else kNoClient
   PeerMask sent_to = 0;        // linked peers that have it in their stream; a lost peer's bit is taken out
   PeerMask written_by = 0;     // of those, who have completed it
-  bool resync = false;
+  bool resync = false;         // a copy, or a comparison, of resync or verify
+  bool comparison = false;     // digests were sent, no data
+  bool verify = false;         // of a verify
+  bool compared = false;       // the peer has answered: `differing`
   bool fua = false;
   bool local_done = false;  // always true of a resync's copies: nothing is written here
   bool holds_extents = false;
+  uint64_t differing = 0;  // bit i: block i of the range differs
 
   static constexpr uint32_t kNoClient = UINT32_MAX;
 };

@@ -41,6 +41,15 @@ inline constexpr Generation kHeldByNobody{UINT64_MAX, UINT64_MAX};
 std::string to_string(const Generation& generation);         // 32 hex digits
 Result<Generation> parse_generation(std::string_view text);  // the same; Invalid on anything else
 
+// What stands for a block's content when two nodes compare it: equal exactly when the contents are, for all that
+// anybody can do. Worked out outside of the core, which only compares.
+struct BlockDigest {
+  uint64_t high = 0;
+  uint64_t low = 0;
+  friend constexpr bool operator==(const BlockDigest&, const BlockDigest&) = default;
+};
+inline constexpr uint64_t kBlocksPerComparison = 64;  // at most, in one message
+
 enum class Role : uint8_t { Unknown, Secondary, Primary };
 enum class DiskState : uint8_t { Diskless, Attaching, Failed, Inconsistent, Outdated, Consistent, UpToDate, DUnknown };
 enum class ConnectionState : uint8_t { StandAlone, Disconnecting, Connecting, Connected };

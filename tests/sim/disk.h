@@ -36,6 +36,12 @@ class Disk {
   // A write that was under way: some of its units arrived.
   void tear(const Layout::Units& units, std::span<const Value> values, Random& random);
 
+  // The medium gives other content than what was written, and says nothing.
+  void rot(size_t unit) {
+    constexpr Value kRotten = 0xFFFFFFF0;
+    content_[unit] = stable_[unit] = kRotten;
+  }
+
   // Units whose content or stability changed since they were cleared.
   ChangedUnits changed;
 

@@ -15,6 +15,7 @@ uint32_t Ledger::issue(const Layout::Units& units, bool zeroes) {
   writes_.push_back(write);
   for (size_t unit = units.first; unit < units.end; ++unit) {
     by_unit_[unit].push_back(number);
+    changed.add(unit);  // a disk that was wrong may hold it by chance, and then nothing is copied there
   }
   return number;
 }

@@ -18,8 +18,9 @@ class World;
 struct Frame {
   bool closes = false;
   repl::Message message;
-  std::vector<repl::BitmapRun> runs;  // what BitmapRuns points to
-  std::vector<Value> values;          // the payload of a Write: one for each unit, or one for all
+  std::vector<repl::BitmapRun> runs;       // what BitmapRuns points to
+  std::vector<repl::BlockDigest> digests;  // what RangeDigests points to
+  std::vector<Value> values;               // the payload of a Write: one for each unit, or one for all
   uint64_t arrives_us = 0;
 };
 

@@ -8,12 +8,6 @@ namespace lockstep::sim {
 
 using namespace repl;  // NOLINT(google-build-using-namespace): the simulator speaks the core's language throughout
 
-namespace {
-bool carries_payload(const Message& message) {
-  return std::holds_alternative<Write>(message) || std::holds_alternative<WriteZeroes>(message);
-}
-}  // namespace
-
 Node::Node(World& world, int id, const ReplicaOptions& options)
     : world_(world),
       id_(id),
@@ -117,19 +111,28 @@ void Node::execute() {
   executing_ = true;
   for (const Action& action : actions_) {
     if (must_wait(action)) {
-      held_.push_back({action, payload_of_send(action)});
+      held_.push_back({action, frame_of_send(action)});
     } else {
-      perform(action, payload_of_send(action));
+      perform(action, frame_of_send(action));
     }
   }
   actions_.clear();
   executing_ = false;
 }
 
-std::vector<Value> Node::payload_of_send(const Action& action) const {
+Frame Node::frame_of_send(const Action& action) const {
+  Frame frame;
   const auto* send = std::get_if<Send>(&action);
-  if (send == nullptr || !std::holds_alternative<Write>(send->message)) return {};
-  return payload_of(send->payload);
+  if (send == nullptr) return frame;
+  frame.message = send->message;
+  if (std::holds_alternative<Write>(send->message)) frame.values = payload_of(send->payload);
+  if (const auto* runs = std::get_if<BitmapRuns>(&send->message)) {
+    frame.runs.assign(runs->runs.begin(), runs->runs.end());
+  }
+  if (const auto* digests = std::get_if<RangeDigests>(&send->message)) {
+    frame.digests.assign(digests->digests.begin(), digests->digests.end());
+  }
+  return frame;
 }
 
 bool Node::must_wait(const Action& action) const {
@@ -156,7 +159,7 @@ void Node::release_held() {
     if (must_wait(held.action)) {
       held_.push_back(std::move(held));
     } else {
-      perform(held.action, std::move(held.payload));
+      perform(held.action, std::move(held.frame));
     }
   }
 }
@@ -174,12 +177,12 @@ std::vector<Value> Node::payload_of(const SlotRef& slot) const {
   }
 }
 
-void Node::perform(const Action& action, std::vector<Value> payload) {
+void Node::perform(const Action& action, Frame frame) {
   std::visit(
-      [this, &action, &payload](const auto& one) {
+      [this, &action, &frame](const auto& one) {
         using A = std::decay_t<decltype(one)>;
         if constexpr (std::is_same_v<A, SubmitRead>) {
-          submit_read(one.slot, one.range);
+          submit_read(one.slot, one.range, one.digests);
         } else if constexpr (std::is_same_v<A, SubmitWrite>) {
           submit_write(one.slot, one.range, payload_of(one.slot), one.fua);
         } else if constexpr (std::is_same_v<A, SubmitZeroes>) {
@@ -187,7 +190,7 @@ void Node::perform(const Action& action, std::vector<Value> payload) {
         } else if constexpr (std::is_same_v<A, SubmitFlush>) {
           submit_flush(one.slot);
         } else if constexpr (std::is_same_v<A, Send>) {
-          transmit(one, std::move(payload));
+          world_.network.send(id_, peer_id(one.peer), one.incarnation, std::move(frame));
         } else if constexpr (std::is_same_v<A, PersistSuperblock> || std::is_same_v<A, PersistActivityLog> ||
                              std::is_same_v<A, PersistBitmapPages> || std::is_same_v<A, PersistActivityLogEmpty>) {
           queue_persist(action);
@@ -219,17 +222,8 @@ void Node::perform(const Action& action, std::vector<Value> payload) {
       action);
 }
 
-void Node::transmit(const Send& send, std::vector<Value> payload) {
-  Frame frame;
-  frame.message = send.message;
-  if (const auto* runs = std::get_if<BitmapRuns>(&send.message))
-    frame.runs.assign(runs->runs.begin(), runs->runs.end());
-  frame.values = std::move(payload);
-  world_.network.send(id_, peer_id(send.peer), send.incarnation, std::move(frame));
-}
-
 bool Node::can_receive(const Frame& frame) const {
-  return !carries_payload(frame.message) ||
+  return !is_stream_frame(frame.message) ||
          std::find(apply_used_.begin(), apply_used_.end(), false) != apply_used_.end();
 }
 
@@ -239,7 +233,8 @@ void Node::receive(int from, Incarnation incarnation, const Frame& frame) {
   event.incarnation = incarnation;
   event.message = frame.message;
   if (auto* runs = std::get_if<BitmapRuns>(&event.message)) runs->runs = frame.runs;
-  if (carries_payload(frame.message)) {
+  if (auto* digests = std::get_if<RangeDigests>(&event.message)) digests->digests = frame.digests;
+  if (is_stream_frame(frame.message)) {
     const auto free = std::find(apply_used_.begin(), apply_used_.end(), false);
     event.apply_slot = static_cast<uint32_t>(free - apply_used_.begin());
     *free = true;

@@ -82,9 +82,8 @@ class Node {
 
   void step(repl::EventBody body);
   void execute();
-  void perform(const repl::Action& action, std::vector<Value> payload);
-  void transmit(const repl::Send& send, std::vector<Value> payload);
-  std::vector<Value> payload_of_send(const repl::Action& action) const;
+  void perform(const repl::Action& action, Frame frame);
+  Frame frame_of_send(const repl::Action& action) const;
   std::vector<Value> payload_of(const repl::SlotRef& slot) const;
   bool must_wait(const repl::Action& action) const;
   void release_held();
@@ -94,7 +93,7 @@ class Node {
 
   // node_io.cpp
   void submit_write(const repl::SlotRef& slot, const ByteRange& range, std::vector<Value> values, bool fua);
-  void submit_read(const repl::SlotRef& slot, const ByteRange& range);
+  void submit_read(const repl::SlotRef& slot, const ByteRange& range, bool digests);
   void submit_flush(const repl::SlotRef& slot);
   void disk_write_done(uint64_t write_id, const repl::SlotRef& slot, bool fua);
   void queue_persist(const repl::Action& action);
@@ -119,7 +118,7 @@ class Node {
   bool turn_end_scheduled_ = false;
   struct Held {
     repl::Action action;
-    std::vector<Value> payload;  // a Send's, taken when the action came: its slot may be used again before it goes out
+    Frame frame;  // a Send's, taken when the action came: its slot may be used again before it goes out
   };
   std::deque<Held> held_;
   std::deque<repl::Action> persists_;

@@ -38,17 +38,25 @@ void Node::disk_write_done(uint64_t write_id, const SlotRef& slot, bool fua) {
   world_.thawed(id_, boots_, [this, slot] { feed(LocalIoCompleted{slot, 0, false}); });
 }
 
-void Node::submit_read(const SlotRef& slot, const ByteRange& range) {
-  world_.at(world_.now_us + disk_latency_us(), [this, boot = boots_, slot, range] {
+void Node::submit_read(const SlotRef& slot, const ByteRange& range, bool wants_digests) {
+  world_.at(world_.now_us + disk_latency_us(), [this, boot = boots_, slot, range, wants_digests] {
     if (boots_ != boot || !alive()) return;
     const Layout::Units units = world_.layout.units(range);
     std::vector<Value> values(units.count());
     for (size_t i = 0; i < values.size(); ++i) values[i] = disk_.read(units.first + i);
     const bool all_zeroes = std::all_of(values.begin(), values.end(), [](Value value) { return value == 0; });
-    world_.thawed(id_, boot, [this, slot, values = std::move(values), all_zeroes]() mutable {
-      (slot.kind == SlotKind::Resync ? resync_values_[slot.slot] : requests_[slot.slot].seen) = std::move(values);
-      feed(LocalIoCompleted{slot, 0, all_zeroes});
-    });
+    std::vector<BlockDigest> digests;
+    for (uint64_t offset = range.offset_bytes; wants_digests && offset < range.end_bytes(); offset += kBlockBytes) {
+      const Layout::Units block = world_.layout.units({offset, kBlockBytes});
+      digests.push_back(block.count() == 0 ? BlockDigest{}
+                                           : BlockDigest{disk_.read(block.first), disk_.read(block.end - 1)});
+    }
+    world_.thawed(id_, boot,
+                  [this, slot, values = std::move(values), all_zeroes, digests = std::move(digests)]() mutable {
+                    if (slot.kind == SlotKind::Resync) resync_values_[slot.slot] = std::move(values);
+                    if (slot.kind == SlotKind::Client) requests_[slot.slot].seen = std::move(values);
+                    feed(LocalIoCompleted{slot, 0, all_zeroes, digests});
+                  });
   });
 }
 

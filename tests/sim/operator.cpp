@@ -95,7 +95,7 @@ void Operator::disturb() {
   if (!node.responds()) return;
   OrderGiven order;
   order.peer = static_cast<PeerIndex>(random.below(static_cast<uint64_t>(node.peer_count())));
-  switch (random.below(5)) {
+  switch (random.below(6)) {
     case 0:
       order.kind = OrderKind::Switchover;
       order.to_self = node.status().role != Role::Primary;
@@ -113,6 +113,11 @@ void Operator::disturb() {
       return give(id, order);
     case 3:
       order.kind = random.chance(0.5) ? OrderKind::PauseResync : OrderKind::ResumeResync;
+      return give(id, order);
+    case 4:
+      order.kind = OrderKind::Verify;
+      order.repair = random.chance(0.5);
+      order.every_peer = random.chance(0.5);
       return give(id, order);
     default:
       if (node.status().role == Role::Primary) return;

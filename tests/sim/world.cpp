@@ -12,6 +12,7 @@ namespace {
 constexpr uint64_t kFaultsEndUs = 3'000'000;
 constexpr uint64_t kApplicationEndsUs = kFaultsEndUs + 500'000;
 constexpr uint64_t kConvergedByUs = 60'000'000;
+constexpr uint64_t kVerifiedWithinUs = 30'000'000;
 
 int draw_nodes(const RunOptions& options, Random& random) {
   random.next();  // forced or drawn, the rest of the run is drawn from the same place
@@ -56,6 +57,7 @@ World::World(const RunOptions& options)
       orders(*this),
       application(*this),
       faults(*this),
+      rot(*this),
       options_(options),
       node_count_(network.node_count()) {
   const ReplicaOptions core = replica_options();
@@ -110,6 +112,18 @@ std::string World::describe() const {
   return text;
 }
 
+template <typename F>
+void World::run_until(F reached, uint64_t deadline_us, const char* late) {
+  bool is_reached = false;
+  while (result_.ok && !timeline_.empty() && !is_reached) {
+    auto [time_us, task] = timeline_.take();
+    now_us = time_us;
+    task();
+    is_reached = reached();
+    if (now_us > deadline_us) fail(late);
+  }
+}
+
 RunResult World::run() {
   for (int id = 0; id < node_count_; ++id) node(id).boot();
   every(10'000, [this] {
@@ -122,15 +136,14 @@ RunResult World::run() {
   faults.start();
   at(kFaultsEndUs, [this] { heal(); });
 
-  bool converged = false;
-  while (result_.ok && !timeline_.empty() && !converged) {
-    auto [time_us, task] = timeline_.take();
-    now_us = time_us;
-    task();
-    converged = now_us > kApplicationEndsUs && is_quiet();
-    if (now_us > kConvergedByUs) fail("the nodes did not come together in time");
-  }
+  run_until([this] { return now_us > kApplicationEndsUs && is_quiet(); }, kConvergedByUs,
+            "the nodes did not come together in time");
   if (result_.ok) checker.check_converged();
+  if (result_.ok && rot.begin()) {
+    run_until([this] { return rot.is_over(); }, now_us + kVerifiedWithinUs, "a verify did not end in time");
+    if (result_.ok) rot.check();
+    if (result_.ok) checker.check_converged();
+  }
   result_.writes = ledger.write_count();
   result_.promotions = checker.promotions;
   result_.crashes = checker.crashes;

@@ -16,6 +16,7 @@
 #include "tests/sim/node.h"
 #include "tests/sim/operator.h"
 #include "tests/sim/random.h"
+#include "tests/sim/rot.h"
 #include "tests/sim/timeline.h"
 
 namespace lockstep::sim {
@@ -69,11 +70,14 @@ class World {
   Operator orders;
   Application application;
   Faults faults;
+  Rot rot;
 
  private:
   static Layout draw_layout(Random& random);
   repl::ReplicaOptions replica_options();
   void heal();
+  template <typename F>
+  void run_until(F reached, uint64_t deadline_us, const char* late);
   bool is_quiet() const;
   std::string describe() const;
 

@@ -29,6 +29,7 @@ std::array<Generation, kHistoryGenerations> history(uint64_t from) {
 std::vector<Message> examples() {
   static const std::array<BitmapRun, 3> runs{{{0, 1}, {10, 20}, {kDeviceBytes / kBlockBytes - 1, 1}}};
   StateReport report{{1, 2}, {3, 4}, {5, 6}, history(9), 77, Role::Primary, DiskState::Outdated, true, true, false, 3};
+  static const std::array<BlockDigest, kBlocksPerComparison> digests{{{1, 2}, {3, 4}}};
   Acknowledged acknowledged{10, 9, 8, 2, {}};
   acknowledged.besides[0] = 11;
   acknowledged.besides[1] = UINT64_MAX;
@@ -43,6 +44,12 @@ std::vector<Message> examples() {
           WriteZeroes{45, {512, 512}, false, false},
           StreamRules{true, false},
           StreamRules{false, true},
+          RangeDigests{46, {kDeviceBytes - kBlockBytes, kBlockBytes}, false, std::span(digests).first(1)},
+          RangeDigests{47, {kBlockBytes, kBlocksPerComparison * kBlockBytes}, true, digests},
+          RangeCompared{47, UINT64_MAX},
+          VerifyRequest{true},
+          VerifyProgress{true, 7, 8, 9},
+          VerifyEnded{true, 9, 10},
           Barrier{UINT64_MAX},
           acknowledged,
           full,
@@ -80,7 +87,7 @@ std::vector<uint8_t> encode(const Message& message, uint64_t number = 3) {
 }
 
 // As the link does it.
-std::optional<Message> decode(std::span<const uint8_t> bytes, RunStorage& runs) {
+std::optional<Message> decode(std::span<const uint8_t> bytes, BodyStorage& runs) {
   if (bytes.size() < kFrameHeaderBytes) return std::nullopt;
   const auto header = decode_frame_header(bytes.first<kFrameHeaderBytes>());
   if (!header || bytes.size() != kFrameHeaderBytes + header->body_bytes) return std::nullopt;
@@ -108,7 +115,7 @@ TEST_CASE("every message comes back as it was") {
     INFO(to_string(header->kind));
     CHECK(header->payload_bytes == payload_bytes(message));
     CHECK(header->payload_checksum == 0xABCD);
-    RunStorage runs;
+    BodyStorage runs;
     const auto decoded = decode(frame, runs);
     REQUIRE(decoded);
     CHECK(decoded->index() == message.index());
@@ -117,7 +124,7 @@ TEST_CASE("every message comes back as it was") {
 }
 
 TEST_CASE("a frame that is cut at any byte, or has a byte more, is refused") {
-  RunStorage runs;
+  BodyStorage runs;
   for (const Message& message : examples()) {
     std::vector<uint8_t> frame = encode(message);
     for (size_t length = 0; length < frame.size(); ++length) {
@@ -142,7 +149,7 @@ TEST_CASE("a frame that is cut at any byte, or has a byte more, is refused") {
 }
 
 TEST_CASE("every single flipped bit of a frame is noticed") {
-  RunStorage runs;
+  BodyStorage runs;
   for (const Message& message : examples()) {
     const std::vector<uint8_t> intact = encode(message);
     for (size_t bit = 0; bit < intact.size() * 8; ++bit) {
@@ -155,7 +162,7 @@ TEST_CASE("every single flipped bit of a frame is noticed") {
 
 TEST_CASE("random bytes, and random bodies under a right checksum, do no harm") {
   std::mt19937_64 random(11);
-  RunStorage runs;
+  BodyStorage runs;
   for (int round = 0; round < 20000; ++round) {
     std::vector<uint8_t> bytes(kFrameHeaderBytes + random() % 400);
     for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random());
@@ -174,7 +181,7 @@ TEST_CASE("random bytes, and random bodies under a right checksum, do no harm") 
 }
 
 TEST_CASE("a message's content is bounded") {
-  RunStorage runs;
+  BodyStorage runs;
   const auto accepted = [&](const Message& message) { return decode(encode(message), runs).has_value(); };
   CHECK(accepted(Write{1, {0, 512}, false}));
   CHECK_FALSE(accepted(Write{1, {0, 0}, false}));

@@ -132,6 +132,9 @@ TestFrame Side::frame_of(const Send& send) const {
   frame.message = send.message;
   if (const auto* runs = std::get_if<BitmapRuns>(&send.message))
     frame.runs.assign(runs->runs.begin(), runs->runs.end());
+  if (const auto* digests = std::get_if<RangeDigests>(&send.message)) {
+    frame.digests.assign(digests->digests.begin(), digests->digests.end());
+  }
   if (const auto* write = std::get_if<Write>(&send.message)) {
     frame.values =
         send.payload.kind == SlotKind::Resync
@@ -143,7 +146,8 @@ TestFrame Side::frame_of(const Send& send) const {
 
 void Side::perform(const Action& action, TestFrame frame) {
   if (const auto* read = std::get_if<SubmitRead>(&action)) {
-    reads_.push_back({read->slot, read->range, {}, false});
+    if (read->digests) seen.push_back(read->slot.kind == SlotKind::Apply ? "compare" : "read digests");
+    reads_.push_back({read->slot, read->range, {}, false, read->digests});
   } else if (const auto* write = std::get_if<SubmitWrite>(&action)) {
     seen.push_back(write->fua ? "write fua" : "write");
     writes_.push_back(
@@ -151,11 +155,11 @@ void Side::perform(const Action& action, TestFrame frame) {
          write->slot.kind == SlotKind::Client
              ? std::vector<uint32_t>(write->range.length_bytes / kBlockBytes, client_values_.at(write->slot.slot))
              : apply_values_[write->slot.slot],
-         write->fua});
+         write->fua, false});
   } else if (const auto* zeroes = std::get_if<SubmitZeroes>(&action)) {
     seen.push_back("zeroes");
-    writes_.push_back(
-        {zeroes->slot, zeroes->range, std::vector<uint32_t>(zeroes->range.length_bytes / kBlockBytes, 0), zeroes->fua});
+    writes_.push_back({zeroes->slot, zeroes->range, std::vector<uint32_t>(zeroes->range.length_bytes / kBlockBytes, 0),
+                       zeroes->fua, false});
   } else if (std::holds_alternative<SubmitFlush>(action)) {
     LOCKSTEP_CHECK(!flush_under_way_);
     seen.push_back("fdatasync");
@@ -281,7 +285,9 @@ bool Side::complete_io() {
     const std::vector<uint32_t> values(first, first + static_cast<std::ptrdiff_t>(io.range.length_bytes / kBlockBytes));
     const bool zeroes = std::all_of(values.begin(), values.end(), [](uint32_t value) { return value == 0; });
     if (io.slot.kind == SlotKind::Resync) resync_values_[io.slot.slot] = values;
-    feed(LocalIoCompleted{io.slot, std::exchange(next_io_errno, 0), zeroes});
+    std::vector<BlockDigest> digests;
+    for (size_t i = 0; io.digests && i < values.size(); ++i) digests.push_back({values[i], 1});
+    feed(LocalIoCompleted{io.slot, std::exchange(next_io_errno, 0), zeroes, digests});
     moved = true;
   }
   return moved;
@@ -302,7 +308,8 @@ void Side::receive(Incarnation incarnation, const TestFrame& frame) {
   event.incarnation = incarnation;
   event.message = frame.message;
   if (auto* runs = std::get_if<BitmapRuns>(&event.message)) runs->runs = frame.runs;
-  if (std::holds_alternative<Write>(frame.message) || std::holds_alternative<WriteZeroes>(frame.message)) {
+  if (auto* digests = std::get_if<RangeDigests>(&event.message)) digests->digests = frame.digests;
+  if (is_stream_frame(frame.message)) {
     while (apply_slots_in_use.count(event.apply_slot) != 0) ++event.apply_slot;
     LOCKSTEP_CHECK(event.apply_slot < options_.apply_slots);
     apply_slots_in_use.insert(event.apply_slot);

@@ -28,6 +28,7 @@ struct TestFrame {
   Message message;
   std::vector<BitmapRun> runs;
   std::vector<uint32_t> values;  // one for each block
+  std::vector<BlockDigest> digests;
 };
 
 class Pair;
@@ -99,6 +100,7 @@ class Side {
     ByteRange range;
     std::vector<uint32_t> values;
     bool fua = false;
+    bool digests = false;
   };
   struct Held {
     Action action;
