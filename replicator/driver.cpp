@@ -62,17 +62,28 @@ Driver::Driver(io::Loop& loop, DriverOptions options, std::unique_ptr<io::File> 
     : loop_(loop),
       options_(std::move(options)),
       owner_(owner),
+      peer_names_(metadata->peer_names()),
+      activity_log_slots_(metadata->activity_log_slot_count()),
+      block_bytes_(std::max(512U, disk->offset_alignment_bytes())),
+      disk_path_(disk->path()),
       metadata_(std::move(metadata)),
-      disk_(std::move(disk), {options_.client_slots, options_.apply_slots, options_.resync_slots}, *this),
+      disk_(std::make_unique<LocalDisk>(std::move(disk), disk_slots(), static_cast<LocalDiskOwner&>(*this))),
       replica_(replica_options(options_, *metadata_)),
       actions_(Replica::actions_capacity(replica_options(options_, *metadata_))),
-      resync_buffers_(loop, 2 * options_.resync_slots * ReplicaOptions{}.resync_chunk_bytes),
+      resync_reads_(loop, options_.resync_slots, ReplicaOptions{}.resync_chunk_bytes,
+                    [this](const SubmitRead& read, const io::BufferRef& into) { start_resync_read(read, into); }),
+      serve_reads_(loop, kServedReads, kServedReadBytes,
+                   [this](const SubmitRead& read, const io::BufferRef& into) {
+                     serve_in_[read.slot.slot] = into;
+                     this->disk().read(read.slot, into.bytes(), read.range.offset_bytes);
+                   }),
       ticker_(loop, [this] { step(Ticked{}); }),
       clients_(options_.client_slots),
       admission_(loop),
       applies_(options_.apply_slots),
       write_admission_(loop),
-      resync_reads_(options_.resync_slots),
+      resync_in_(options_.resync_slots),
+      serve_in_(kServedReads),
       notice_run_(std::make_unique<NoticeRun>(*this)) {
   for (uint32_t slot = options_.client_slots; slot > 0; --slot) free_clients_.push_back(slot - 1);
   for (PeerIndex peer = 0; peer < metadata_->peer_names().size(); ++peer) {
@@ -104,16 +115,20 @@ Status Driver::start() {
   if (::getrandom(&seed, sizeof(seed), 0) != static_cast<ssize_t>(sizeof(seed))) {
     return system_error("cannot get random bytes from the system", errno);
   }
-  DurableState durable;
-  durable.superblock = metadata_->superblock();
-  durable.activity_log = metadata_->activity_log();
-  durable.activity_log_valid = metadata_->activity_log_valid();
   actions_.clear();
-  replica_.start(durable, seed, loop_.now_us(), actions_);
+  replica_.start(durable_state(), seed, loop_.now_us(), actions_);
   for (const Action& action : actions_) carry_out(action);
   ticker_.start_periodic_ms(kTickMs);
   stepped_since_turn_end_ = true;
   return {};
+}
+
+DurableState Driver::durable_state() {
+  DurableState durable;
+  durable.superblock = metadata().superblock();
+  durable.activity_log = metadata().activity_log();
+  durable.activity_log_valid = metadata().activity_log_valid();
+  return durable;
 }
 
 void Driver::step(EventBody body) {
@@ -132,6 +147,7 @@ void Driver::turn_ended() noexcept {
   if (!std::exchange(stepped_since_turn_end_, false)) return;
   step(TurnEnded{});
   stepped_since_turn_end_ = false;
+  release_disk_when_quiet();
   for (const auto& link : links_) link->flush();
   if (replica_.state_version() != told_version_) {
     told_version_ = replica_.state_version();
@@ -157,7 +173,9 @@ void Driver::message_arrived(PeerIndex peer, Incarnation incarnation, const Mess
     event.apply_slot = (apply_first_ + apply_count_++) % options_.apply_slots;
     applies_[event.apply_slot] = {std::move(payload), false, false};
   }
+  if (std::holds_alternative<ReadReply>(message)) finished_read_ = std::move(payload);
   step(std::move(event));
+  finished_read_.reset();
 }
 
 void Driver::end_apply(uint32_t slot) {
@@ -192,14 +210,18 @@ std::span<const uint64_t> Driver::bitmap_words(PeerIndex peer, uint32_t page) {
 
 void Driver::local_io_ended(SlotRef slot, int error_errno) noexcept {
   LocalIoCompleted event{slot, error_errno, false};
-  if (slot.kind == SlotKind::Resync) {
+  if (slot.kind == SlotKind::Resync || slot.kind == SlotKind::Serve) {
     // Taken out of its slot, where this step may start the next read already.
-    ResyncRead read = std::exchange(resync_reads_[slot.slot], {});
-    finished_read_ = std::move(read.into);
-    if (error_errno == 0 && read.digests) {
-      event.digests = digests_of(finished_read_.bytes());
+    if (slot.kind == SlotKind::Serve) {
+      finished_read_ = std::move(serve_in_[slot.slot]);
     } else {
-      event.all_zeroes = error_errno == 0 && only_zeroes(finished_read_.bytes());
+      ResyncRead read = std::exchange(resync_in_[slot.slot], {});
+      finished_read_ = std::move(read.into);
+      if (error_errno == 0 && read.digests) {
+        event.digests = digests_of(finished_read_.bytes());
+      } else {
+        event.all_zeroes = error_errno == 0 && only_zeroes(finished_read_.bytes());
+      }
     }
   } else if (slot.kind == SlotKind::Apply && applies_[slot.slot].compares) {
     if (error_errno == 0) event.digests = digests_of(applies_[slot.slot].payload.bytes());
@@ -224,8 +246,8 @@ std::span<const BlockDigest> Driver::digests_of(std::span<const uint8_t> bytes) 
 io::BlockGeometry Driver::geometry() const {
   io::BlockGeometry geometry;
   geometry.size_bytes = options_.identity.size_bytes;
-  geometry.minimum_block_bytes = disk_.block_bytes();
-  geometry.preferred_block_bytes = std::max(4096U, disk_.block_bytes());
+  geometry.minimum_block_bytes = block_bytes_;
+  geometry.preferred_block_bytes = std::max(4096U, block_bytes_);
   return geometry;
 }
 
@@ -272,7 +294,7 @@ void Driver::give_order(OrderGiven order, std::function<void(OrderAnswer)> answe
 
 io::Task<void> Driver::quiet() {
   const auto busy = [this] {
-    return !metadata_->idle() || disk_.in_flight() > 0 || !notices_.empty() ||
+    return (metadata_ && !metadata_->idle()) || (disk_ && disk_->in_flight() > 0) || !notices_.empty() ||
            std::any_of(links_.begin(), links_.end(), [](const auto& link) { return link->is_established(); });
   };
   while (busy()) {

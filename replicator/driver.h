@@ -18,6 +18,7 @@
 #include "io/signal.h"
 #include "io/task.h"
 #include "io/timer.h"
+#include "replicator/buffered_reads.h"
 #include "replicator/core/replica.h"
 #include "replicator/local_disk.h"
 #include "replicator/metadata_store.h"
@@ -84,6 +85,11 @@ class Driver final : public io::BlockBackend,
 
   // `order.ticket` is chosen here. `answered` is called once, from the loop, never from inside this call.
   void give_order(OrderGiven order, std::function<void(OrderAnswer)> answered);
+  // Whether attach() would take a disk now: Done, or why not.
+  Outcome may_attach() const { return replica_.may_attach(); }
+  // A disk for a node that has none, while may_attach() says Done. Reads the bitmaps (blocking). Refused, with nothing
+  // changed, when the metadata was made for other peers or another activity log than the node started with.
+  Status attach(std::unique_ptr<io::File> disk, std::unique_ptr<MetadataStore> metadata);
   // After the Shutdown order was answered: waits until links, disk and metadata are quiet. The loop goes on.
   io::Task<void> quiet();
 
@@ -138,6 +144,7 @@ class Driver final : public io::BlockBackend,
   void link_lost(PeerIndex peer, Incarnation incarnation) noexcept override;
   void message_arrived(PeerIndex peer, Incarnation incarnation, const Message& message,
                        io::BufferRef payload) noexcept override;
+  io::BufferPool& read_reply_buffers() override { return serve_reads_.pool(); }
   bool can_take_write() const override { return apply_count_ < options_.apply_slots; }
   io::Signal& write_admission() override { return write_admission_; }
   void persisted(PersistId id, int error_errno) noexcept override;
@@ -160,11 +167,14 @@ class Driver final : public io::BlockBackend,
   void execute(const SubmitWrite& action);
   void execute(const SubmitZeroes& action);
   void execute(const SubmitFlush& action);
+  void execute(const ReleaseDisk& action);
+  void execute(const StoreRead& action);
+  void release_disk_when_quiet();
   void execute(const Send& action);
-  void execute(const PersistSuperblock& action) { metadata_->persist(action); }
-  void execute(const PersistActivityLog& action) { metadata_->persist(action); }
-  void execute(const PersistBitmapPages& action) { metadata_->persist(action); }
-  void execute(const PersistActivityLogEmpty& action) { metadata_->persist(action); }
+  void execute(const PersistSuperblock& action) { metadata().persist(action); }
+  void execute(const PersistActivityLog& action) { metadata().persist(action); }
+  void execute(const PersistBitmapPages& action) { metadata().persist(action); }
+  void execute(const PersistActivityLogEmpty& action) { metadata().persist(action); }
   void execute(const ReleaseApply& action) { end_apply(action.slot); }
   void execute(const Reply& action) { notify(Finished{action.slot, action.error_errno}); }
   void execute(const CloseLink& action);
@@ -189,20 +199,37 @@ class Driver final : public io::BlockBackend,
   size_t dirty_extents(uint64_t offset_bytes, uint64_t length_bytes, std::span<io::BlockExtent> into) const;
   void give_piece(uint32_t slot);
   void end_apply(uint32_t slot);
-  bool start_resync_read(const SubmitRead& action);
+  void start_resync_read(const SubmitRead& action, const io::BufferRef& into);
   std::span<const BlockDigest> digests_of(std::span<const uint8_t> bytes);
-  void retry_resync_reads();
-  io::Task<void> wait_for_memory();
+  BufferedReads& reads_of(SlotKind kind) { return kind == SlotKind::Serve ? serve_reads_ : resync_reads_; }
+  // The core asks nothing of them between ReleaseDisk and attach().
+  LocalDisk& disk() {
+    LOCKSTEP_CHECK(disk_ != nullptr);
+    return *disk_;
+  }
+  MetadataStore& metadata() {
+    LOCKSTEP_CHECK(metadata_ != nullptr);
+    return *metadata_;
+  }
+  LocalDisk::Slots disk_slots() const {
+    return {options_.client_slots, options_.apply_slots, options_.resync_slots, kServedReads};
+  }
+  DurableState durable_state();
 
   io::Loop& loop_;
   const DriverOptions options_;
   DriverOwner& owner_;
-  std::unique_ptr<MetadataStore> metadata_;
-  LocalDisk disk_;
+  const std::vector<std::string> peer_names_;  // as in the metadata that the node started with
+  const uint32_t activity_log_slots_;
+  const uint32_t block_bytes_;  // what clients were told
+  const std::string disk_path_;
+  std::unique_ptr<MetadataStore> metadata_;  // none while the disk is away
+  std::unique_ptr<LocalDisk> disk_;
+  bool releasing_disk_ = false;
   Replica replica_;
   Actions actions_;
-  // Of its own: client requests may hold all of the loop's, and wait for the very range that a resync is to read.
-  io::BufferPool resync_buffers_;
+  BufferedReads resync_reads_;
+  BufferedReads serve_reads_;
   std::vector<std::unique_ptr<PeerLink>> links_;
   io::Timer ticker_;
 
@@ -220,11 +247,10 @@ class Driver final : public io::BlockBackend,
     io::BufferRef into;
     bool digests = false;
   };
-  std::vector<ResyncRead> resync_reads_;
+  std::vector<ResyncRead> resync_in_;
+  std::vector<io::BufferRef> serve_in_;
   std::array<BlockDigest, kBlocksPerComparison> digests_{};  // of the step under way
-  io::BufferRef finished_read_;                              // of the step under way: what a resync read has read
-  std::vector<SubmitRead> waiting_resync_reads_;             // until the links have sent enough of what was read before
-  bool waiting_for_memory_ = false;
+  io::BufferRef finished_read_;  // of the step under way: what was read for a peer, or by a peer for us
 
   PersistId durable_ = 0;
   bool metadata_failed_ = false;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <utility>
 
 #include "io/base/check.h"
@@ -43,7 +44,7 @@ void Driver::hold(const Action& action) {
       held.runs.assign(runs->runs.begin(), runs->runs.end());
     if (const auto* digests = std::get_if<RangeDigests>(&send->message))
       held.digests.assign(digests->digests.begin(), digests->digests.end());
-    if (std::holds_alternative<Write>(send->message)) {
+    if (payload_bytes_of(send->message) > 0) {
       const Payload payload = payload_of(*send);
       held.payload = payload.buffer;
       held.payload_checksum = payload.checksum;
@@ -99,44 +100,27 @@ void Driver::fail_held() {
 // ---- local disk ----
 
 void Driver::execute(const SubmitRead& action) {
-  if (action.slot.kind != SlotKind::Client) {
-    if (!waiting_resync_reads_.empty() || !start_resync_read(action)) {
-      waiting_resync_reads_.push_back(action);
-      if (!std::exchange(waiting_for_memory_, true)) loop_.spawn(wait_for_memory());
-    }
-    return;
-  }
+  if (action.slot.kind != SlotKind::Client) return reads_of(action.slot.kind).submit(action);
   const io::BufferRef& into = clients_[action.slot.slot].request->buffer;
   LOCKSTEP_CHECK(into && into.size_bytes() >= action.range.length_bytes);
-  disk_.read(action.slot, into.bytes().first(action.range.length_bytes), action.range.offset_bytes);
+  disk().read(action.slot, into.bytes().first(action.range.length_bytes), action.range.offset_bytes);
 }
 
-bool Driver::start_resync_read(const SubmitRead& action) {
-  io::BufferRef buffer = resync_buffers_.allocate(action.range.length_bytes);
-  if (!buffer) return false;
-  disk_.read(action.slot, buffer.bytes(), action.range.offset_bytes);
+void Driver::start_resync_read(const SubmitRead& action, const io::BufferRef& into) {
   if (action.slot.kind == SlotKind::Apply) {
-    applies_[action.slot.slot].payload = std::move(buffer);
+    applies_[action.slot.slot].payload = into;
     applies_[action.slot.slot].compares = true;
   } else {
-    resync_reads_[action.slot.slot] = {std::move(buffer), action.digests};
+    resync_in_[action.slot.slot] = {into, action.digests};
   }
-  return true;
+  disk().read(action.slot, into.bytes(), action.range.offset_bytes);
 }
 
-void Driver::retry_resync_reads() {
-  size_t started = 0;
-  while (started < waiting_resync_reads_.size() && start_resync_read(waiting_resync_reads_[started])) ++started;
-  waiting_resync_reads_.erase(waiting_resync_reads_.begin(),
-                              waiting_resync_reads_.begin() + static_cast<std::ptrdiff_t>(started));
-}
-
-io::Task<void> Driver::wait_for_memory() {
-  while (!waiting_resync_reads_.empty() && !loop_.stopping()) {
-    co_await resync_buffers_.freed().wait();
-    retry_resync_reads();
-  }
-  waiting_for_memory_ = false;
+void Driver::execute(const StoreRead& action) {
+  const io::BufferRef& into = clients_[action.slot].request->buffer;
+  LOCKSTEP_CHECK(into && into.size_bytes() >= action.offset_bytes + action.length_bytes);
+  LOCKSTEP_CHECK(finished_read_ && finished_read_.size_bytes() >= action.length_bytes);
+  std::memcpy(into.data() + action.offset_bytes, finished_read_.data(), action.length_bytes);
 }
 
 void Driver::execute(const SubmitWrite& action) {
@@ -144,21 +128,66 @@ void Driver::execute(const SubmitWrite& action) {
   LOCKSTEP_CHECK(from_client || action.slot.kind == SlotKind::Apply);
   const io::BufferRef& from = from_client ? clients_[action.slot.slot].payload : applies_[action.slot.slot].payload;
   LOCKSTEP_CHECK(from && from.size_bytes() >= action.range.length_bytes);
-  disk_.write(action.slot, from.bytes().first(action.range.length_bytes), action.range.offset_bytes, action.fua);
+  disk().write(action.slot, from.bytes().first(action.range.length_bytes), action.range.offset_bytes, action.fua);
 }
 
 void Driver::execute(const SubmitZeroes& action) {
-  disk_.zero(action.slot, action.range, action.fua, action.may_deallocate);
+  disk().zero(action.slot, action.range, action.fua, action.may_deallocate);
 }
 
 void Driver::execute(const SubmitFlush& action) {
-  disk_.flush(action.slot);
+  disk().flush(action.slot);
+}
+
+void Driver::execute(const ReleaseDisk&) {
+  releasing_disk_ = true;
+  for (BufferedReads* const reads : {&resync_reads_, &serve_reads_}) {
+    for (const SlotRef& slot : reads->give_up_waiting()) notify(FailedIo{slot});
+  }
+}
+
+// At a turn's end, when nothing calls into the disk or the metadata.
+void Driver::release_disk_when_quiet() {
+  if (!releasing_disk_ || disk().in_flight() > 0 || !metadata().idle()) return;
+  releasing_disk_ = false;
+  disk_.reset();
+  metadata_.reset();
+  step(DiskReleased{});
+}
+
+Status Driver::attach(std::unique_ptr<io::File> disk, std::unique_ptr<MetadataStore> metadata) {
+  LOCKSTEP_CHECK(replica_.may_attach() == Outcome::Done && disk_ == nullptr && metadata_ == nullptr);
+  if (metadata->peer_names() != peer_names_ || metadata->activity_log_slot_count() != activity_log_slots_) {
+    return Error{ErrorKind::Invalid, 0,
+                 "the metadata was created for another order of nodes or another activity-log-extents than the daemon "
+                 "started with: restart the daemon"};
+  }
+  if (disk->offset_alignment_bytes() > block_bytes_) {
+    return Error{ErrorKind::Invalid, 0,
+                 "the disk " + disk->path() +
+                     " cannot be read, or has larger blocks than clients were told: replace it, or restart the daemon"};
+  }
+  if (Status status = metadata->load_bitmaps([this](PeerIndex peer, uint32_t page, std::span<const uint64_t> words) {
+        replica_.load_bitmap_page(peer, page, words);
+      });
+      !status) {
+    return status;
+  }
+  disk_ = std::make_unique<LocalDisk>(std::move(disk), disk_slots(), static_cast<LocalDiskOwner&>(*this));
+  metadata_ = std::move(metadata);
+  metadata_->set_owner(*this);
+  metadata_failed_ = false;
+  actions_.clear();
+  durable_ = replica_.attach(durable_state(), loop_.now_us(), actions_);
+  for (const Action& action : actions_) carry_out(action);
+  stepped_since_turn_end_ = true;
+  return {};
 }
 
 // ---- links ----
 
 Driver::Payload Driver::payload_of(const Send& send) {
-  const uint64_t length = std::get<Write>(send.message).range.length_bytes;
+  const uint64_t length = payload_bytes_of(send.message);
   if (send.payload.kind == SlotKind::Client) {
     ClientSlot& client = clients_[send.payload.slot];
     LOCKSTEP_CHECK(client.payload && client.payload.size_bytes() >= length);
@@ -167,13 +196,13 @@ Driver::Payload Driver::payload_of(const Send& send) {
     }
     return {client.payload, client.payload_checksum};
   }
-  LOCKSTEP_CHECK(send.payload.kind == SlotKind::Resync);
+  LOCKSTEP_CHECK(send.payload.kind == SlotKind::Resync || send.payload.kind == SlotKind::Serve);
   LOCKSTEP_CHECK(finished_read_ && finished_read_.size_bytes() >= length);
   return {finished_read_, crc32c({finished_read_.data(), length})};
 }
 
 void Driver::execute(const Send& action) {
-  if (!std::holds_alternative<Write>(action.message)) {
+  if (payload_bytes_of(action.message) == 0) {
     links_[action.peer]->send(action.incarnation, action.message, {}, 0);
     return;
   }
@@ -253,7 +282,28 @@ void Driver::execute(const Note& note) {
     case NoteKind::ResyncFinished:
       return spdlog::info("{}: resync with {} finished", resource, peer);
     case NoteKind::DiskFailed:
-      return spdlog::error("{}: the local disk {} has failed {}", resource, disk_.path(), note.text);
+      return spdlog::error("{}: the local disk {} has failed {}", resource, disk_path_, note.text);
+    case NoteKind::DiskDetached:
+      return spdlog::warn("{}: the local disk {} was detached", resource, disk_path_);
+    case NoteKind::DiskAttached:
+      return spdlog::info("{}: the local disk is attached, {}", resource, to_string(replica_.status().disk_state));
+    case NoteKind::ErrorPassedOn:
+      return spdlog::error("{}: an I/O error of {}, the last copy that is up to date: the client gets the error",
+                           resource, disk_path_);
+    case NoteKind::ServedByPeer:
+      return spdlog::warn("{}: clients are served from the disk of {}", resource, peer);
+    case NoteKind::ServesPeer:
+      return spdlog::warn("{}: the clients of {} are served from this node's disk", resource, peer);
+    case NoteKind::DataUnreachable:
+      return spdlog::error("{}: this node has no disk, and {}, whose disk it used, is away: requests wait", resource,
+                           peer);
+    case NoteKind::DataLost:
+      return spdlog::error(
+          "{}: what clients saw cannot be had from {} any more: requests fail until this node is demoted", resource,
+          peer);
+    case NoteKind::ResyncStopped:
+      return spdlog::error("{}: the resync with {} stopped: {} cannot be read at offset {}", resource, peer, disk_path_,
+                           note.number);
     case NoteKind::SplitBrain:
       return spdlog::error("{}: no replication with {}, whose data and ours do not go together ({})", resource, peer,
                            note.text);

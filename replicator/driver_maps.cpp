@@ -29,7 +29,7 @@ size_t Driver::extents(io::BlockMap map, uint64_t offset_bytes, uint64_t length_
                        std::span<io::BlockExtent> into) {
   if (map == io::BlockMap::Dirty) return dirty_extents(offset_bytes, length_bytes, into);
   if (replica_.status().disk_state == DiskState::UpToDate) {
-    return io::FileMap(disk_.descriptor()).extents(offset_bytes, length_bytes, into);
+    return io::FileMap(disk().descriptor()).extents(offset_bytes, length_bytes, into);
   }
   // What this disk holds is not what a client reads.
   into[0] = {length_bytes, 0};

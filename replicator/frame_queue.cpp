@@ -23,8 +23,7 @@ void FrameQueue::restart(uint64_t link_incarnation) {
 
 void FrameQueue::push(const Message& message, const io::BufferRef& payload, uint32_t payload_checksum) {
   std::array<uint8_t, kMaximumFrameBytes> frame;
-  const auto* write = std::get_if<Write>(&message);
-  const auto length = static_cast<uint32_t>(write == nullptr ? 0 : write->range.length_bytes);
+  const uint32_t length = payload_bytes_of(message);
   const size_t size =
       encode_message(message, link_incarnation_, next_number_++, {length, length == 0 ? 0 : payload_checksum}, frame);
   filling_.heads.insert(filling_.heads.end(), frame.begin(), frame.begin() + static_cast<std::ptrdiff_t>(size));

@@ -110,7 +110,7 @@ LocalDisk::LocalDisk(std::unique_ptr<io::File> file, const Slots& slots, LocalDi
       owner_(owner),
       block_bytes_(std::max(512U, file_->offset_alignment_bytes())),
       zeroes_(static_cast<uint8_t*>(std::aligned_alloc(4096, kZeroChunkBytes)), &std::free),
-      requests_(std::make_unique<Request[]>(slots.client + slots.apply + slots.resync + 1)) {
+      requests_(std::make_unique<Request[]>(slots.client + slots.apply + slots.resync + slots.serve + 1)) {
   LOCKSTEP_CHECK(zeroes_ != nullptr);
   std::memset(zeroes_.get(), 0, kZeroChunkBytes);
   const auto assign = [this](SlotKind kind, uint32_t count) {
@@ -123,6 +123,7 @@ LocalDisk::LocalDisk(std::unique_ptr<io::File> file, const Slots& slots, LocalDi
   assign(SlotKind::Client, slots.client);
   assign(SlotKind::Apply, slots.apply);
   assign(SlotKind::Resync, slots.resync);
+  assign(SlotKind::Serve, slots.serve);
   assign(SlotKind::Flush, 1);
 }
 
@@ -139,11 +140,14 @@ LocalDisk::Request& LocalDisk::request(SlotRef slot) {
     case SlotKind::Resync:
       LOCKSTEP_CHECK(slot.slot < slots_.resync);
       return requests_[slots_.client + slots_.apply + slot.slot];
+    case SlotKind::Serve:
+      LOCKSTEP_CHECK(slot.slot < slots_.serve);
+      return requests_[slots_.client + slots_.apply + slots_.resync + slot.slot];
     case SlotKind::Flush:
       break;
   }
   LOCKSTEP_CHECK(slot.slot == 0);
-  return requests_[slots_.client + slots_.apply + slots_.resync];
+  return requests_[slots_.client + slots_.apply + slots_.resync + slots_.serve];
 }
 
 void LocalDisk::start(Request& request) {

@@ -27,6 +27,7 @@ class LocalDisk {
     uint32_t client = 0;
     uint32_t apply = 0;
     uint32_t resync = 0;
+    uint32_t serve = 0;
   };
 
   // Opens, locks and checks the disk; blocking. Every error names the path and what to do: NotFound, Busy, Invalid

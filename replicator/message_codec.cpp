@@ -100,6 +100,9 @@ FrameKind encode(const StateReport& report, LittleWriter& writer) {
   writer.u8(report.answered_ahead ? 1 : 0);
   writer.u8(report.discard_my_data ? 1 : 0);
   writer.u8(report.node_order);
+  write_generation(writer, report.served);
+  write_generation(writer, report.served_previous);
+  writer.u64(report.run);
   return FrameKind::StateReport;
 }
 void decode(BodyReader& reader, const DecodingContext&, StateReport& report) {
@@ -114,6 +117,9 @@ void decode(BodyReader& reader, const DecodingContext&, StateReport& report) {
   report.answered_ahead = reader.flag();
   report.discard_my_data = reader.flag();
   report.node_order = reader.u8();
+  report.served = reader.generation();
+  report.served_previous = reader.generation();
+  report.run = reader.u64();
 }
 
 FrameKind encode(const StateChanged& changed, LittleWriter& writer) {
@@ -439,6 +445,59 @@ void decode(BodyReader& reader, const DecodingContext&, InvalidateAnswer& answer
   answer.was_wanted = reader.flag();
 }
 
+FrameKind encode(const ServeRequest& request, LittleWriter& writer) {
+  write_generation(writer, request.current);
+  write_generation(writer, request.previous);
+  return FrameKind::ServeRequest;
+}
+void decode(BodyReader& reader, const DecodingContext&, ServeRequest& request) {
+  request.current = reader.generation();
+  request.previous = reader.generation();
+}
+
+FrameKind encode(const ServeConfirmed& confirmed, LittleWriter& writer) {
+  write_generation(writer, confirmed.current);
+  return FrameKind::ServeConfirmed;
+}
+void decode(BodyReader& reader, const DecodingContext&, ServeConfirmed& confirmed) {
+  confirmed.current = reader.generation();
+}
+
+FrameKind encode(const ReadRequest& request, LittleWriter& writer) {
+  writer.u64(request.ticket);
+  writer.u64(request.range.offset_bytes);
+  writer.u64(request.range.length_bytes);
+  return FrameKind::ReadRequest;
+}
+void decode(BodyReader& reader, const DecodingContext& context, ReadRequest& request) {
+  request.ticket = reader.u64();
+  request.range.offset_bytes = reader.u64();
+  request.range.length_bytes = reader.u64();
+  reader.broken = reader.broken || !good_range(request.range, context) || request.range.length_bytes > kServedReadBytes;
+}
+
+FrameKind encode(const ReadReply& reply, LittleWriter& writer) {
+  writer.u64(reply.ticket);
+  writer.u8(reply.failed ? 1 : 0);
+  return FrameKind::ReadReply;  // the length is the payload's
+}
+void decode(BodyReader& reader, const DecodingContext& context, ReadReply& reply) {
+  reply.ticket = reader.u64();
+  reply.failed = reader.flag();
+  reply.length_bytes = context.payload_bytes;
+  reader.broken = reader.broken || reply.failed != (reply.length_bytes == 0) || reply.length_bytes > kServedReadBytes;
+}
+
+FrameKind encode(const PauseWrites&, LittleWriter&) {
+  return FrameKind::PauseWrites;
+}
+void decode(BodyReader&, const DecodingContext&, PauseWrites&) {}
+
+FrameKind encode(const WritesPaused&, LittleWriter&) {
+  return FrameKind::WritesPaused;
+}
+void decode(BodyReader&, const DecodingContext&, WritesPaused&) {}
+
 FrameKind encode(const Ping& ping, LittleWriter& writer) {
   writer.u64(ping.stamp_us);
   return FrameKind::Ping;
@@ -480,6 +539,12 @@ Result<Message> decode_as(const FrameHeader& header, std::span<const uint8_t> bo
 
 }  // namespace
 
+uint32_t payload_bytes_of(const Message& message) {
+  if (const auto* write = std::get_if<Write>(&message)) return static_cast<uint32_t>(write->range.length_bytes);
+  if (const auto* reply = std::get_if<ReadReply>(&message)) return reply->length_bytes;
+  return 0;
+}
+
 size_t encode_message(const Message& message, uint64_t link_incarnation, uint64_t number,
                       const PayloadDescription& payload, std::span<uint8_t> to) {
   FrameHeader header;
@@ -487,11 +552,7 @@ size_t encode_message(const Message& message, uint64_t link_incarnation, uint64_
   header.number = number;
   header.payload_bytes = payload.length_bytes;
   header.payload_checksum = payload.checksum;
-  if (const auto* write = std::get_if<Write>(&message)) {
-    LOCKSTEP_CHECK(write->range.length_bytes == payload.length_bytes && payload.length_bytes <= kMaximumPayloadBytes);
-  } else {
-    LOCKSTEP_CHECK(payload.length_bytes == 0);
-  }
+  LOCKSTEP_CHECK(payload.length_bytes == payload_bytes_of(message) && payload.length_bytes <= kMaximumPayloadBytes);
   LittleWriter writer(to.subspan(kFrameHeaderBytes));
   header.kind = std::visit([&](const auto& body) { return encode(body, writer); }, message);
   LOCKSTEP_CHECK(writer.ok());
@@ -564,6 +625,18 @@ Result<Message> decode_message(const FrameHeader& header, std::span<const uint8_
       return decode_as<VerifyProgress>(header, body, context);
     case FrameKind::VerifyEnded:
       return decode_as<VerifyEnded>(header, body, context);
+    case FrameKind::ServeRequest:
+      return decode_as<ServeRequest>(header, body, context);
+    case FrameKind::ServeConfirmed:
+      return decode_as<ServeConfirmed>(header, body, context);
+    case FrameKind::ReadRequest:
+      return decode_as<ReadRequest>(header, body, context);
+    case FrameKind::ReadReply:
+      return decode_as<ReadReply>(header, body, context);
+    case FrameKind::PauseWrites:
+      return decode_as<PauseWrites>(header, body, context);
+    case FrameKind::WritesPaused:
+      return decode_as<WritesPaused>(header, body, context);
     case FrameKind::Hello:
     case FrameKind::Refusal:
       break;

@@ -28,6 +28,7 @@ constexpr uint8_t kPrimaryFlag = 1;
 constexpr uint8_t kForcedFlag = 2;
 constexpr uint8_t kCrashedPrimaryFlag = 1;
 constexpr uint8_t kAnsweredAheadFlag = 2;
+constexpr uint8_t kBitmapInMemoryFlag = 4;
 
 uint32_t checksum_without_field(std::span<const uint8_t> bytes, size_t field_offset) {
   constexpr std::array<uint8_t, 4> kNothing{};
@@ -111,7 +112,8 @@ void write_image(LittleWriter& writer, const SuperblockImage& image) {
     write_generation(writer, peer.bitmap_generation);
     write_generation(writer, peer.previous_bitmap_generation);
     writer.u8(static_cast<uint8_t>((peer.crashed_primary ? kCrashedPrimaryFlag : 0) |
-                                   (peer.answered_ahead ? kAnsweredAheadFlag : 0)));
+                                   (peer.answered_ahead ? kAnsweredAheadFlag : 0) |
+                                   (peer.bitmap_in_memory ? kBitmapInMemoryFlag : 0)));
     writer.zeroes(7);
   }
 }
@@ -131,9 +133,10 @@ bool read_image(LittleReader& reader, SuperblockImage& image) {
     peer.previous_bitmap_generation = read_generation(reader);
     const uint8_t peer_flags = reader.u8();
     reader.skip(7);
-    if ((peer_flags & ~(kCrashedPrimaryFlag | kAnsweredAheadFlag)) != 0) return false;
+    if ((peer_flags & ~(kCrashedPrimaryFlag | kAnsweredAheadFlag | kBitmapInMemoryFlag)) != 0) return false;
     peer.crashed_primary = (peer_flags & kCrashedPrimaryFlag) != 0;
     peer.answered_ahead = (peer_flags & kAnsweredAheadFlag) != 0;
+    peer.bitmap_in_memory = (peer_flags & kBitmapInMemoryFlag) != 0;
   }
   return reader.ok();
 }

@@ -200,6 +200,7 @@ void PeerLink::close(Incarnation incarnation) {
   // A reader that waits for room must see that nothing more is wanted.
   owner_.write_admission().notify_all();
   loop_.buffers().freed().notify_all();
+  owner_.read_reply_buffers().freed().notify_all();
 }
 
 void PeerLink::end_now() {
@@ -209,6 +210,7 @@ void PeerLink::end_now() {
   writer_wake_.notify_all();
   owner_.write_admission().notify_all();
   loop_.buffers().freed().notify_all();
+  owner_.read_reply_buffers().freed().notify_all();
 }
 
 io::Task<void> PeerLink::write_frames(io::Stream& stream) {
@@ -251,11 +253,12 @@ io::Task<Status> PeerLink::receive_more(io::Stream& stream) {
 
 io::Task<Status> PeerLink::receive_payload(io::Stream& stream, const FrameHeader& header, io::BufferRef& payload) {
   const size_t length = header.payload_bytes;
+  io::BufferPool& pool = header.kind == FrameKind::ReadReply ? owner_.read_reply_buffers() : loop_.buffers();
   while (true) {
-    payload = loop_.buffers().allocate(length);
+    payload = pool.allocate(length);
     if (payload) break;
     if (closing_ || loop_.stopping()) co_return closed("closed");
-    co_await loop_.buffers().freed().wait();
+    co_await pool.freed().wait();
   }
   // A payload of which little is missing comes with the frames behind it; much is received where it belongs.
   while (length <= kReceiveBytes / 2 && received().size() < length &&

@@ -35,12 +35,14 @@ class LinkOwner {
   virtual void link_established(PeerIndex peer, Incarnation incarnation) noexcept = 0;
   // Nothing of that incarnation arrives any more, and nothing is sent.
   virtual void link_lost(PeerIndex peer, Incarnation incarnation) noexcept = 0;
-  // `payload`: of a Write, all of it, checked. What the message points to is valid during the call.
+  // `payload`: of a Write or a ReadReply, all of it, checked. What the message points to is valid during the call.
   virtual void message_arrived(PeerIndex peer, Incarnation incarnation, const Message& message,
                                io::BufferRef payload) noexcept = 0;
   // Back-pressure: while false, no link reads past a Write or WriteZeroes. Notify `write_admission` when it changes.
   virtual bool can_take_write() const = 0;
   virtual io::Signal& write_admission() = 0;
+  // Where the payload of a ReadReply is received: not where clients' requests, which wait for it, hold all memory.
+  virtual io::BufferPool& read_reply_buffers() = 0;
 };
 
 struct LinkOptions {

@@ -80,7 +80,7 @@ Result<FrameHeader> decode_frame_header(std::span<const uint8_t, kFrameHeaderByt
   if (header.body_bytes > kMaximumBodyBytes || header.payload_bytes > kMaximumPayloadBytes) {
     return corrupt("a frame is longer than any may be");
   }
-  if (header.payload_bytes != 0 && header.kind != FrameKind::Write) {
+  if (header.payload_bytes != 0 && header.kind != FrameKind::Write && header.kind != FrameKind::ReadReply) {
     return corrupt("a frame has a payload whose kind has none");
   }
   return header;
@@ -230,6 +230,18 @@ std::string_view to_string(FrameKind kind) {
       return "VerifyProgress";
     case FrameKind::VerifyEnded:
       return "VerifyEnded";
+    case FrameKind::ServeRequest:
+      return "ServeRequest";
+    case FrameKind::ServeConfirmed:
+      return "ServeConfirmed";
+    case FrameKind::ReadRequest:
+      return "ReadRequest";
+    case FrameKind::ReadReply:
+      return "ReadReply";
+    case FrameKind::PauseWrites:
+      return "PauseWrites";
+    case FrameKind::WritesPaused:
+      return "WritesPaused";
   }
   return "unknown";
 }

@@ -1,7 +1,7 @@
 // The bytes of the replication link, version 1: docs/protocol.md is its description. Pure.
 //
-// Frames: a fixed header, a body whose form its kind decides, and for Write a payload. Little-endian. Every byte is
-// covered by a CRC32C; every length is bounded before anything is done with it.
+// Frames: a fixed header, a body whose form its kind decides, and for Write and ReadReply a payload. Little-endian.
+// Every byte is covered by a CRC32C; every length is bounded before anything is done with it.
 #pragma once
 
 #include <array>
@@ -60,6 +60,12 @@ enum class FrameKind : uint8_t {
   VerifyRequest = 52,
   VerifyProgress = 53,
   VerifyEnded = 54,
+  ServeRequest = 60,
+  ServeConfirmed = 61,
+  ReadRequest = 62,
+  ReadReply = 63,
+  PauseWrites = 64,
+  WritesPaused = 65,
 };
 
 struct FrameHeader {
@@ -123,9 +129,12 @@ struct PayloadDescription {
   uint32_t checksum = 0;  // CRC32C
 };
 // Header and body of a frame, into `to` (kMaximumFrameBytes are always enough); the number of bytes. The payload of a
-// Write follows it on the wire.
+// Write or a ReadReply follows it on the wire.
 size_t encode_message(const Message& message, uint64_t link_incarnation, uint64_t number,
                       const PayloadDescription& payload, std::span<uint8_t> to);
+
+// How long the payload is that follows the message.
+uint32_t payload_bytes_of(const Message& message);
 
 // Where what a message points to lives; valid until the next decoding.
 struct BodyStorage {

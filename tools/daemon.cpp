@@ -110,28 +110,36 @@ Status Daemon::open_everything(const std::string& run_dir) {
   return driver_->start();
 }
 
-Status Daemon::open_replica() {
+Result<Daemon::Storage> Daemon::open_storage() {
   auto disk = repl::LocalDisk::open(*loop_, node_.disk, configuration_.size_bytes);
   if (!disk) return std::move(disk).error();
+  repl::MetadataExpectation expectation{configuration_.name, node_.name, {}, configuration_.size_bytes};
+  for (const NodeConfiguration& other : configuration_.nodes) {
+    if (other.name != node_.name) expectation.peer_names.push_back(other.name);
+  }
+  auto metadata = repl::MetadataStore::open(*loop_, node_.metadata, expectation);
+  if (!metadata) return std::move(metadata).error();
+  return Storage{std::move(*disk), std::move(*metadata)};
+}
 
+Status Daemon::open_replica() {
   repl::DriverOptions options;
   options.identity = {configuration_.name, node_.name, configuration_.size_bytes};
   options.protocol = core_protocol(configuration_.protocol);
   options.on_peer_loss = core_policy(configuration_.on_peer_loss);
   options.peer_timeout_ms = configuration_.peer_timeout_ms;
   options.link.stream.user_timeout_ms = 2 * configuration_.peer_timeout_ms;
-  repl::MetadataExpectation expectation{configuration_.name, node_.name, {}, configuration_.size_bytes};
   for (const NodeConfiguration& other : configuration_.nodes) {
     if (other.name == node_.name) continue;
     auto address = io::parse_address(other.address);
     if (!address) return std::move(address).error();
     options.peers.push_back({other.name, std::move(*address)});
-    expectation.peer_names.push_back(other.name);
   }
-  auto metadata = repl::MetadataStore::open(*loop_, node_.metadata, expectation);
-  if (!metadata) return std::move(metadata).error();
+  auto storage = open_storage();
+  if (!storage) return std::move(storage).error();
   repl::DriverOwner& owner = *this;
-  driver_ = std::make_unique<repl::Driver>(*loop_, std::move(options), std::move(*disk), std::move(*metadata), owner);
+  driver_ = std::make_unique<repl::Driver>(*loop_, std::move(options), std::move(storage->disk),
+                                           std::move(storage->metadata), owner);
   return {};
 }
 

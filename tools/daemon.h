@@ -34,6 +34,11 @@ class Daemon final : private repl::DriverOwner, private repl::ControlVerbs {
   Daemon(const ResourceConfiguration& configuration, const NodeConfiguration& node);
   Status open_everything(const std::string& run_dir);
   Status open_replica();
+  struct Storage {
+    std::unique_ptr<io::File> disk;
+    std::unique_ptr<repl::MetadataStore> metadata;
+  };
+  Result<Storage> open_storage();
   Status listen_for_clients();
   io::Task<void> give_up();
 
@@ -63,6 +68,9 @@ class Daemon final : private repl::DriverOwner, private repl::ControlVerbs {
   void resume(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
   void outdate(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
   void verify(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
+  void detach(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
+  void attach(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
+  io::Task<void> attach_when_released(std::unique_ptr<repl::ControlAnswer> answer);
   void explain(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
   void down(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
   void not_in_this_version(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
@@ -76,6 +84,7 @@ class Daemon final : private repl::DriverOwner, private repl::ControlVerbs {
   // Requests that a suspension holds would keep their sessions for ever.
   void abandon_held();
   io::Task<void> end_sessions();
+  std::string words_for(repl::OrderKind order, repl::OrderAnswer outcome, repl::ControlExit& exit) const;
   io::Task<void> demote_by_force(std::unique_ptr<repl::ControlAnswer> answer);
   io::Task<void> await_signal();
   io::Task<void> stop(std::unique_ptr<repl::ControlAnswer> answer);

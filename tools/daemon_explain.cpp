@@ -14,8 +14,18 @@ using repl::Rule;
 
 std::string_view words_of(Rule rule) {
   switch (rule) {
-    case Rule::DiskNotUsable:
-      return "a side has no usable disk";
+    case Rule::BothDiskless:
+      return "neither side has a usable disk";
+    case Rule::SelfDiskless:
+      return "this node has no usable disk";
+    case Rule::PeerDiskless:
+      return "the peer has no usable disk";
+    case Rule::SelfServedByPeer:
+      return "this node is Primary without a usable disk: its clients are served from the peer's";
+    case Rule::PeerServedBySelf:
+      return "the peer is Primary without a usable disk: its clients are served from this one";
+    case Rule::ServedDataElsewhere:
+      return "refused: a Primary without a usable disk is served only from the data that its clients have seen";
     case Rule::BothInconsistent:
       return "neither side has a complete copy, so none can be the source";
     case Rule::BothJustCreated:
@@ -101,6 +111,10 @@ std::string_view words_of(repl::SyncKind kind) {
       return "no replication: unrelated data";
     case repl::SyncKind::Refuse:
       return "no replication";
+    case repl::SyncKind::Serve:
+      return "reads and writes go to the disk of the one, nothing is copied";
+    case repl::SyncKind::NoDisk:
+      return "connected, and no replication";
   }
   return "";
 }
@@ -122,6 +136,7 @@ std::string report_line(std::string_view whose, const repl::StateReport& report)
   if (!report.bitmap_generation.is_zero()) text += ", bitmap since " + to_string(report.bitmap_generation);
   text += ", " + std::string(to_string(report.role)) + ", disk " + std::string(to_string(report.disk_state)) + ", " +
           format_size(report.out_of_sync_blocks * repl::kBlockBytes) + " out of sync";
+  if (!report.served.is_zero()) text += ", serves generation " + to_string(report.served) + " from another disk";
   if (report.crashed_primary) text += ", crashed as Primary";
   if (report.answered_ahead) text += " under protocol A";
   if (report.discard_my_data) text += ", gives way";
@@ -155,6 +170,11 @@ std::string peer_text(const DaemonView& view, PeerIndex index) {
       view.now_us > peer.absent_since_us) {
     text += "    absent for " + std::to_string((view.now_us - peer.absent_since_us) / 1'000'000) + " s\n";
   }
+  if (peer.resync_read_failed) {
+    text +=
+        "    the resync is stopped: this disk could not be read (see the log); to try again: 'lockstep resume-resync " +
+        view.driver.identity().resource_name + " " + link.peer_name() + "'\n";
+  }
   if (peer.decided) {
     text += "    last handshake: rule " + std::string(to_string(peer.decision.rule)) + ": " +
             std::string(words_of(peer.decision.rule)) +
@@ -184,6 +204,30 @@ std::string suspension_text(const repl::Driver& driver, const repl::ReplicaStatu
   return text + "    if it is powered off or cut off: 'lockstep resume " + resource + " --alone'\n";
 }
 
+bool serves_locally(const repl::ReplicaStatus& status) {
+  return is_disk(status.disk_state) && !status.served_by_peer;
+}
+
+// A Primary that does not serve its clients from its own disk.
+std::string text_without_disk(const std::string& resource, const repl::ReplicaStatus& status) {
+  if (status.suspension == repl::Suspension::NoData) {
+    return "  client I/O is suspended (no-data): this node has no usable disk, and no peer that can serve is "
+           "connected\n"
+           "    it goes on when one is; to give up, so that requests fail: 'lockstep demote " +
+           resource + " --force'\n";
+  }
+  if (status.data_lost) {
+    return "  client I/O fails: this node has no usable disk, and the data that its clients saw cannot be had any "
+           "more\n"
+           "    to end it: 'lockstep demote " +
+           resource + " --force', and promote the node that has the newest data\n";
+  }
+  if (status.served_by_peer)
+    return "  client I/O is served from a peer's disk; degraded: there is one copy, over there\n";
+  return "  client I/O fails: the last disk that was up to date has failed\n    to end it: 'lockstep demote " +
+         resource + " --force', then 'lockstep attach " + resource + "'\n";
+}
+
 }  // namespace
 
 std::string explanation_of(const DaemonView& view) {
@@ -193,10 +237,16 @@ std::string explanation_of(const DaemonView& view) {
                      ", disk " + std::string(to_string(status.disk_state)) + ", generation " +
                      to_string(status.generation) + "\n";
   if (status.role == repl::Role::Primary) {
-    text += status.suspension != repl::Suspension::No ? suspension_text(view.driver, status)
-            : status.degraded
-                ? "  client I/O is served; degraded: a peer does not get the writes, and what it misses is marked\n"
-                : "  client I/O is served; every peer gets the writes\n";
+    const bool waits_for_data = status.suspension == repl::Suspension::NoData;
+    if (status.suspension != repl::Suspension::No && !waits_for_data) {
+      text += suspension_text(view.driver, status);
+    } else if (!serves_locally(status)) {
+      text += text_without_disk(identity.resource_name, status);
+    } else {
+      text += status.degraded
+                  ? "  client I/O is served; degraded: a peer does not get the writes, and what it misses is marked\n"
+                  : "  client I/O is served; every peer gets the writes\n";
+    }
   } else {
     text += "  client I/O is refused: " + refusal_of(view.driver) + "\n";
     const bool known = status.promotable_peer < view.driver.links().size();
@@ -206,6 +256,10 @@ std::string explanation_of(const DaemonView& view) {
     text += status.promotable == repl::Outcome::Done
                 ? "  it can be promoted: 'lockstep promote " + identity.resource_name + "'\n"
                 : "  " + answer_for(repl::OrderKind::Promote, status.promotable, context).message + "\n";
+  }
+  if (!is_disk(status.disk_state)) {
+    text += "  the disk is away; to give it back, or a new one after 'lockstep create': 'lockstep attach " +
+            identity.resource_name + "'\n";
   }
   if (view.driver.metadata_failed()) text += "  writing the metadata has failed: this node's disk counts as Failed\n";
   for (PeerIndex index = 0; index < view.driver.links().size(); ++index) text += peer_text(view, index);

@@ -37,8 +37,8 @@ Daemon::Verb Daemon::find_verb(const std::string& name) {
       Entry{"down", &Daemon::down},
       Entry{"verify", &Daemon::verify},
       Entry{"resize", &Daemon::not_in_this_version},
-      Entry{"detach", &Daemon::not_in_this_version},
-      Entry{"attach", &Daemon::not_in_this_version},
+      Entry{"detach", &Daemon::detach},
+      Entry{"attach", &Daemon::attach},
       Entry{"metrics", &Daemon::not_in_this_version},
   };
   const auto found = std::find_if(kVerbs.begin(), kVerbs.end(), [&](const Entry& entry) { return name == entry.name; });
@@ -66,12 +66,20 @@ void Daemon::give_order(const OrderGiven& order, std::unique_ptr<ControlAnswer> 
     const repl::ReplicaStatus status = driver_->status();
     // A demotion by force closed the export before it was known whether the replica can follow.
     if (status.role == repl::Role::Primary && !export_->is_open() && !stopping_) export_opened();
-    OutcomeContext context{configuration_.name, node_.name, "", to_string(status.generation),
-                           std::string(to_string(status.disk_state))};
-    if (outcome.peer < driver_->links().size()) context.peer = driver_->links()[outcome.peer]->peer_name();
-    const OutcomeAnswer words = answer_for(kind, outcome.outcome, context);
-    shared->done(words.exit, words.message);
+    ControlExit exit = ControlExit::Failed;
+    const std::string words = words_for(kind, outcome, exit);
+    shared->done(exit, words);
   });
+}
+
+std::string Daemon::words_for(OrderKind order, repl::OrderAnswer outcome, ControlExit& exit) const {
+  const repl::ReplicaStatus status = driver_->status();
+  OutcomeContext context{configuration_.name, node_.name, "", to_string(status.generation),
+                         std::string(to_string(status.disk_state))};
+  if (outcome.peer < driver_->links().size()) context.peer = driver_->links()[outcome.peer]->peer_name();
+  OutcomeAnswer words = answer_for(order, outcome.outcome, context);
+  exit = words.exit;
+  return words.message;
 }
 
 bool Daemon::choose_peer(const ControlRequest& request, const char* argument, OrderGiven& order,
@@ -220,6 +228,39 @@ void Daemon::outdate(const ControlRequest&, std::unique_ptr<ControlAnswer> answe
   OrderGiven order;
   order.kind = OrderKind::Outdate;
   give_order(order, std::move(answer));
+}
+
+void Daemon::detach(const ControlRequest&, std::unique_ptr<ControlAnswer> answer) {
+  OrderGiven order;
+  order.kind = OrderKind::Detach;
+  give_order(order, std::move(answer));
+}
+
+void Daemon::attach(const ControlRequest&, std::unique_ptr<ControlAnswer> answer) {
+  loop_->spawn(attach_when_released(std::move(answer)));
+}
+
+// Right after a detach the last requests may still be on their way.
+io::Task<void> Daemon::attach_when_released(std::unique_ptr<ControlAnswer> answer) {
+  constexpr int kTries = 50;
+  constexpr uint64_t kPauseMs = 20;
+  for (int i = 0; i < kTries && driver_->may_attach() == repl::Outcome::DiskBusy; ++i) {
+    const bool goes_on = co_await loop_->sleep_ms(kPauseMs);
+    if (!goes_on) break;
+  }
+  const repl::Outcome outcome = driver_->may_attach();
+  if (outcome == repl::Outcome::Done) {
+    Result<Storage> storage = open_storage();
+    const Status status = storage ? driver_->attach(std::move(storage->disk), std::move(storage->metadata))
+                                  : Status(std::move(storage).error());
+    if (!status) {
+      answer->done(ControlExit::Failed, "attach failed: " + status.error().message);
+      co_return;
+    }
+  }
+  ControlExit exit = ControlExit::Failed;
+  const std::string words = words_for(OrderKind::Attach, {outcome, 0}, exit);
+  answer->done(exit, words);
 }
 
 void Daemon::abandon_held() {

@@ -11,6 +11,7 @@
 #include "io/base/units.h"
 #include "io/file_setup.h"
 #include "replicator/metadata_setup.h"
+#include "tools/control_client.h"
 #include "tools/disk_inspection.h"
 #include "tools/lockstep_common.h"
 
@@ -82,11 +83,20 @@ void succeed_or_fail(const Status& status) {
   throw CommandError(ExitCode::Refused, why);
 }
 
+// A daemon without its disk leaves the files alone until it is told to attach them; their locks say if that is so.
+bool has_no_disk(ControlConnection& daemon) {
+  const auto reply = daemon.ask("status", nlohmann::json::object(), deadline_after_ms(2000));
+  if (!reply || !reply->data->is_object()) return false;
+  const std::string disk_state = reply->data->value("disk-state", "");
+  return disk_state == "Diskless" || disk_state == "Failed";
+}
+
 void check_not_running(const Place& place) {
-  const Result<ControlConnection> connection = ControlConnection::open(place.socket_path);
+  Result<ControlConnection> connection = ControlConnection::open(place.socket_path);
+  if (connection && has_no_disk(*connection)) return;
   if (connection || connection.error().kind == ErrorKind::TimedOut) {
     refuse("the daemon of " + place.resource + " runs on node " + place.node + ": stop it first with '" +
-           place.command("down") + "'");
+           place.command("down") + "', or take the disk away from it with '" + place.command("detach") + "'");
   }
 }
 

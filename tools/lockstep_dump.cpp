@@ -27,6 +27,7 @@ json dump_peer(const repl::MetadataSummary& summary, size_t peer) {
           {"bitmap-generation", to_string(record.bitmap_generation)},
           {"previous-bitmap-generation", to_string(record.previous_bitmap_generation)},
           {"crashed-primary", record.crashed_primary},
+          {"bitmap-in-memory", record.bitmap_in_memory},
           {"answered-ahead", record.answered_ahead},
           {"dirty-blocks", bitmap.dirty_blocks},
           {"dirty-bytes", bitmap.dirty_blocks * repl::kBlockBytes},

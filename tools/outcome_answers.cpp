@@ -34,6 +34,8 @@ constexpr std::array kRows{
         "%v refused: the generation that was typed is not the current one of %n, which is %g"},
     Row{Outcome::NoDisk, ControlExit::Failed,
         "%v failed: the local disk or metadata of %n has failed; replace it, and look at the daemon's log"},
+    Row{Outcome::DiskBusy, ControlExit::Failed,
+        "%v failed: the disk of %n that was given up still has requests under way; wait for them and try again"},
     Row{Outcome::ClientsAttached, ControlExit::Refused,
         "%v refused: NBD clients are attached to the export; detach them ('lockstep-detach %r'), or end their sessions "
         "with 'lockstep demote %r --force'"},
@@ -98,6 +100,10 @@ std::string_view verb_of(OrderKind order) {
       return "reload";
     case OrderKind::Verify:
       return "verify";
+    case OrderKind::Attach:
+      return "attach";
+    case OrderKind::Detach:
+      return "detach";
     case OrderKind::Shutdown:
       return "down";
     case OrderKind::Suspend:
@@ -118,6 +124,10 @@ std::string_view text_of_done(OrderKind order) {
       return "%n is Primary of %r, and the export is open";
     case OrderKind::Demote:
       return "%n is Secondary of %r";
+    case OrderKind::Attach:
+      return "the disk of %n is attached to %r";
+    case OrderKind::Detach:
+      return "the disk of %n is detached from %r";
     case OrderKind::Switchover:
       return "the switchover of %r is done";
     case OrderKind::Invalidate:

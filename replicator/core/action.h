@@ -42,8 +42,18 @@ struct SubmitFlush {  // fdatasync
   PersistId after_persist = 0;
 };
 
-// What `message` points to is valid during the step: who holds it longer copies it. The payload of Write is that of
-// `slot`; the driver holds it until it is sent, also when the slot is freed before.
+// The local disk and its metadata are not used any more: once all that was asked of them has ended, their files are
+// closed. Answered by DiskReleased. Nothing is asked of them before Replica::attach().
+struct ReleaseDisk {};
+// The payload of the ReadReply of this step belongs there, in the buffer of a client's read.
+struct StoreRead {
+  uint32_t slot = 0;
+  uint64_t offset_bytes = 0;  // in the request
+  uint32_t length_bytes = 0;
+};
+
+// What `message` points to is valid during the step: who holds it longer copies it. The payload of Write or ReadReply
+// is that of `slot`; the driver holds it until it is sent, also when the slot is freed before.
 struct Send {
   PeerIndex peer = 0;
   Incarnation incarnation = 0;
@@ -136,6 +146,7 @@ enum class Outcome : uint8_t {
   NoSource,        // verify --repair, resync: no Primary says whose copy counts
   RunOnPrimary,    // verify: another node is Primary
   VerifyRuns,      // a verify runs already
+  DiskBusy,        // attach: the disk that was taken away still has requests under way
 };
 struct OrderAnswered {
   uint64_t ticket = 0;
@@ -165,7 +176,15 @@ enum class NoteKind : uint8_t {
   VerifyStarted,
   VerifyDiffers,  // `number` is the first block of 64, `mask` says which of them differ
   VerifyEnded,    // `number` blocks differ
-  RuleBroken
+  RuleBroken,
+  DiskDetached,
+  DiskAttached,
+  ErrorPassedOn,    // of the last copy: the client gets the error, the disk stays
+  ServedByPeer,     // clients are served from the peer's disk
+  ServesPeer,       // the peer's clients are served from this disk
+  DataUnreachable,  // no copy can be reached: requests wait
+  DataLost,         // … and what the last one had not made stable may be gone: requests fail
+  ResyncStopped     // a resync's read failed
 };
 struct Note {
   NoteKind kind = NoteKind::PeerDropped;
@@ -175,9 +194,10 @@ struct Note {
   uint64_t mask = 0;
 };
 
-using Action = std::variant<SubmitRead, SubmitWrite, SubmitZeroes, SubmitFlush, Send, PersistSuperblock,
-                            PersistActivityLog, PersistBitmapPages, PersistActivityLogEmpty, ReleaseApply, Reply,
-                            CloseLink, Connect, StopConnecting, OpenExport, CloseExport, OrderAnswered, Note>;
+using Action =
+    std::variant<SubmitRead, SubmitWrite, SubmitZeroes, SubmitFlush, ReleaseDisk, StoreRead, Send, PersistSuperblock,
+                 PersistActivityLog, PersistBitmapPages, PersistActivityLogEmpty, ReleaseApply, Reply, CloseLink,
+                 Connect, StopConnecting, OpenExport, CloseExport, OrderAnswered, Note>;
 
 // Filled by one step, emptied by the driver before the next. Bounded: a step never makes more than its capacity.
 class Actions {

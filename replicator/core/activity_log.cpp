@@ -31,6 +31,14 @@ void ActivityLog::clear() {
   for (uint32_t slot = 0; slot < extents_.size(); ++slot) link_newest(slot);
 }
 
+void ActivityLog::reset() {
+  updates_.clear();
+  evicted_.clear();
+  std::fill(references_.begin(), references_.end(), 0);
+  referenced_slots_ = 0;
+  clear();
+}
+
 namespace {
 size_t hash_of(uint32_t extent) {
   return (extent * uint64_t{0x9E3779B97F4A7C15}) >> 32;

@@ -31,6 +31,7 @@ class ActivityLog {
 
   bool is_empty() const { return used_slots_ == 0; }
   void clear();  // only without references and without a transaction under way
+  void reset();  // forgets these as well: the disk that it was about is gone
   std::span<const uint32_t> slots() const { return extents_; }
   uint32_t referenced_slots() const { return referenced_slots_; }
 

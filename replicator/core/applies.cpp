@@ -14,7 +14,7 @@ void Replica::State::stream_write_arrived(PeerIndex index, const MessageArrived&
     broken = "a write before the handshake's decision";
   } else if (resync && !target && !(peer.verify.runs && peer.verify.repair && !peer.verify.is_source)) {
     broken = "a resync write to a node that is not its target";
-  } else if (!resync && !target && peer.replication != ReplicationState::Established) {
+  } else if (!resync && !target && !peer.served_here && peer.replication != ReplicationState::Established) {
     broken = "a write to a node that does not replicate from the sender";
   } else if (!resync && (role == Role::Primary || peer.role != Role::Primary)) {
     broken = "a write from a node that is not Primary";
@@ -33,6 +33,7 @@ void Replica::State::stream_write_arrived(PeerIndex index, const MessageArrived&
   peer.stream_received = sequence;
   if (peer.rules_obeyed.prompt) peer.acknowledge = true;
   stream_peer = index;
+  if (!resync) note_served_write(index, range);
   ApplySlot apply;
   apply.peer = index;
   apply.incarnation = peer.incarnation;
@@ -57,7 +58,8 @@ void Replica::State::enqueue_apply(uint32_t slot, const ApplySlot& apply) {
   }
 }
 
-// Overlapping writes reach the disk in the order of the stream, and nothing overtakes a barrier that holds it.
+// Overlapping writes reach the disk in the order of the stream, and nothing overtakes a barrier that holds it. What is
+// being read to be copied is not changed meanwhile.
 bool Replica::State::must_wait(const ApplySlot& apply, uint32_t place) const {
   if (apply.behind > applies_stable && !LOCKSTEP_MUTANT("write-passes-barrier-at-peer")) return true;
   for (uint32_t i = 0; i < place; ++i) {
@@ -65,7 +67,9 @@ bool Replica::State::must_wait(const ApplySlot& apply, uint32_t place) const {
     if (LOCKSTEP_MUTANT("overlapping-applies-reordered")) continue;
     if (earlier.phase != ApplySlot::Phase::Done && earlier.range.overlaps(apply.range)) return true;
   }
-  return false;
+  return std::any_of(resyncs.begin(), resyncs.end(), [&apply](const ResyncSlot& read) {
+    return read.phase == ResyncSlot::Phase::Reading && read.range.overlaps(apply.range);
+  });
 }
 
 void Replica::State::barrier_arrived(PeerIndex index, const Barrier& message) {
@@ -99,7 +103,7 @@ void Replica::State::apply_completed(uint32_t slot, int error_errno) {
   LOCKSTEP_CHECK(done.phase == ApplySlot::Phase::Writing);
   done.phase = ApplySlot::Phase::Done;
   --applies_writing;
-  if (error_errno != 0) disk_failed();
+  if (error_errno != 0) disk_failed(DiskFault::Write);
 
   Peer& peer = peers[done.peer];
   const bool same_link = peer.incarnation == done.incarnation;
@@ -254,7 +258,7 @@ void Replica::State::acknowledged(PeerIndex index, const Acknowledged& message) 
     if ((entry.sent_to & mask) == 0) continue;
     // The one place where bits are cleared while a resync runs: the peer has this copy on stable storage. A newer
     // write to the block is in this log and sets the bit again if the peer is lost before it is stable, too.
-    if (entry.resync) clear_what_is_stable(peer, entry);
+    if (entry.resync && !entry.superseded) clear_what_is_stable(peer, entry);
     if (LOCKSTEP_MUTANT("part-of-block-clears-bit")) {
       peer.bitmap.clear({round_down(entry.range.offset_bytes, kBlockBytes), kBlockBytes});
     }

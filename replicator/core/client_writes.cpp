@@ -25,11 +25,13 @@ void Replica::State::start_request(uint32_t slot) {
   ClientSlot& client = clients[slot];
   client.phase = ClientSlot::Phase::Waiting;
   if (role != Role::Primary || demoting) return reply(slot, ESHUTDOWN);
-  if (!disk_usable()) return reply(slot, EIO);
+  if (must_fail_requests()) return reply(slot, EIO);
   if (is_suspended() || (client.range.empty() && client.operation != ClientOperation::Flush)) return reply(slot, 0);
 
   switch (client.operation) {
     case ClientOperation::Read:
+      client.done_bytes = 0;
+      if (!served.is_zero()) return queue_remote_read(slot);
       client.phase = ClientSlot::Phase::Reading;
       act(SubmitRead{{SlotKind::Client, slot}, client.range});
       return;
@@ -67,7 +69,9 @@ bool Replica::State::try_start_write(uint32_t slot) {
   }
   if (queue_is_full()) return false;
   if (busy_ranges.overlaps(client.range) && !LOCKSTEP_MUTANT("overlapping-writes-at-once")) return false;
-  if (peer_count() > 0) {
+  if (!served.is_zero()) {
+    if (!may_send_served()) return false;
+  } else if (peer_count() > 0) {
     if (client.extents_reserved) {
       if (!activity_log.acquire_hot(client.range)) return false;
       activity_log.release(client.range);  // the reservation's own references stand for it from here on
@@ -90,14 +94,15 @@ void Replica::State::start_write(uint32_t slot) {
   entry.client_slot = slot;
   entry.fua = client.fua;
   entry.payload_bytes = client.operation == ClientOperation::Write ? client.range.length_bytes : 0;
-  entry.holds_extents = peer_count() > 0;
+  entry.remote_only = entry.local_done = client.local_done = !served.is_zero();
+  entry.holds_extents = peer_count() > 0 && !entry.remote_only;
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     Peer& peer = peers[index];
     if (gets_stream(peer)) {
       entry.sent_to |= mask_of(index);
       client.milestones[index] = milestone(peer, client.fua);
       if (client.milestones[index] == Milestone::Sent) client.promise.kept |= mask_of(index);
-    } else if (!LOCKSTEP_MUTANT("absent-peer-gets-no-bits")) {
+    } else if (!entry.remote_only && !LOCKSTEP_MUTANT("absent-peer-gets-no-bits")) {
       peer.bitmap.set(client.range);
     }
   }
@@ -108,7 +113,9 @@ void Replica::State::start_write(uint32_t slot) {
   const SlotRef payload{SlotKind::Client, slot};
   const bool zeroes = client.operation != ClientOperation::Write;
   const bool may_deallocate = client.operation == ClientOperation::Trim || !client.no_hole;
-  if (zeroes) {
+  if (entry.remote_only) {
+    note_local_progress();
+  } else if (zeroes) {
     act(SubmitZeroes{payload, client.range, client.fua, may_deallocate});
   } else {
     act(SubmitWrite{payload, client.range, client.fua});
@@ -130,9 +137,10 @@ void Replica::State::retry_waiting_writes() {
   waiting_may_start = false;
   size_t kept = 0;
   for (const uint32_t slot : waiting) {
-    if (!disk_usable() || role != Role::Primary || was_replaced || (is_suspended() && (demoting || abandons_held))) {
+    if (must_fail_requests() || role != Role::Primary || was_replaced ||
+        (is_suspended() && (demoting || abandons_held))) {
       if (clients[slot].extents_reserved) activity_log.release(clients[slot].range);
-      reply(slot, disk_usable() ? ESHUTDOWN : EIO);
+      reply(slot, must_fail_requests() ? EIO : ESHUTDOWN);
     } else if (!try_start_write(slot)) {
       waiting[kept++] = slot;
     }
@@ -143,7 +151,7 @@ void Replica::State::retry_waiting_writes() {
 // One transaction for as many extents as are waited for. The bitmap pages of the extents that it evicts come first:
 // from then on their bits alone say what may differ there.
 void Replica::State::build_activity_log_transaction() {
-  if (peer_count() == 0 || activity_log_persist != 0 || waiting.empty() || persist_failed) return;
+  if (peer_count() == 0 || activity_log_persist != 0 || waiting.empty() || !has_metadata || !served.is_zero()) return;
   activity_log.begin_transaction();
   for (const uint32_t slot : waiting) {
     ClientSlot& client = clients[slot];
@@ -184,28 +192,49 @@ void Replica::State::build_activity_log_transaction() {
 void Replica::State::local_write_completed(uint32_t slot, int error_errno) {
   ClientSlot& client = clients[slot];
   LOCKSTEP_CHECK(client.phase == ClientSlot::Phase::Writing && !client.local_done);
-  client.local_done = true;
-  if (error_errno != 0) {
-    // An error is never overwritten by another leg's success.
+  // Where peers serve from now on, their legs alone count. Else an error is never overwritten by another leg's success.
+  if (error_errno != 0 && disk_usable() && !disk_failed(DiskFault::Write)) {
     client.error_errno = LOCKSTEP_MUTANT("write-error-hidden") ? 0 : error_errno;
-    disk_failed();
+    mark_unknown(client.range);
   }
+  client.local_done = true;
   transfer_log.at(client.sequence).local_done = true;
+  note_local_progress();
+  complete_write_if_done(slot);
+}
+
+void Replica::State::note_local_progress() {
   while (local_written_through < transfer_log.last()) {
     const Sequence next = local_written_through + 1;
     if (transfer_log.contains(next) && !transfer_log.at(next).local_done) break;
     local_written_through = next;
   }
-  complete_write_if_done(slot);
+}
+
+// A write has failed on the last copy that is up to date, so nobody knows what is there now. Who has got the write, or
+// an older copy of the range, differs from it without a bit: links start again, and the range is copied.
+void Replica::State::mark_unknown(const ByteRange& range) {
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    if (gets_stream(peers[index])) say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
+    peers[index].bitmap.set(range);
+  }
 }
 
 void Replica::State::complete_write_if_done(uint32_t slot) {
   ClientSlot& client = clients[slot];
   if (client.phase != ClientSlot::Phase::Writing || !promise_kept(client)) return;
-  if (!disk_usable()) {
+  if (!served.is_zero()) {
+    if (data_lost) {
+      client.error_errno = EIO;
+    } else if (transfer_log.at(client.sequence).sent_to == 0) {
+      return requeue_write(slot);  // whoever had it is gone
+    } else if (!is_served()) {
+      return;  // the peer that has it must have recorded first that it alone does
+    }
+  } else if (!disk_usable()) {
     // The disk failed while the write was on its way: the peers' legs may have ended only because their links did.
     if (client.error_errno == 0) client.error_errno = EIO;
-  } else {
+  } else if (client.error_errno == 0) {
     record_divergence();
   }
   transfer_log.at(client.sequence).client_slot = TransferEntry::kNoClient;

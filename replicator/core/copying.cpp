@@ -43,7 +43,13 @@ void Replica::State::pump_resync(PeerIndex index) {
   const uint64_t window_bytes = in_flight > 0 ? kBusyWindowBytes : kIdleWindowBytes;
 
   for (;;) {
-    if (!peer.verify.runs && peer.bitmap.dirty_blocks() == 0 && peer.reading_slots == 0) return finish_resync(index);
+    if (!peer.verify.runs) {
+      const bool may_finish = may_finish_resync(index);
+      if (peer.bitmap.dirty_blocks() == 0 && peer.reading_slots == 0) {
+        if (may_finish) finish_resync(index);
+        return;
+      }
+    }
     if (!peer.verify.runs && LOCKSTEP_MUTANT("resync-ends-when-all-is-sent") &&
         peer.bitmap.next_run(peer.cursor_block, 1).block_count == 0 && peer.reading_slots == 0) {
       peer.bitmap.clear_all();
@@ -77,7 +83,8 @@ void Replica::State::pump_resync(PeerIndex index) {
     // A write in flight here may reach the disk after our read and is before our copy in the stream: the copy would
     // bring the old data back. So the copy waits for it, and a write that comes later waits for the read.
     const ByteRange range{run.first_block * kBlockBytes, run.block_count * kBlockBytes};
-    if (busy_ranges.overlaps(range) && !LOCKSTEP_MUTANT("resync-read-passes-write")) {
+    const bool is_written = busy_ranges.overlaps(range) || is_being_applied(range);
+    if (is_written && !LOCKSTEP_MUTANT("resync-read-passes-write")) {
       peer.asking = asking;
       return;
     }
@@ -99,11 +106,15 @@ void Replica::State::resync_read_completed(uint32_t slot, const LocalIoCompleted
   busy_ranges.erase(options.client_slots + slot);
   waiting_may_start = !waiting.empty();
   Peer& peer = peers[resync.peer];
+  const bool superseded = is_being_applied(resync.range);
+  start_waiting_applies();
   if (peer.incarnation != resync.incarnation) return;
   --peer.reading_slots;
   const bool unread = event.error_errno != 0;
-  if (unread && !LOCKSTEP_MUTANT("unreadable-copied-as-zeroes"))
-    return disk_failed();  // never copied: what could not be read is not zeroes
+  if (unread && !LOCKSTEP_MUTANT("unreadable-copied-as-zeroes")) {
+    if (resync.question) --peer.comparisons_in_flight;
+    return range_not_read(resync.peer, resync.range, resync.verify);
+  }
   if (resync.verify && (!peer.verify.runs || peer.verify.run != resync.verify_run)) {  // it was interrupted
     if (resync.question) --peer.comparisons_in_flight;
     return;
@@ -118,6 +129,7 @@ void Replica::State::resync_read_completed(uint32_t slot, const LocalIoCompleted
   entry.comparison = resync.question;
   entry.verify = resync.verify;
   entry.local_done = true;
+  entry.superseded = superseded;
   sent_to_peer(resync.peer, transfer_log.append(entry), entry);
   peer.resync_sent = peer.sent;
   peer.resync_unwritten_bytes += resync.range.length_bytes;
@@ -130,6 +142,20 @@ void Replica::State::resync_read_completed(uint32_t slot, const LocalIoCompleted
   } else {
     send(resync.peer, Write{peer.sent, resync.range, true}, {SlotKind::Resync, slot});
   }
+}
+
+// Never copied: what could not be read is not zeroes. A resync stops, and its target stays Inconsistent; a disk that is
+// verified has a peer that is as good.
+void Replica::State::range_not_read(PeerIndex index, const ByteRange& range, bool verify) {
+  Peer& peer = peers[index];
+  note(NoteKind::ResyncStopped, index, range.offset_bytes);
+  if (verify) {
+    if (!disk_failed(DiskFault::Read)) end_verify(index, false, peer.bitmap.dirty_blocks());
+    return;
+  }
+  if (peer.replication == ReplicationState::SyncSource) peer.replication = ReplicationState::PausedSyncS;
+  peer.resync_read_failed = true;
+  changed();
 }
 
 void Replica::State::tell_progress() {

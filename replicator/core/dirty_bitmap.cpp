@@ -87,6 +87,7 @@ std::span<const uint64_t> DirtyBitmap::page_words(uint32_t page) const {
 
 void DirtyBitmap::load_page(uint32_t page, std::span<const uint64_t> words) {
   LOCKSTEP_CHECK(words.size() == kWordsPerBitmapPage);
+  pages_[page] = PageState::Saved;
   const uint64_t first_block = uint64_t{page} * kBlocksPerBitmapPage;
   for (uint64_t i = 0; i < kWordsPerBitmapPage; ++i) {
     uint64_t& word = words_[page * kWordsPerBitmapPage + i];

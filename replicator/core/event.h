@@ -17,6 +17,7 @@ enum class SlotKind : uint8_t {
   Apply,   // a write received from a peer: 0 .. apply_slots - 1, chosen by the driver, free at ReleaseApply
   Resync,  // a block range on its way to a target: 0 .. resync_slots - 1, chosen by the core
   Flush,   // the local flush; one at a time, slot 0
+  Serve,   // a read for a Primary without a disk: 0 .. kServedReads - 1, chosen by the core
 };
 struct SlotRef {
   SlotKind kind = SlotKind::Client;
@@ -52,6 +53,9 @@ struct PersistCompleted {  // persists complete in the order in which they were 
   int error_errno = 0;
 };
 
+// ReleaseDisk was carried out: no I/O and no persist is under way any more, and the files are closed.
+struct DiskReleased {};
+
 struct LinkEstablished {  // identities were exchanged and match: resource, node, size, protocol version
   PeerIndex peer = 0;
   Incarnation incarnation = 0;
@@ -79,6 +83,8 @@ enum class OrderKind : uint8_t {
   Invalidate,
   InvalidatePeer,
   SetProtocol,
+  Attach,  // Replica::attach() does it; this is its name
+  Detach,
   Shutdown,
   Suspend,
   Resume,       // ends an operator's suspension; with `alone`, one for a lost peer as well
@@ -105,8 +111,9 @@ struct OrderGiven {
   bool repair = false;              // Verify
 };
 
-using EventBody = std::variant<Ticked, TurnEnded, ClientRequestArrived, LocalIoCompleted, PersistCompleted,
-                               LinkEstablished, LinkLost, MessageArrived, ExportClientsChanged, OrderGiven>;
+using EventBody =
+    std::variant<Ticked, TurnEnded, ClientRequestArrived, LocalIoCompleted, PersistCompleted, DiskReleased,
+                 LinkEstablished, LinkLost, MessageArrived, ExportClientsChanged, OrderGiven>;
 struct Event {
   uint64_t now_us = 0;  // monotonic; never the wall clock
   EventBody body;

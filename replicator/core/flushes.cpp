@@ -27,6 +27,7 @@ void Replica::State::start_flush_cycle_if_wanted() {
     flush_wanted = false;  // a peer that lags has its barrier: another would change nothing
     return;
   }
+  if (!served.is_zero() && !is_served()) return;
   start_flush_cycle();
 }
 
@@ -47,11 +48,11 @@ void Replica::State::start_flush_cycle() {
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     Peer& peer = peers[index];
     if (!gets_stream(peer) || !peer_has_unflushed(peer)) continue;
-    if (role == Role::Primary && peer.protocol == Protocol::A) continue;
+    if (role == Role::Primary && served.is_zero() && peer.protocol == Protocol::A) continue;
     if (!LOCKSTEP_MUTANT("flush-not-waited-for-at-peer")) cycle_promise.asked |= mask_of(index);
     send_barrier(index, peer.sent);
   }
-  cycle_local_pending = (role == Role::Primary || local_flush_wanted) && disk_usable();
+  cycle_local_pending = ((role == Role::Primary && served.is_zero()) || local_flush_wanted) && disk_usable();
   if (LOCKSTEP_MUTANT("flush-skipped-locally")) cycle_local_pending = false;
   local_flush_wanted = false;
   if (!cycle_local_pending && cycle_promise.asked == 0 && flush_waiting == 0) return;
@@ -78,7 +79,7 @@ void Replica::State::local_flush_completed(int error_errno) {
   local_flush_in_flight = false;
   // A failed fdatasync is never tried again: the kernel may have dropped the pages and would call the next a success.
   if (error_errno != 0 && LOCKSTEP_MUTANT("failed-flush-is-a-success")) error_errno = 0;
-  if (error_errno != 0) disk_failed();
+  if (error_errno != 0) disk_failed(DiskFault::Flush);
   if (local_flush_for_peers) {
     Peer& peer = peers[stream_peer];
     if (error_errno == 0) {
@@ -104,16 +105,23 @@ void Replica::State::finish_flush_cycle_if_done() {
   if (!cycle_running || cycle_local_pending || !enough(cycle_promise)) return;
   cycle_running = false;
   put_barrier_behind(cycle_sequence);
+  // Without a disk the flush is a peer's: one that has everything, on its stable storage.
+  const bool waits_for_server = !served.is_zero() && !is_served() && !must_fail_requests();
   for (uint32_t slot = 0; slot < clients.size(); ++slot) {
     if (clients[slot].phase != ClientSlot::Phase::Flushing) continue;
+    if (waits_for_server) {
+      clients[slot].phase = ClientSlot::Phase::FlushWaiting;
+      ++flush_waiting;
+      continue;
+    }
     ++flushes;
     // It may promise what only this node has: an earlier Primary's writes that its own disk had not made stable.
-    if (disk_usable() && !LOCKSTEP_MUTANT("flush-alone-in-old-generation")) record_divergence();
-    reply(slot, disk_usable() ? 0 : EIO);
+    if (serves_locally() && !LOCKSTEP_MUTANT("flush-alone-in-old-generation")) record_divergence();
+    reply(slot, must_fail_requests() ? EIO : 0);
   }
   release_stable_entries();
   start_flush_cycle_if_wanted();
-  if (role == Role::Secondary) start_peer_flush_if_wanted();
+  start_peer_flush_if_wanted();
 }
 
 // Takes from the log's old end what is on stable storage here and on every peer that it was sent to.
@@ -122,7 +130,7 @@ void Replica::State::release_stable_entries() {
     const Sequence sequence = transfer_log.first();
     const TransferEntry& entry = transfer_log.at(sequence);
     if (entry.client_slot != TransferEntry::kNoClient) break;
-    if (!entry.resync && sequence > local_flushed_through) break;
+    if (!entry.resync && !entry.remote_only && sequence > local_flushed_through) break;
     bool stable = true;
     for (PeerIndex index = 0; index < peer_count(); ++index) {
       if ((entry.sent_to & mask_of(index)) != 0 && peers[index].flushed < sequence)

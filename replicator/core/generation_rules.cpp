@@ -16,15 +16,7 @@ struct Verdict {
 };
 
 bool has_disk(const StateReport& report) {
-  switch (report.disk_state) {
-    case DiskState::Inconsistent:
-    case DiskState::Outdated:
-    case DiskState::Consistent:
-    case DiskState::UpToDate:
-      return true;
-    default:
-      return false;
-  }
+  return is_disk(report.disk_state);
 }
 
 bool is_inconsistent(const StateReport& report) {
@@ -168,12 +160,34 @@ Verdict refuse(Rule rule) {
   return {SyncKind::Refuse, SyncExtent::Nothing, rule};
 }
 
+// One side is Primary without data of its own. Only the data that its clients have seen may serve them.
+Verdict decide_served(const StateReport& self, const StateReport& peer) {
+  const bool self_is_served = !self.served.is_zero();
+  const StateReport& client = self_is_served ? self : peer;
+  const StateReport& server = self_is_served ? peer : self;
+  if (is_primary(server)) return refuse(Rule::BothPrimary);
+  const bool holds_it = server.current == client.served;
+  const bool held_it = is_a_name(client.served_previous) && server.current == client.served_previous;
+  const bool whole = is_up_to_date(server) || server.disk_state == DiskState::Consistent;
+  if (!whole || (!holds_it && !held_it)) return refuse(Rule::ServedDataElsewhere);
+  if (!has_disk(client) || !holds_it) {
+    return {SyncKind::Serve, SyncExtent::Nothing, self_is_served ? Rule::SelfServedByPeer : Rule::PeerServedBySelf};
+  }
+  const Verdict verdict = decide_lineage(self, peer);
+  const SyncKind expected = self_is_served ? SyncKind::Target : SyncKind::Source;
+  return verdict.kind == expected ? verdict : refuse(Rule::ServedDataElsewhere);
+}
+
 }  // namespace
 
 Decision decide(const StateReport& self, const StateReport& peer) {
   const auto decision = [](const Verdict& verdict) { return Decision{verdict.kind, verdict.extent, verdict.rule}; };
 
-  if (!has_disk(self) || !has_disk(peer)) return decision(refuse(Rule::DiskNotUsable));
+  if (!self.served.is_zero() || !peer.served.is_zero()) return decision(decide_served(self, peer));
+  if (!has_disk(self) || !has_disk(peer)) {
+    const Rule rule = has_disk(peer) ? Rule::SelfDiskless : has_disk(self) ? Rule::PeerDiskless : Rule::BothDiskless;
+    return decision({SyncKind::NoDisk, SyncExtent::Nothing, rule});
+  }
   Verdict verdict = decide_lineage(self, peer);
   if (verdict.kind == SyncKind::SplitBrain) verdict = settle_split_brain(self, peer, verdict);
 
@@ -192,8 +206,18 @@ Decision decide(const StateReport& self, const StateReport& peer) {
 
 std::string_view to_string(Rule rule) {
   switch (rule) {
-    case Rule::DiskNotUsable:
-      return "disk-not-usable";
+    case Rule::BothDiskless:
+      return "both-diskless";
+    case Rule::SelfDiskless:
+      return "self-diskless";
+    case Rule::PeerDiskless:
+      return "peer-diskless";
+    case Rule::SelfServedByPeer:
+      return "self-served-by-peer";
+    case Rule::PeerServedBySelf:
+      return "peer-served-by-self";
+    case Rule::ServedDataElsewhere:
+      return "served-data-elsewhere";
     case Rule::BothInconsistent:
       return "both-inconsistent";
     case Rule::BothJustCreated:

@@ -10,13 +10,19 @@
 
 namespace lockstep::repl {
 
-enum class SyncKind : uint8_t { None, Source, Target, SplitBrain, Unrelated, Refuse };
+// Serve: the Primary's clients see the other side's disk; nothing is copied. NoDisk: connected, nothing replicates.
+enum class SyncKind : uint8_t { None, Source, Target, SplitBrain, Unrelated, Refuse, Serve, NoDisk };
 enum class SyncExtent : uint8_t { Nothing, Bitmap, Full };
 
 // Spelt as `explain` prints them.
 enum class Rule : uint8_t {
-  DiskNotUsable,     // a side has no usable disk
-  BothInconsistent,  // no copy that could be the source
+  BothDiskless,
+  SelfDiskless,  // connected for the sake of what each knows of the other
+  PeerDiskless,
+  SelfServedByPeer,  // this node is Primary, and its clients see the peer's disk
+  PeerServedBySelf,
+  ServedDataElsewhere,  // … which is not what they have seen until now: refused
+  BothInconsistent,     // no copy that could be the source
   BothJustCreated,
   SelfJustCreated,
   PeerJustCreated,

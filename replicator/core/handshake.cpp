@@ -19,6 +19,9 @@ StateReport Replica::State::make_report(PeerIndex index) const {
   report.answered_ahead = record.crashed_primary && record.answered_ahead;
   report.discard_my_data = peers[index].discard_my_data;
   report.node_order = options.node_order;
+  report.served = served;
+  report.served_previous = served_previous;
+  report.run = seed.high + 0x9E3779B97F4A7C15 * seed.low;
   return report;
 }
 
@@ -44,6 +47,7 @@ void Replica::State::decide_when_ready(PeerIndex index) {
   const StateReport now = make_report(index);
   const StateReport& sent = peer.own_report;
   if (now.current != sent.current || now.role != sent.role || now.disk_state != sent.disk_state ||
+      now.served != sent.served || now.served_previous != sent.served_previous ||
       now.bitmap_generation != sent.bitmap_generation ||
       now.previous_bitmap_generation != sent.previous_bitmap_generation ||
       decide(now, peer.peer_report) != peer.decision) {
@@ -64,7 +68,7 @@ void Replica::State::decide_when_ready(PeerIndex index) {
 
 bool Replica::State::all_peers_known_but(PeerIndex index) const {
   for (PeerIndex other = 0; other < peer_count(); ++other) {
-    if (other == index || is_connected(peers[other])) continue;
+    if (other == index || (is_connected(peers[other]) && is_disk(peers[other].disk_state))) continue;
     if (superblock.peers[other].bitmap_generation.is_zero()) return false;
   }
   return true;
@@ -107,11 +111,27 @@ void Replica::State::carry_out_decision(PeerIndex index) {
       return;
     }
     case SyncKind::Source:
+      if (!peer.peer_report.served.is_zero() && disk_state != DiskState::UpToDate) {
+        become_up_to_date();
+        tell_state();
+      }
       return start_as_source(index);
     case SyncKind::Target:
       peer.replication = ReplicationState::WFBitMapT;
       peer.resync_started_us = now_us;
+      if (!served.is_zero()) ask_to_serve(index, served_previous);
       return;
+    case SyncKind::Serve:
+      peer.replication = ReplicationState::Established;
+      if (!served.is_zero()) return ask_to_serve(index, served_previous);
+      if (disk_state != DiskState::UpToDate) {
+        become_up_to_date();  // its only writer says that nothing is newer
+        persist_superblock();
+        tell_state();
+      }
+      return;
+    case SyncKind::NoDisk:
+      return;  // who has no disk says so, and meets the other again when it has one
     case SyncKind::SplitBrain:
     case SyncKind::Unrelated:
       // Both sides find the same and say so. The link is tried again now and then: an operator on the other side may
@@ -123,8 +143,16 @@ void Replica::State::carry_out_decision(PeerIndex index) {
       // Nothing was answered since this peer was lost; it took our place meanwhile, or has served and gone on.
       const bool replaced = (awaited_peers & mask_of(index)) != 0 && (peer.peer_report.role == Role::Primary ||
                                                                       peer.decision.rule == Rule::PrimaryWouldBeTarget);
+      const bool overtaken = !served.is_zero() && !may_send_served() && !data_lost;
+      const bool by_a_primary = peer.peer_report.role == Role::Primary;
       say_goodbye(index, GoodbyeReason::Refused, LinkEnd::Refused);
-      if (replaced) step_down("the peer was promoted in this node's place");
+      if (overtaken) {
+        // What our clients saw is gone, or was gone on with: they must not see anything else.
+        note(NoteKind::DataLost, index);
+        data_lost = true;
+        fail_requests_without_data();
+      }
+      if (replaced || (overtaken && by_a_primary)) step_down("the peer was promoted in this node's place");
       return;
     }
   }

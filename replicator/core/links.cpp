@@ -83,6 +83,10 @@ void Replica::State::on(const MessageArrived& event) {
     peer.disk_state = message->disk_state;
     peer.granted = false;
     if (role != Role::Primary && peer.role == Role::Primary) interrupt_verifies();
+    if (peer.served_here && peer.role != Role::Primary) {
+      stop_serving(index);
+      if (!is_disk(peer.disk_state)) peer.replication = ReplicationState::Off;
+    }
     return changed();
   }
   if (const auto* message = std::get_if<GenerationChanged>(&event.message)) return generation_changed(index, *message);
@@ -107,6 +111,12 @@ void Replica::State::on(const MessageArrived& event) {
   }
   if (const auto* message = std::get_if<VerifyEnded>(&event.message)) return verify_ended_arrived(index, *message);
   if (const auto* message = std::get_if<ResyncDone>(&event.message)) return resync_done_arrived(index, *message);
+  if (const auto* message = std::get_if<ServeRequest>(&event.message)) return serve_request_arrived(index, *message);
+  if (const auto* message = std::get_if<ServeConfirmed>(&event.message)) return serve_confirmed(index, *message);
+  if (const auto* message = std::get_if<ReadRequest>(&event.message)) return read_request_arrived(index, *message);
+  if (const auto* message = std::get_if<ReadReply>(&event.message)) return read_reply_arrived(index, *message);
+  if (std::holds_alternative<PauseWrites>(event.message)) return pause_writes_arrived(index);
+  if (std::holds_alternative<WritesPaused>(event.message)) return writes_paused_arrived(index);
   if (const auto* message = std::get_if<PromoteRequest>(&event.message))
     return promote_request_arrived(index, *message);
   if (const auto* message = std::get_if<PromoteAnswer>(&event.message)) return promote_answer_arrived(index, *message);
@@ -137,7 +147,12 @@ void Replica::State::check_peers() {
       continue;
     }
     // A peer that still answers pings while a write or a barrier is stuck stalls the clients all the same.
-    if (is_stuck(index)) {
+    const bool read_is_stuck =
+        peer.reads_out > 0 && std::any_of(clients.begin(), clients.end(), [&](const ClientSlot& client) {
+          return client.phase == ClientSlot::Phase::RemoteReading && client.asked_of == index &&
+                 is_late(client.asked_us);
+        });
+    if (is_stuck(index) || read_is_stuck) {
       drop_peer(index, LinkEnd::Timeout, "a write or a flush was not acknowledged within peer-timeout");
       continue;
     }
@@ -157,7 +172,7 @@ void Replica::State::say_goodbye(PeerIndex index, GoodbyeReason reason, LinkEnd 
   Peer& peer = peers[index];
   if (peer.incarnation == 0) return;
   // Who waits for a peer does not go on without it, and must not make it old.
-  const bool continues_alone = role == Role::Primary && disk_usable() && !demoting && !is_suspended() &&
+  const bool continues_alone = role == Role::Primary && serves_locally() && !demoting && !is_suspended() &&
                                !(may_hold_our_current(superblock.peers[index]) && loss_suspends(index));
   const bool outdated = disk_state == DiskState::Outdated && is_durable(outdated_persist);
   send(index, Goodbye{reason, continues_alone, outdated});
@@ -193,6 +208,7 @@ void Replica::State::peer_lost(PeerIndex index) {
 
   const bool answered_unreceived = has_answered_unreceived(index);
 
+  server_lost(index);
   for (Sequence sequence = transfer_log.first(); sequence <= transfer_log.last(); ++sequence) {
     TransferEntry& entry = transfer_log.at(sequence);
     if ((entry.sent_to & mask) == 0) continue;
@@ -207,6 +223,7 @@ void Replica::State::peer_lost(PeerIndex index) {
   }
 
   end_verify(index, false, peer.bitmap.dirty_blocks());
+  stop_serving(index);
   peer.incarnation = 0;
   peer.report_sent = peer.report_arrived = peer.decided = false;
   peer.replication = ReplicationState::Off;
@@ -220,14 +237,14 @@ void Replica::State::peer_lost(PeerIndex index) {
   peer.resync_done_sent = false;
   peer.reading_slots = peer.comparisons_in_flight = 0;
   peer.absent_since_us = now_us;
-  if (role == Role::Primary && may_hold_our_current(superblock.peers[index]) &&
+  if (role == Role::Primary && served.is_zero() && may_hold_our_current(superblock.peers[index]) &&
       !LOCKSTEP_MUTANT("lost-peer-keeps-generation")) {
     may_hold_current |= mask;
     if (loss_suspends(index)) await_peer(index);
   }
 
   // Protocol A: the peer may lack what was answered already, and must not pass for equal.
-  if (answered_unreceived && role == Role::Primary && disk_usable()) record_divergence();
+  if (answered_unreceived && role == Role::Primary && serves_locally()) record_divergence();
   for (uint32_t slot = 0; slot < clients.size(); ++slot) complete_write_if_done(slot);
   if ((cycle_promise.asked & mask) != 0) {
     cycle_promise.asked = without(cycle_promise.asked);
@@ -264,21 +281,6 @@ void Replica::State::become_outdated() {
   disk_state = superblock.disk_state = DiskState::Outdated;
   outdated_persist = persist_superblock();
   note(NoteKind::Outdated, 0);
-  changed();
-}
-
-// This node can promise nothing any more. Writes that are in flight are answered with an error; their extents stay
-// hot on stable storage, so that a restart knows what may differ.
-void Replica::State::disk_failed() {
-  if (disk_state == DiskState::Failed) return;
-  disk_state = DiskState::Failed;
-  note(NoteKind::DiskFailed, 0);
-  for (PeerIndex index = 0; index < peer_count(); ++index) {
-    send(index, StateChanged{role, disk_state});
-    say_goodbye(index, GoodbyeReason::Stopping, LinkEnd::DiskFailed);
-  }
-  start_waiting_applies();
-  waiting_may_start = true;
   changed();
 }
 

@@ -23,6 +23,10 @@ struct StateReport {
   bool answered_ahead = false;   // … and had answered writes that the receiver may never have received
   bool discard_my_data = false;  // the sender's operator gave up its data to end a split brain
   uint8_t node_order = 0;        // place of the node's name among the resource's sorted names: breaks ties
+  // The sender is Primary without data of its own: its clients see this generation, on another node's disk.
+  Generation served;
+  Generation served_previous;  // not zero: the other disk may still call the same data by this name
+  uint64_t run = 0;            // of the sender's daemon: another one has lost what its disk's cache held
 };
 
 // Role or disk state of the sender changed.
@@ -170,6 +174,32 @@ struct InvalidateAnswer {
   uint8_t outcome = 0;
   bool was_wanted = false;  // answers InvalidateWanted
 };
+// A Primary whose disk is gone serves its clients from the receiver's: what they write from now on, only the receiver
+// has. The receiver takes `current` (it holds it, or `previous`), counts in its bitmap what the sender misses, makes
+// stable all that it was ever sent, and confirms.
+struct ServeRequest {
+  Generation current;
+  Generation previous;  // zero: the receiver holds `current` already
+};
+struct ServeConfirmed {
+  Generation current;
+};
+// Reads of such a Primary. Answered in any order, each once.
+inline constexpr uint64_t kServedReadBytes = 256 * kKiB;  // the longest
+inline constexpr uint32_t kServedReads = 64;              // the most that may be unanswered on a link
+struct ReadRequest {
+  uint64_t ticket = 0;
+  ByteRange range;
+};
+struct ReadReply {
+  uint64_t ticket = 0;
+  bool failed = false;  // the receiver's disk could not read it, either
+  uint32_t length_bytes = 0;
+  // The payload follows on the wire; none of a failed one.
+};
+// The end of a resync whose target is such a Primary: little is left, writes must stop until that is copied.
+struct PauseWrites {};
+struct WritesPaused {};  // follows the last write
 
 struct Ping {
   uint64_t stamp_us = 0;
@@ -197,7 +227,8 @@ using Message =
                  VerifyRequest, VerifyProgress, VerifyEnded, StreamRules, Barrier, Acknowledged, ResyncStart,
                  BitmapRuns, BitmapWanted, ResyncProgress, ResyncDone, GenerationStored, PromoteRequest, PromoteAnswer,
                  TakeOver, TakeOverAnswer, SwitchoverRequest, SwitchoverAnswer, InvalidateWanted, InvalidateRequest,
-                 InvalidateAnswer, Ping, Pong, Goodbye>;
+                 InvalidateAnswer, Ping, Pong, Goodbye, ServeRequest, ServeConfirmed, ReadRequest, ReadReply,
+                 PauseWrites, WritesPaused>;
 
 // Part of the ordered stream: it has a sequence, and stands in an apply slot until it is done.
 inline bool is_stream_frame(const Message& message) {

@@ -19,6 +19,9 @@ struct PeerRecord {
   // As Primary this node answers, or answered until it crashed, writes that the peer may not have received (protocol
   // A).
   bool answered_ahead = false;
+  // Bits that count what the peer misses are only in memory, since its clients write through this node: after a crash
+  // of this node everything counts as missed.
+  bool bitmap_in_memory = false;
 
   friend bool operator==(const PeerRecord&, const PeerRecord&) = default;
 };

@@ -9,6 +9,8 @@ namespace lockstep::repl {
 
 // What the peer must have done with a write before the client is told of it.
 Milestone Replica::State::milestone(const Peer& peer, bool fua) const {
+  // Without a disk here the peer's is the only one: no protocol promises less.
+  if (!served.is_zero()) return fua ? Milestone::Flushed : Milestone::Written;
   switch (peer.protocol) {
     case Protocol::A:
       return Milestone::Sent;

@@ -17,6 +17,8 @@ Replica::State::State(const ReplicaOptions& replica_options)
       apply_order(options.apply_slots),
       resyncs(options.resync_slots),
       comparisons(size_t{kComparisonsInFlight} * options.peer_count) {
+  waiting_reads.reserve(options.client_slots);
+  serves.resize(kServedReads);
   LOCKSTEP_CHECK(options.peer_count <= kMaximumPeers && options.size_bytes % kBlockBytes == 0);
   // Fewer would leave no room for one request next to another's (a request touches at most nine extents).
   LOCKSTEP_CHECK(options.activity_log_slots >= 2 * (kMaximumRequestBytes / kExtentBytes + 1));
@@ -42,17 +44,20 @@ void Replica::State::note(NoteKind kind, PeerIndex peer, uint64_t number, const 
 }
 
 PersistId Replica::State::persist_superblock() {
+  if (!has_metadata) return 0;
   act(PersistSuperblock{++asked_persist, superblock});
   return asked_persist;
 }
 
 PersistId Replica::State::persist_bitmap_page(PeerIndex peer, uint32_t page) {
+  if (!has_metadata) return 0;
   peers[peer].bitmap.mark_saved(page);
   act(PersistBitmapPages{++asked_persist, peer, page, 1});
   return asked_persist;
 }
 
 PersistId Replica::State::persist_bitmap(PeerIndex index, bool only_lacking_bits) {
+  if (!has_metadata) return 0;
   DirtyBitmap& bitmap = peers[index].bitmap;
   const auto wanted = [&](uint32_t page) {
     return only_lacking_bits ? bitmap.lacks_bits_on_disk(page) : bitmap.differs_from_disk(page);
@@ -69,14 +74,24 @@ PersistId Replica::State::persist_bitmap(PeerIndex index, bool only_lacking_bits
 }
 
 bool Replica::State::gets_stream(const Peer& peer) const {
-  return peer.incarnation != 0 &&
-         (peer.replication == ReplicationState::Established || peer.replication == ReplicationState::WFBitMapS ||
-          peer.replication == ReplicationState::SyncSource || peer.replication == ReplicationState::PausedSyncS);
+  if (peer.incarnation == 0 || !is_disk(peer.disk_state)) return false;
+  switch (peer.replication) {
+    case ReplicationState::Established:
+    case ReplicationState::WFBitMapS:
+    case ReplicationState::SyncSource:
+    case ReplicationState::PausedSyncS:
+      return true;
+    case ReplicationState::WFBitMapT:
+    case ReplicationState::SyncTarget:
+    case ReplicationState::PausedSyncT:
+      return peer.serve_asked;  // it brings our disk up to date, and serves our clients meanwhile
+    default:
+      return false;
+  }
 }
 
 bool Replica::State::disk_usable() const {
-  return disk_state == DiskState::UpToDate || disk_state == DiskState::Consistent ||
-         disk_state == DiskState::Outdated || disk_state == DiskState::Inconsistent;
+  return is_disk(disk_state);
 }
 
 void Replica::State::on(const Ticked&) {
@@ -104,10 +119,14 @@ void Replica::State::on(const TurnEnded&) {
     const Peer& peer = peers[index];
     if (gets_stream(peer) && peer.barrier_due > peer.barrier_sent) send_barrier(index, peer.sent);
   }
+  pump_remote_reads();
+  tell_writes_paused();
   pump_resyncs();
   start_flush_cycle_if_wanted();
+  confirm_serving();
   send_acknowledgements();
   release_held_slots();
+  save_bitmaps_kept_in_memory();
   advance_order();
   advance_protocol_change();
 }
@@ -119,8 +138,8 @@ void Replica::State::on(const LocalIoCompleted& event) {
         if (event.error_errno == 0) {
           ++reads;
           read_bytes += clients[event.slot.slot].range.length_bytes;
-        } else {
-          disk_failed();
+        } else if ((!disk_usable() || disk_failed(DiskFault::Read)) && !served.is_zero()) {
+          return queue_remote_read(event.slot.slot);
         }
         reply(event.slot.slot, event.error_errno);
       } else {
@@ -134,13 +153,15 @@ void Replica::State::on(const LocalIoCompleted& event) {
       return resync_read_completed(event.slot.slot, event);
     case SlotKind::Flush:
       return local_flush_completed(event.error_errno);
+    case SlotKind::Serve:
+      return serve_read_completed(event.slot.slot, event.error_errno);
   }
 }
 
 void Replica::State::on(const PersistCompleted& event) {
   if (event.error_errno != 0) {
     persist_failed = true;
-    disk_failed();
+    disk_failed(DiskFault::Metadata);
     return;
   }
   if (persist_failed) return;
@@ -170,6 +191,22 @@ void Replica::start(const DurableState& durable, Generation seed, uint64_t now_u
   state_->start(durable);
 }
 
+PersistId Replica::attach(const DurableState& durable, uint64_t now_us, Actions& actions) {
+  state_->actions = &actions;
+  state_->now_us = now_us;
+  return state_->attach(durable);
+}
+
+Outcome Replica::may_attach() const {
+  const State& state = *state_;
+  if (state.stopping) return Outcome::Stopping;
+  if (state.disk_usable()) return Outcome::AlreadySo;
+  // Clients had errors, and may have been promised nothing since: they must begin anew.
+  if (state.role == Role::Primary && state.served.is_zero()) return Outcome::IsPrimary;
+  if (state.stage != State::OrderStage::None) return Outcome::Busy;
+  return state.disk_released ? Outcome::Done : Outcome::DiskBusy;
+}
+
 void Replica::step(const Event& event, Actions& actions) {
   state_->actions = &actions;
   state_->now_us = event.now_us;
@@ -186,11 +223,15 @@ ReplicaStatus Replica::status() const {
   ReplicaStatus status;
   status.role = state.role;
   status.disk_state = state.disk_state;
-  status.generation = state.superblock.current;
+  status.generation = state.served.is_zero() ? state.superblock.current : state.served;
   status.suspension = state.suspension();
-  status.degraded = state.role == Role::Primary &&
-                    std::any_of(state.peers.begin(), state.peers.end(),
-                                [](const Peer& peer) { return peer.replication != ReplicationState::Established; });
+  status.data_lost = state.data_lost;
+  status.served_by_peer = !state.served.is_zero();
+  status.degraded =
+      state.role == Role::Primary &&
+      (!state.serves_locally() || std::any_of(state.peers.begin(), state.peers.end(), [](const Peer& peer) {
+        return peer.replication != ReplicationState::Established;
+      }));
   status.promotable = state.promotable(status.promotable_peer, false);
   status.reads = state.reads;
   status.writes = state.writes;
@@ -240,6 +281,7 @@ PeerStatus Replica::peer_status(PeerIndex index) const {
   status.verify.differing_blocks = peer.verify.found.blocks;
   status.verify.left_blocks = peer.verify.left_blocks;
   status.verify.found = std::span(peer.verify.found.runs).first(peer.verify.found.run_count);
+  status.resync_read_failed = peer.resync_read_failed;
   status.absent_since_us = peer.absent_since_us;
   status.awaited = (state_->awaited_peers & mask_of(index)) != 0;
   status.decided = peer.ever_decided;

@@ -69,9 +69,10 @@ struct PeerStatus {
     uint64_t left_blocks = 0;         // of the last one: what is still out of sync
     std::span<const BlockRun> found;  // the first runs that differ; valid until the next step
   } verify;
-  uint64_t absent_since_us = 0;  // 0 while connected
-  bool awaited = false;          // its return, or leave to go on without it, is what a suspension waits for
-  bool decided = false;          // `decision` is that of the last handshake with this peer
+  bool resync_read_failed = false;  // this node is the source, and stopped because it could not read
+  uint64_t absent_since_us = 0;     // 0 while connected
+  bool awaited = false;             // its return, or leave to go on without it, is what a suspension waits for
+  bool decided = false;             // `decision` is that of the last handshake with this peer
   Decision decision;
   StateReport own_report;  // what the decision was made from
   StateReport peer_report;
@@ -82,7 +83,9 @@ struct ReplicaStatus {
   DiskState disk_state = DiskState::Attaching;
   Generation generation;
   Suspension suspension = Suspension::No;
-  bool degraded = false;               // Primary, and a peer does not get the writes
+  bool data_lost = false;              // Primary whose requests fail: what its clients saw is gone
+  bool served_by_peer = false;         // Primary whose clients see a peer's disk
+  bool degraded = false;               // Primary, and a peer does not get the writes, or this node has no disk
   Outcome promotable = Outcome::Done;  // what promote without options would answer
   PeerIndex promotable_peer = 0;       // whom that is about
   uint64_t reads = 0, writes = 0, flushes = 0, read_bytes = 0, written_bytes = 0;
@@ -103,6 +106,12 @@ class Replica {
 
   // Once, first. `seed` makes the generations that this run will need: 128 random bits from the system.
   void start(const DurableState& durable, Generation seed, uint64_t now_us, Actions& actions);
+
+  // A disk and metadata are there again, after DiskReleased and load_bitmap_page() of every page. The metadata must
+  // have the same peers in the same places and as many activity-log slots as the options say. Returns the persist that
+  // counts as durable now: those that the former metadata did not get are not waited for.
+  PersistId attach(const DurableState& durable, uint64_t now_us, Actions& actions);
+  Outcome may_attach() const;  // Done: detached, and released
 
   // One event in; appends what it leads to.
   void step(const Event& event, Actions& actions);

@@ -13,6 +13,9 @@
 //   copying.cpp        what a source reads and sends, and when
 //   comparing.cpp      digests in the stream, and what their answers mean
 //   verify.cpp         online verify, from its order to its end
+//   disk_loss.cpp      errors of the disk and its metadata, detach and attach
+//   served.cpp         a Primary without data of its own: its clients are served from a peer's disk
+//   serving.cpp        the other side of that: the peer whose disk it is
 //   roles.cpp          orders: promote, demote, switchover, connect, disconnect, shutdown
 //   invalidation.cpp   orders: invalidate this node, or a peer
 #pragma once
@@ -45,6 +48,8 @@ struct ClientSlot {
   enum class Phase : uint8_t {
     Free,
     Reading,
+    ReadWaiting,    // for a peer that can serve it
+    RemoteReading,  // asked of one
     Waiting,
     Writing,
     FlushWaiting,
@@ -63,6 +68,11 @@ struct ClientSlot {
   std::array<Milestone, kMaximumPeers> milestones{};  // what each peer must have done: as promised when it started
   int error_errno = 0;
   Sequence sequence = 0;
+  // Of a read from a peer, piece by piece.
+  uint64_t done_bytes = 0;
+  uint64_t ticket = 0;
+  uint64_t asked_us = 0;
+  PeerIndex asked_of = 0;
 };
 
 // A write of the stream on its way to this node's disk, or a comparison on its way from it.
@@ -96,6 +106,16 @@ struct ResyncSlot {
   bool question = false;  // digests are sent, not data
   bool verify = false;
   uint64_t verify_run = 0;
+};
+
+// A read of the local disk for a Primary that has none.
+struct ServeSlot {
+  enum class Phase : uint8_t { Free, Reading };
+  Phase phase = Phase::Free;
+  PeerIndex peer = 0;
+  Incarnation incarnation = 0;
+  uint64_t ticket = 0;
+  uint32_t length_bytes = 0;
 };
 
 struct Peer {
@@ -164,6 +184,24 @@ struct Peer {
   uint64_t progress_told_us = 0;
 
   Verify verify;
+  bool resync_read_failed = false;  // as source: paused by that
+
+  // It serves our clients.
+  bool serve_asked = false;      // on this link
+  bool serve_confirmed = false;  // … and it has everything that was acknowledged on stable storage
+  uint32_t reads_out = 0;
+  bool lost_unflushed = false;   // the link ended with acknowledged writes that it had not made stable
+  bool lost_unreceived = false;  // … that it may never have got: protocol A
+  uint64_t run = 0;              // of its daemon, at that time
+
+  // We serve its clients.
+  bool served_here = false;
+  bool serve_confirm_owed = false;
+  PersistId serve_persist = 0;
+  Sequence serve_after = 0;  // what came before in the stream must be written first
+  uint64_t serve_cycle = 0;
+  enum class CutOver : uint8_t { None, Asked, Paused };
+  CutOver cut_over = CutOver::None;  // the end of a resync to it
 
   PersistId restart_after = 0;  // the link ends once this is durable: what the handshake was about has changed
 
@@ -195,6 +233,8 @@ struct Replica::State {
   bool is_connected(const Peer& peer) const { return peer.incarnation != 0 && peer.decided; }
   bool gets_stream(const Peer& peer) const;
   bool disk_usable() const;
+  // Clients see this node's own disk.
+  bool serves_locally() const { return disk_usable() && served.is_zero(); }
 
   // --- startup.cpp
   void start(const DurableState& durable);
@@ -208,6 +248,8 @@ struct Replica::State {
   void retry_waiting_writes();
   void build_activity_log_transaction();
   void local_write_completed(uint32_t slot, int error_errno);
+  void note_local_progress();
+  void mark_unknown(const ByteRange& range);
   void complete_write_if_done(uint32_t slot);
   void record_divergence();
   // The peer may hold our current generation: as a copy that is in sync, or because it was told to leave that
@@ -273,8 +315,8 @@ struct Replica::State {
   void enqueue_apply(uint32_t slot, const ApplySlot& apply);
   void start_apply(uint32_t slot);
   void start_waiting_applies();
-  void release_done_applies();
   void apply_completed(uint32_t slot, int error_errno);
+  void release_done_applies();
   void start_peer_flush_if_wanted();
   void send_acknowledgements();
   void acknowledged(PeerIndex peer, const Acknowledged& message);
@@ -291,7 +333,47 @@ struct Replica::State {
   void peer_lost(PeerIndex peer);
   void goodbye_arrived(PeerIndex peer, const Goodbye& message);
   void become_outdated();
-  void disk_failed();
+
+  // --- disk_loss.cpp
+  enum class DiskFault : uint8_t { Read, Write, Flush, Metadata };
+  // False: it is the last copy, and stays; whoever asked is told of the error.
+  bool disk_failed(DiskFault fault);
+  void lose_disk(DiskState to, const char* why);
+  bool another_up_to_date() const;
+  void on(const DiskReleased&);
+  void order_detach(const OrderGiven& given);
+  PersistId attach(const DurableState& durable);
+  void recover(const DurableState& durable);  // startup.cpp
+
+  // --- served.cpp
+  bool can_serve_us(const Peer& peer) const;
+  bool is_served() const;        // by a peer that has confirmed
+  bool may_send_served() const;  // writes may go out; they are answered once it is
+  bool must_fail_requests() const;
+  void enter_served_mode();
+  void ask_to_serve(PeerIndex peer, const Generation& previous);
+  void serve_confirmed(PeerIndex peer, const ServeConfirmed& message);
+  void server_lost(PeerIndex peer);
+  void queue_remote_read(uint32_t slot);
+  void pump_remote_reads();
+  void read_reply_arrived(PeerIndex peer, const ReadReply& message);
+  void requeue_write(uint32_t slot);
+  void fail_requests_without_data();
+  bool lacks_data() const;  // requests wait for a peer that can serve
+  void pause_writes_arrived(PeerIndex peer);
+  void tell_writes_paused();
+  void leave_served_mode();
+
+  // --- serving.cpp
+  void serve_request_arrived(PeerIndex peer, const ServeRequest& message);
+  void confirm_serving();
+  void read_request_arrived(PeerIndex peer, const ReadRequest& message);
+  void serve_read_completed(uint32_t slot, int error_errno);
+  void note_served_write(PeerIndex peer, const ByteRange& range);
+  void stop_serving(PeerIndex peer);
+  void save_bitmaps_kept_in_memory();
+  void writes_paused_arrived(PeerIndex peer);
+  bool may_finish_resync(PeerIndex peer);
 
   // --- handshake.cpp
   StateReport make_report(PeerIndex peer) const;
@@ -312,6 +394,7 @@ struct Replica::State {
   void resync_start_arrived(PeerIndex peer, const ResyncStart& message);
   void send_bitmap_runs(PeerIndex peer);
   void bitmap_runs_arrived(PeerIndex peer, const BitmapRuns& message);
+  bool is_being_applied(const ByteRange& range) const;
   void finish_resync(PeerIndex peer);
   void resync_done_arrived(PeerIndex peer, const ResyncDone& message);
   static bool is_resync_source(const Peer& peer) {
@@ -328,6 +411,7 @@ struct Replica::State {
   void pump_resync(PeerIndex peer);
   DirtyBitmap::Run next_range(Peer& peer, bool& question);
   void resync_read_completed(uint32_t slot, const LocalIoCompleted& event);
+  void range_not_read(PeerIndex peer, const ByteRange& range, bool verify);
   void tell_progress();
 
   // --- comparing.cpp
@@ -407,6 +491,23 @@ struct Replica::State {
   PersistId reply_floor = 0;  // no write is answered before: the generation that records our divergence
   PersistId apply_floor = 0;  // no stream write reaches the disk before: Inconsistent is durable
   bool stopping = false;
+
+  // The metadata can be written: from the start, and from attach, until the disk is given up.
+  bool has_metadata = true;
+  bool disk_released = false;  // after that, and the files are closed
+  // Not zero: this node is Primary, and what its clients see is this generation, on a peer's disk. Also while a disk is
+  // attached again and not brought up to date yet.
+  Generation served;
+  Generation served_previous;  // until a peer has taken `served`: what it may still call the same data
+  bool data_lost = false;      // what was served cannot be reached any more: requests fail until this node demotes
+  bool fails_held = false;     // the operator's order, until a peer serves again
+  bool was_suspended = false;  // noted
+  bool writes_paused = false;  // for the end of the resync of this node's disk
+  bool writes_paused_told = false;
+  PeerIndex paused_for = 0;
+  std::vector<uint32_t> waiting_reads;  // slots in ReadWaiting
+  uint64_t read_tickets = 0;
+  std::vector<ServeSlot> serves;
 
   std::vector<Peer> peers;
   PeerMask may_hold_current = 0;  // absent peers that may hold our current generation: a write needs a new one

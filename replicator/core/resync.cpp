@@ -4,8 +4,18 @@
 #include "replicator/core/replica_state.h"
 
 namespace lockstep::repl {
+// By this node as a Secondary: a write of the stream waits, or is on its way to the disk.
+bool Replica::State::is_being_applied(const ByteRange& range) const {
+  for (uint32_t i = 0; i < apply_count; ++i) {
+    const ApplySlot& apply = applies[apply_order[(apply_head + i) % apply_order.size()]];
+    if (apply.phase != ApplySlot::Phase::Done && apply.range.overlaps(range)) return true;
+  }
+  return false;
+}
+
 void Replica::State::start_as_source(PeerIndex index) {
   Peer& peer = peers[index];
+  peer.resync_read_failed = false;
   PeerRecord& record = superblock.peers[index];
   peer.replication = ReplicationState::WFBitMapS;
   peer.resync_done_sent = false;
@@ -34,7 +44,7 @@ void Replica::State::start_as_source(PeerIndex index) {
 
 void Replica::State::resync_start_arrived(PeerIndex index, const ResyncStart& message) {
   Peer& peer = peers[index];
-  if (peer.replication != ReplicationState::WFBitMapT || role == Role::Primary) {
+  if (peer.replication != ReplicationState::WFBitMapT || (role == Role::Primary && served.is_zero())) {
     return drop_peer(index, LinkEnd::BrokenRule, "a resync that was not decided");
   }
   superblock.current = message.sync_generation;
@@ -114,6 +124,8 @@ void Replica::State::finish_resync(PeerIndex index) {
   record.bitmap_generation = Generation{};
   record.crashed_primary = false;
   set_answered_ahead(role == Role::Primary);
+  record.bitmap_in_memory = false;
+  stop_serving(index);
   const PersistId id = persist_superblock();
   peer.resync_done_sent = true;
   peer.asking = Asking{};
@@ -131,6 +143,7 @@ void Replica::State::resync_done_arrived(PeerIndex index, const ResyncDone& mess
   superblock.history = message.history;
   superblock.peers[index] = PeerRecord{};
   become_up_to_date();
+  leave_served_mode();
   const PersistId id = persist_superblock();
   peer.replication = ReplicationState::Established;
   peer.progress.stop();

@@ -35,6 +35,8 @@ void Replica::State::on(const OrderGiven& given) {
       return order_outdate(given);
     case OrderKind::Verify:
       return order_verify(given);
+    case OrderKind::Detach:
+      return order_detach(given);
     default:
       break;
   }
@@ -140,7 +142,7 @@ void Replica::State::promote_request_arrived(PeerIndex index, const PromoteReque
   const bool granted_other =
       std::any_of(peers.begin(), peers.end(), [&peer](const Peer& other) { return &other != &peer && other.granted; });
   const bool first_fits = message.first_generation.is_zero() || superblock.current.is_zero();
-  if (role == Role::Primary || granted_other || !first_fits || stopping || !disk_usable() ||
+  if (role == Role::Primary || granted_other || !first_fits || stopping ||
       (asking && !LOCKSTEP_MUTANT("two-promotions-granted") &&
        (stage == OrderStage::WaitForApplies || options.node_order < peer.peer_report.node_order))) {
     return send(index, PromoteAnswer{message.ticket, false});
@@ -149,7 +151,7 @@ void Replica::State::promote_request_arrived(PeerIndex index, const PromoteReque
   interrupt_verifies();
   peer.granted = true;
   PersistId after = 0;
-  if (!message.first_generation.is_zero()) {
+  if (!message.first_generation.is_zero() && disk_usable()) {
     superblock.current = message.first_generation;
     after = persist_superblock();
     changed();
@@ -217,7 +219,8 @@ void Replica::State::become_primary() {
     const Generation old = superblock.current.is_zero() ? offered_generation : superblock.current;
     for (PeerIndex index = 0; index < peer_count(); ++index) {
       PeerRecord& record = superblock.peers[index];
-      if (is_connected(peers[index]) || !record.bitmap_generation.is_zero()) continue;  // the former took it, too
+      const bool took_it = is_connected(peers[index]) && is_disk(peers[index].disk_state);
+      if (took_it || !record.bitmap_generation.is_zero()) continue;
       record.bitmap_generation = old.is_zero() ? kHeldByNobody : old;
     }
     superblock.current = order.give_generation ? fresh_generation() : first_generation;
@@ -259,6 +262,10 @@ void Replica::State::begin_demotion() {
   // What waits for a peer that may never come back would keep the role for ever. It is not known to be anywhere else,
   // so it fails.
   if (was_replaced || !may_answer()) fail_held_slots();
+  if (lacks_data()) {
+    fails_held = true;
+    fail_requests_without_data();
+  }
   advance_demotion();
 }
 
@@ -266,12 +273,14 @@ void Replica::State::begin_demotion() {
 void Replica::State::advance_demotion() {
   if (stage == OrderStage::Draining) {
     if (in_flight > 0) return;
-    if (disk_usable()) {
+    if (serves_locally() || is_served()) {
       if (application_entries > 0 && !LOCKSTEP_MUTANT("demoted-before-all-is-flushed")) {
         flush_wanted = true;
         return start_flush_cycle_if_wanted();
       }
       if (activity_log_persist != 0 || cycle_running) return;
+    }
+    if (serves_locally()) {
       for (PeerIndex index = 0; index < peer_count(); ++index) persist_bitmap(index, true);
       activity_log.clear();
       act(PersistActivityLogEmpty{++asked_persist});
@@ -287,12 +296,21 @@ void Replica::State::advance_demotion() {
 
 void Replica::State::become_secondary() {
   interrupt_verifies();
+  const bool was_served = !served.is_zero();
   role = Role::Secondary;
   demoting = false;
   may_hold_current = 0;
   awaited_peers = given_up_peers = 0;
   suspended_by_operator = abandons_held = false;
   if (std::exchange(was_replaced, false)) become_outdated();
+  if (was_served) {
+    served = served_previous = Generation{};
+    data_lost = fails_held = writes_paused = writes_paused_told = false;
+    for (Peer& peer : peers) {
+      if (peer.serve_asked && !disk_usable()) peer.replication = ReplicationState::Off;
+      peer.serve_asked = peer.serve_confirmed = peer.lost_unflushed = peer.lost_unreceived = false;
+    }
+  }
   note(NoteKind::Demoted, 0);
   tell_state();
   changed();
@@ -304,17 +322,21 @@ void Replica::State::become_secondary() {
       stage = OrderStage::WaitForTakeOver;
       return send(order.peer, TakeOver{order.ticket});
     default:
-      return answer(disk_usable() ? Outcome::Done : Outcome::NoDisk);
+      return answer(disk_usable() || was_served ? Outcome::Done : Outcome::NoDisk);
   }
 }
 
 void Replica::State::finish_shutdown() {
   const bool primary_goes_on = std::any_of(peers.begin(), peers.end(), [this](const Peer& peer) {
-    return is_connected(peer) && peer.role == Role::Primary;
+    return is_connected(peer) && peer.role == Role::Primary && !peer.served_here;
   });
   if (primary_goes_on) become_outdated();
   if (disk_usable()) {
     for (PeerIndex index = 0; index < peer_count(); ++index) persist_bitmap(index, false);
+    // What the bitmaps count in memory is complete: nothing of the stream is taken any more.
+    bool kept_in_memory = false;
+    for (PeerRecord& record : superblock.peers) kept_in_memory |= std::exchange(record.bitmap_in_memory, false);
+    if (kept_in_memory) persist_superblock();
   }
   answer(Outcome::Done, 0, disk_usable() ? asked_persist : 0);
   stopping = true;
@@ -343,7 +365,8 @@ void Replica::State::order_switchover() {
                   order.peer);
   }
   if (!is_connected(peer)) return answer(Outcome::NotConnected, order.peer);
-  if (peer.replication != ReplicationState::Established || peer.disk_state != DiskState::UpToDate) {
+  if (!peer.serve_confirmed &&
+      (peer.replication != ReplicationState::Established || peer.disk_state != DiskState::UpToDate)) {
     return answer(Outcome::NotUpToDate, order.peer);
   }
   order_demote();
@@ -389,6 +412,12 @@ void Replica::State::take_over_answered(PeerIndex index, const TakeOverAnswer& m
 }
 
 void Replica::State::order_connection(const OrderGiven& given) {
+  for (PeerIndex index = 0; index < peer_count() && given.kind == OrderKind::Disconnect; ++index) {
+    if (!given.every_peer && given.peer != index) continue;
+    if (!peers[index].served_here && !peers[index].serve_asked) continue;
+    act(OrderAnswered{given.ticket, Outcome::LastUpToDate, index});  // the clients' data would be out of reach
+    return;
+  }
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     if (!given.every_peer && given.peer != index) continue;
     Peer& peer = peers[index];
@@ -418,6 +447,7 @@ void Replica::State::order_resync(const OrderGiven& given) {
   } else if (given.kind == OrderKind::ResumeResync) {
     if (peer.replication != ReplicationState::PausedSyncS) return done(Outcome::NotSyncing);
     peer.replication = ReplicationState::SyncSource;
+    peer.resync_read_failed = false;
   } else if (given.give_generation) {
     if (role == Role::Primary) return done(Outcome::IsPrimary);
     if (given.generation != superblock.current) return done(Outcome::WrongGeneration);

@@ -8,12 +8,24 @@ namespace lockstep::repl {
 // What a crash left: a Primary's hot extents become dirty bits for every peer, durably, before the log is emptied
 // and before anything else. Each persist leaves a state from which the same start reaches the same end.
 void Replica::State::start(const DurableState& durable) {
+  recover(durable);
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    peers[index].connection = ConnectionState::Connecting;
+    peers[index].absent_since_us = now_us;
+    act(Connect{index});
+  }
+  last_flush_us = now_us;
+  changed();
+}
+
+void Replica::State::recover(const DurableState& durable) {
   superblock = durable.superblock;
   const bool crashed = superblock.primary;
 
   bool found_hot = false;
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     DirtyBitmap& bitmap = peers[index].bitmap;
+    if (superblock.peers[index].bitmap_in_memory) bitmap.set_all();
     if (!durable.activity_log_valid) {
       bitmap.set_all();
       found_hot = true;
@@ -27,14 +39,18 @@ void Replica::State::start(const DurableState& durable) {
     }
   }
   if (found_hot && LOCKSTEP_MUTANT("log-emptied-before-bits")) act(PersistActivityLogEmpty{++asked_persist});
-  for (PeerIndex index = 0; index < peer_count(); ++index) persist_bitmap(index, false);
+  bool kept_in_memory = false;
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    persist_bitmap(index, false);
+    kept_in_memory |= std::exchange(superblock.peers[index].bitmap_in_memory, false);
+  }
   if (crashed) {
     superblock.primary = false;
     for (PeerIndex index = 0; index < peer_count() && !LOCKSTEP_MUTANT("crash-as-primary-forgotten"); ++index) {
       superblock.peers[index].crashed_primary = true;
     }
-    persist_superblock();
   }
+  if (crashed || kept_in_memory) persist_superblock();
   if (found_hot) act(PersistActivityLogEmpty{++asked_persist});
   if (crashed || found_hot) {
     note(NoteKind::CrashRecovered, 0, peer_count() > 0 ? peers[0].bitmap.dirty_blocks() : 0);
@@ -51,14 +67,6 @@ void Replica::State::start(const DurableState& durable) {
                     [](const PeerRecord& record) { return !record.bitmap_generation.is_zero(); });
     if (!peers_are_behind && !LOCKSTEP_MUTANT("restarted-node-is-up-to-date")) disk_state = DiskState::Consistent;
   }
-
-  for (PeerIndex index = 0; index < peer_count(); ++index) {
-    peers[index].connection = ConnectionState::Connecting;
-    peers[index].absent_since_us = now_us;
-    act(Connect{index});
-  }
-  last_flush_us = now_us;
-  changed();
 }
 
 }  // namespace lockstep::repl

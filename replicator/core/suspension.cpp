@@ -21,6 +21,7 @@ bool Replica::State::is_suspended() const {
 
 Suspension Replica::State::suspension() const {
   if (role != Role::Primary) return Suspension::No;
+  if (lacks_data()) return Suspension::NoData;
   if (awaited_peers != 0) return Suspension::PeerLoss;
   return suspended_by_operator ? Suspension::Operator : Suspension::No;
 }
@@ -49,7 +50,8 @@ bool Replica::State::hold_reply(uint32_t slot) {
   }
   // What was read is read again afterwards. A write or a flush is done, but for telling.
   ClientSlot& client = clients[slot];
-  const bool starts_again = client.phase == ClientSlot::Phase::Reading || client.phase == ClientSlot::Phase::Waiting;
+  const bool starts_again = client.phase == ClientSlot::Phase::Reading || client.phase == ClientSlot::Phase::Waiting ||
+                            client.phase == ClientSlot::Phase::RemoteReading;
   client.phase = starts_again ? ClientSlot::Phase::Suspended : ClientSlot::Phase::Held;
   ++held_slots;
   return true;
@@ -62,8 +64,8 @@ void Replica::State::release_held_slots() {
     if (phase == ClientSlot::Phase::Held) {
       --held_slots;
       // While it was held the peer may have gone for good: then it promises what only this node has.
-      if (disk_usable()) record_divergence();
-      reply(slot, disk_usable() ? 0 : EIO);
+      if (serves_locally()) record_divergence();
+      reply(slot, must_fail_requests() ? EIO : 0);
     } else if (phase == ClientSlot::Phase::Suspended) {
       --held_slots;
       start_request(slot);
@@ -164,6 +166,10 @@ void Replica::State::order_suspension(const OrderGiven& given) {
       return done(Outcome::Done);
     case OrderKind::AbandonHeld:
       abandons_held = is_suspended();
+      if (!served.is_zero()) {
+        fails_held = true;
+        fail_requests_without_data();
+      }
       if (!may_answer()) fail_held_slots();
       return done(Outcome::Done);
     default:

@@ -52,6 +52,11 @@ inline constexpr uint64_t kBlocksPerComparison = 64;  // at most, in one message
 
 enum class Role : uint8_t { Unknown, Secondary, Primary };
 enum class DiskState : uint8_t { Diskless, Attaching, Failed, Inconsistent, Outdated, Consistent, UpToDate, DUnknown };
+// There is a disk that can be read and written.
+constexpr bool is_disk(DiskState state) {
+  return state == DiskState::Inconsistent || state == DiskState::Outdated || state == DiskState::Consistent ||
+         state == DiskState::UpToDate;
+}
 enum class ConnectionState : uint8_t { StandAlone, Disconnecting, Connecting, Connected };
 enum class ReplicationState : uint8_t {
   Off,

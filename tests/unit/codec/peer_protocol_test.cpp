@@ -28,7 +28,8 @@ std::array<Generation, kHistoryGenerations> history(uint64_t from) {
 
 std::vector<Message> examples() {
   static const std::array<BitmapRun, 3> runs{{{0, 1}, {10, 20}, {kDeviceBytes / kBlockBytes - 1, 1}}};
-  StateReport report{{1, 2}, {3, 4}, {5, 6}, history(9), 77, Role::Primary, DiskState::Outdated, true, true, false, 3};
+  StateReport report{{1, 2}, {3, 4}, {5, 6}, history(9), 77,       Role::Primary, DiskState::Outdated,
+                     true,   true,   false,  3,          {10, 11}, {12, 13},      14};
   static const std::array<BlockDigest, kBlocksPerComparison> digests{{{1, 2}, {3, 4}}};
   Acknowledged acknowledged{10, 9, 8, 2, {}};
   acknowledged.besides[0] = 11;
@@ -72,12 +73,19 @@ std::vector<Message> examples() {
           Ping{123},
           Pong{123},
           Goodbye{GoodbyeReason::Refused, true, false},
-          Goodbye{GoodbyeReason::Stopping, false, true}};
+          Goodbye{GoodbyeReason::Stopping, false, true},
+          ServeRequest{{1, 2}, {3, 4}},
+          ServeConfirmed{{1, 2}},
+          ReadRequest{UINT64_MAX, {kDeviceBytes - kServedReadBytes, kServedReadBytes}},
+          ReadReply{7, false, 512},
+          ReadReply{UINT64_MAX, false, kServedReadBytes},
+          ReadReply{7, true, 0},
+          PauseWrites{},
+          WritesPaused{}};
 }
 
 uint32_t payload_bytes(const Message& message) {
-  const auto* write = std::get_if<Write>(&message);
-  return write == nullptr ? 0 : static_cast<uint32_t>(write->range.length_bytes);
+  return payload_bytes_of(message);
 }
 
 std::vector<uint8_t> encode(const Message& message, uint64_t number = 3) {
@@ -169,7 +177,7 @@ TEST_CASE("random bytes, and random bodies under a right checksum, do no harm") 
     CHECK_FALSE(decode(bytes, runs));
     const std::vector<uint8_t> header = encode(Ping{1});
     std::copy_n(header.begin(), kFrameHeaderBytes, bytes.begin());
-    bytes[5] = static_cast<uint8_t>(random() % 40);
+    bytes[5] = static_cast<uint8_t>(random() % 70);
     bytes[24] = static_cast<uint8_t>(bytes.size() - kFrameHeaderBytes);
     bytes[25] = static_cast<uint8_t>((bytes.size() - kFrameHeaderBytes) >> 8);
     seal(bytes);
@@ -191,6 +199,13 @@ TEST_CASE("a message's content is bounded") {
   CHECK_FALSE(accepted(Write{1, {UINT64_MAX - 511, 512}, false}));
   CHECK_FALSE(accepted(WriteZeroes{1, {512, kDeviceBytes}, false, false}));
   CHECK_FALSE(accepted(WriteZeroes{1, {512, UINT64_MAX - 511}, false, false}));
+  CHECK(accepted(ReadRequest{1, {512, kServedReadBytes}}));
+  CHECK_FALSE(accepted(ReadRequest{1, {0, kServedReadBytes + 512}}));
+  CHECK_FALSE(accepted(ReadRequest{1, {0, 0}}));
+  CHECK_FALSE(accepted(ReadRequest{1, {kDeviceBytes, 512}}));
+  CHECK_FALSE(accepted(ReadReply{1, true, 512}));
+  CHECK_FALSE(accepted(ReadReply{1, false, 0}));
+  CHECK_FALSE(accepted(ReadReply{1, false, kServedReadBytes + 1}));
   const auto accepted_run = [&](BitmapRun run) {
     const std::array<BitmapRun, 1> one{run};
     return accepted(BitmapRuns{true, one});

@@ -226,6 +226,10 @@ class History {
         met_ = "refused";
         if (there.decision.kind != SyncKind::Refuse) fail("only alpha refuses");
         break;
+      case SyncKind::Serve:
+      case SyncKind::NoDisk:
+        fail("a disk is missing in a history without errors");
+        break;
     }
     if (only_alpha && only_beta && met_ != "split") fail("both wrote apart, and it is not called a split brain");
     if (offence.empty() && (met_ == "source" || met_ == "target" || met_ == "none")) check_in_sync();

@@ -53,6 +53,14 @@ struct Says : StateReport {
   Says gives_way() const {
     return with([&](Says& says) { says.discard_my_data = true; });
   }
+  // Primary, and its clients see this generation on another node's disk.
+  Says serves(Generation generation, Generation before = {}) const {
+    return with([&](Says& says) {
+      says.role = Role::Primary;
+      says.served = generation;
+      says.served_previous = before;
+    });
+  }
 
  private:
   template <typename Change>
@@ -72,6 +80,12 @@ constexpr Decision kSplit(Rule rule) {
 constexpr Decision kRefuse(Rule rule) {
   return {SyncKind::Refuse, SyncExtent::Nothing, rule};
 }
+constexpr Decision kNoDisk(Rule rule) {
+  return {SyncKind::NoDisk, SyncExtent::Nothing, rule};
+}
+constexpr Decision kServe(Rule rule) {
+  return {SyncKind::Serve, SyncExtent::Nothing, rule};
+}
 constexpr Decision kSource(SyncExtent extent, Rule rule) {
   return {SyncKind::Source, extent, rule};
 }
@@ -90,11 +104,30 @@ struct Row {
 // Self is the node whose name sorts first.
 std::vector<Row> table() {
   return {
-      // No disk, no decision.
-      {Says(kG1), Says(kG1, DiskState::Failed), kRefuse(Rule::DiskNotUsable)},
-      {Says(kG1, DiskState::Diskless), Says(kG1), kRefuse(Rule::DiskNotUsable)},
-      {Says(kG1, DiskState::Attaching), Says(kG2), kRefuse(Rule::DiskNotUsable)},
-      {Says(kG1), Says(kG1, DiskState::DUnknown), kRefuse(Rule::DiskNotUsable)},
+      // No disk, nothing to replicate.
+      {Says(kG1), Says(kG1, DiskState::Failed), kNoDisk(Rule::PeerDiskless)},
+      {Says(kG1, DiskState::Diskless), Says(kG1), kNoDisk(Rule::SelfDiskless)},
+      {Says(kG1, DiskState::Attaching), Says(kG2), kNoDisk(Rule::SelfDiskless)},
+      {Says(kG1), Says(kG1, DiskState::DUnknown), kNoDisk(Rule::PeerDiskless)},
+      {Says(kG1, DiskState::Failed).primary(), Says(kG1), kNoDisk(Rule::SelfDiskless)},
+      {Says(kG1, DiskState::Failed), Says(kG1, DiskState::Diskless), kNoDisk(Rule::BothDiskless)},
+
+      // A Primary without data of its own is served by who has the data that its clients saw, and by nobody else.
+      {Says(kG1, DiskState::Failed).serves(kG2), Says(kG2).since(kG1), kServe(Rule::SelfServedByPeer)},
+      {Says(kG2, kConsistent).since(kG1), Says(kG1, DiskState::Diskless).serves(kG2), kServe(Rule::PeerServedBySelf)},
+      {Says(kG1, DiskState::Failed).serves(kG2, kG1), Says(kG1), kServe(Rule::SelfServedByPeer)},
+      {Says(kG1, kOutdated).serves(kG2, kG1), Says(kG1), kServe(Rule::SelfServedByPeer)},
+      {Says(kG1, DiskState::Failed).serves(kG2), Says(kG1), kRefuse(Rule::ServedDataElsewhere)},
+      {Says(kG1, DiskState::Failed).serves(kG2), Says(kG3).since(kG2), kRefuse(Rule::ServedDataElsewhere)},
+      {Says(kG1, DiskState::Failed).serves(kG2), Says(kG2, kInconsistent), kRefuse(Rule::ServedDataElsewhere)},
+      {Says(kG1, DiskState::Failed).serves(kG2), Says(kG2, kOutdated), kRefuse(Rule::ServedDataElsewhere)},
+      {Says(kG1, DiskState::Failed).serves(kG2), Says(kG2, DiskState::Failed), kRefuse(Rule::ServedDataElsewhere)},
+      {Says(kG1, DiskState::Failed).serves(kG2), Says(kG3).since(kG2).primary(), kRefuse(Rule::BothPrimary)},
+      // … whose disk is there again.
+      {Says(kG1, kOutdated).serves(kG2), Says(kG2).since(kG1), kTarget(kBitmap, Rule::SelfIsBehind)},
+      {Says(kG2).since(kG1), Says(kG1, kInconsistent).serves(kG2), kSource(kBitmap, Rule::PeerIsBehind)},
+      {Says(kZero, kInconsistent).serves(kG2), Says(kG2).since(kG1), kTarget(kFull, Rule::SelfJustCreated)},
+      {Says(kG3, kOutdated).since(kG2).serves(kG2), Says(kG2), kRefuse(Rule::ServedDataElsewhere)},
 
       // Never written to.
       {Says(kZero, kInconsistent), Says(kZero, kInconsistent), kNone(Rule::BothJustCreated)},
@@ -177,6 +210,8 @@ std::vector<Rule> all_rules() {
 Rule mirrored(Rule rule) {
   static const std::map<Rule, Rule> kOpposites = [] {
     const std::vector<std::pair<Rule, Rule>> pairs = {
+        {Rule::SelfDiskless, Rule::PeerDiskless},
+        {Rule::SelfServedByPeer, Rule::PeerServedBySelf},
         {Rule::SelfJustCreated, Rule::PeerJustCreated},
         {Rule::EqualSelfInconsistent, Rule::EqualPeerInconsistent},
         {Rule::EqualSelfCrashed, Rule::EqualPeerCrashed},
@@ -228,13 +263,27 @@ const char* broken_by(const StateReport& self, const StateReport& peer, Decision
     const StateReport& source = decision.kind == SyncKind::Source ? self : peer;
     const StateReport& target = decision.kind == SyncKind::Source ? peer : self;
     if (source.disk_state == kInconsistent) return "an Inconsistent disk is source";
-    if (target.role == Role::Primary) return "a Primary is target";
+    if (target.role == Role::Primary && target.served.is_zero()) return "a Primary is target";
+    if (!target.served.is_zero() && target.served != source.current) return "a Primary becomes what it did not serve";
+    if (!source.served.is_zero()) return "a Primary without data of its own is source";
     const bool target_was_invalidated = target.disk_state == kInconsistent && target.out_of_sync_blocks > 0;
     if (source.current.is_zero() && !(target.current.is_zero() && target_was_invalidated))
       return "a disk that was never written to is source";
     if (decision.extent == SyncExtent::Nothing) return "a resync of nothing";
   } else if (decision.extent != SyncExtent::Nothing) {
     return "no resync, of something";
+  }
+  const bool is_served = !self.served.is_zero() || !peer.served.is_zero();
+  if (is_served && decision.kind != SyncKind::Serve && decision.kind != SyncKind::Source &&
+      decision.kind != SyncKind::Target && decision.kind != SyncKind::Refuse) {
+    return "a Primary without data of its own goes on";
+  }
+  if (decision.kind == SyncKind::Serve) {
+    const StateReport& client = self.served.is_zero() ? peer : self;
+    const StateReport& server = self.served.is_zero() ? self : peer;
+    if (server.disk_state != kUpToDate && server.disk_state != kConsistent)
+      return "clients see a copy that is not whole";
+    if (server.current != client.served && server.current != client.served_previous) return "clients see other data";
   }
   if (decision.kind == SyncKind::None) {
     if (self.role == Role::Primary && peer.role == Role::Primary) return "two Primaries get along";
@@ -304,7 +353,7 @@ std::vector<StateReport> every_condition(const StateReport& lineage) {
   std::vector<StateReport> reports;
   for (const DiskState disk : kDisks) {
     for (const Role role : kRoles) {
-      for (unsigned flags = 0; flags < 16; ++flags) {
+      for (unsigned flags = 0; flags < (role == Role::Primary ? 32 : 16); ++flags) {
         if ((flags & 9) == 8) continue;  // ahead without a crash is never reported
         StateReport report = lineage;
         report.answered_ahead = (flags & 8) != 0;
@@ -313,6 +362,7 @@ std::vector<StateReport> every_condition(const StateReport& lineage) {
         report.crashed_primary = (flags & 1) != 0;
         report.discard_my_data = (flags & 2) != 0;
         report.out_of_sync_blocks = (flags & 4) != 0 ? 5 : 0;
+        if ((flags & 16) != 0) report.served = kG2;
         reports.push_back(report);
       }
     }
@@ -398,6 +448,10 @@ TEST_CASE("lineages and conditions together, sampled, are decided safely") {
     report.answered_ahead = report.crashed_primary && random() % 2 == 0;
     report.discard_my_data = random() % 3 == 0;
     report.out_of_sync_blocks = random() % 2 == 0 ? 5 : 0;
+    if (report.role == Role::Primary && random() % 3 == 0) {
+      report.served = lineages[random() % lineages.size()].current;
+      if (random() % 2 == 0) report.served_previous = lineages[random() % lineages.size()].current;
+    }
     for (size_t i = 1; i < report.history.size(); ++i) {
       if (random() % 4 == 0) report.history[i] = kNames[random() % kNames.size()];
     }
@@ -417,7 +471,7 @@ TEST_CASE("docs/states.md names every rule and every state") {
   const auto is_named = [&text](std::string_view name) {
     return text.find("`" + std::string(name) + "`") != std::string::npos;
   };
-  REQUIRE(all_rules().size() == 33);
+  REQUIRE(all_rules().size() == 38);
   for (const Rule rule : all_rules()) {
     INFO(to_string(rule));
     CHECK(is_named(to_string(rule)));

@@ -28,12 +28,10 @@ Side::Side(Pair& pair, int number, const ReplicaOptions& options)
       options_(options),
       actions_(Replica::actions_capacity(options)),
       apply_values_(options.apply_slots),
-      resync_values_(options.resync_slots) {}
+      resync_values_(options.resync_slots),
+      serve_values_(kServedReads) {}
 
-void Side::start() {
-  LOCKSTEP_CHECK(!alive());
-  replica_ = std::make_unique<Replica>(options_);
-  persisted_ = 0;
+DurableState Side::durable_state() {
   for (uint32_t page = 0; options_.peer_count > 0 && page < replica_->bitmap_pages(); ++page) {
     replica_->load_bitmap_page(0, page, std::span(bitmap).subspan(page * kWordsPerBitmapPage, kWordsPerBitmapPage));
   }
@@ -41,6 +39,22 @@ void Side::start() {
   durable.superblock = superblock;
   durable.activity_log = activity_log;
   durable.activity_log_valid = activity_log_valid;
+  return durable;
+}
+
+void Side::attach() {
+  LOCKSTEP_CHECK(replica_->may_attach() == Outcome::Done);
+  disk_released = false;
+  persisted_ = replica_->attach(durable_state(), pair_.now_us, actions_);
+  execute();
+}
+
+void Side::start() {
+  LOCKSTEP_CHECK(!alive());
+  replica_ = std::make_unique<Replica>(options_);
+  persisted_ = 0;
+  disk_released = releases_disk_ = false;
+  const DurableState durable = durable_state();
   replica_->start(durable, {++pair_.starts_, static_cast<uint64_t>(number_)}, pair_.now_us, actions_);
   execute();
 }
@@ -141,6 +155,7 @@ TestFrame Side::frame_of(const Send& send) const {
             ? resync_values_[send.payload.slot]
             : std::vector<uint32_t>(write->range.length_bytes / kBlockBytes, client_values_.at(send.payload.slot));
   }
+  if (send.payload.kind == SlotKind::Serve) frame.values = serve_values_[send.payload.slot];
   return frame;
 }
 
@@ -171,6 +186,12 @@ void Side::perform(const Action& action, TestFrame frame) {
     if (pair_.incarnation_ == send->incarnation && !pair_.closing_) {
       (number_ == 0 ? pair_.to_beta : pair_.to_alpha).push_back(std::move(frame));
     }
+  } else if (std::holds_alternative<ReleaseDisk>(action)) {
+    releases_disk_ = true;
+  } else if (const auto* store = std::get_if<StoreRead>(&action)) {
+    auto& into = read_values[store->slot];
+    into.resize(store->offset_bytes / kBlockBytes);
+    into.insert(into.end(), arrived_values_.begin(), arrived_values_.end());
   } else if (const auto* release = std::get_if<ReleaseApply>(&action)) {
     LOCKSTEP_CHECK(apply_slots_in_use.erase(release->slot) == 1);
   } else if (const auto* reply = std::get_if<Reply>(&action)) {
@@ -228,6 +249,7 @@ bool Side::complete_one_persist() {
     failed.swap(held_);
     for (const Held& held : failed) {
       if (const auto* reply = std::get_if<Reply>(&held.action)) perform(Reply{reply->slot, EIO, 0}, {});
+      if (std::holds_alternative<ReleaseDisk>(held.action)) perform(held.action, {});
     }
     feed(PersistCompleted{persisted_ + 1, error});
     return true;
@@ -285,9 +307,15 @@ bool Side::complete_io() {
     const std::vector<uint32_t> values(first, first + static_cast<std::ptrdiff_t>(io.range.length_bytes / kBlockBytes));
     const bool zeroes = std::all_of(values.begin(), values.end(), [](uint32_t value) { return value == 0; });
     if (io.slot.kind == SlotKind::Resync) resync_values_[io.slot.slot] = values;
+    if (io.slot.kind == SlotKind::Serve) serve_values_[io.slot.slot] = values;
+    if (io.slot.kind == SlotKind::Client) read_values[io.slot.slot] = values;
+    int error = std::exchange(next_io_errno, 0);
+    for (const uint64_t block : bad_blocks) {
+      if (io.range.overlaps(blocks(block))) error = EIO;
+    }
     std::vector<BlockDigest> digests;
     for (size_t i = 0; io.digests && i < values.size(); ++i) digests.push_back({values[i], 1});
-    feed(LocalIoCompleted{io.slot, std::exchange(next_io_errno, 0), zeroes, digests});
+    feed(LocalIoCompleted{io.slot, error, zeroes, digests});
     moved = true;
   }
   return moved;
@@ -297,6 +325,12 @@ bool Side::turn() {
   if (!alive()) return false;
   bool moved = complete_io();
   while (!holds_persists && complete_one_persist()) moved = true;
+  if (releases_disk_ && writes_.empty() && reads_.empty() && !flush_under_way_ && persists_.empty()) {
+    releases_disk_ = false;
+    disk_released = true;
+    feed(DiskReleased{});
+    moved = true;
+  }
   replica_->step(Event{pair_.now_us, TurnEnded{}}, actions_);
   moved = moved || !actions_.empty();
   execute();
@@ -307,6 +341,7 @@ void Side::receive(Incarnation incarnation, const TestFrame& frame) {
   MessageArrived event;
   event.incarnation = incarnation;
   event.message = frame.message;
+  arrived_values_ = frame.values;
   if (auto* runs = std::get_if<BitmapRuns>(&event.message)) runs->runs = frame.runs;
   if (auto* digests = std::get_if<RangeDigests>(&event.message)) digests->digests = frame.digests;
   if (is_stream_frame(frame.message)) {

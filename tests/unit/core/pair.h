@@ -53,6 +53,7 @@ class Side {
   int next_io_errno = 0;  // of the next local I/O that completes
   int next_flush_errno = 0;
   int next_persist_errno = 0;
+  std::set<uint64_t> bad_blocks;  // reads of these fail
 
   // --- what a test looks at
   std::vector<std::string> seen;    // what was done, in order: "write", "reply 0", "persist activity log", …
@@ -62,8 +63,12 @@ class Side {
   std::set<uint32_t> apply_slots_in_use;
   bool export_open = false;
   bool wants_link = false;
+  bool disk_released = false;                             // the replica uses neither disk nor metadata
+  std::map<uint32_t, std::vector<uint32_t>> read_values;  // what a client's read gave, by slot
 
   void start();
+  // The disk comes back, with the metadata as it is now.
+  void attach();
   void crash(bool power_lost = false);
   bool alive() const { return replica_ != nullptr; }
   const Replica& replica() const { return *replica_; }
@@ -111,6 +116,7 @@ class Side {
   bool must_wait(const Action& action) const;
   void perform(const Action& action, TestFrame frame);
   TestFrame frame_of(const Send& send) const;
+  DurableState durable_state();
   void persist(const Action& action);
   void release_held();
   bool complete_io();
@@ -128,7 +134,9 @@ class Side {
   bool flush_under_way_ = false;
   std::vector<uint32_t> flush_snapshot_;
   std::map<uint32_t, uint32_t> client_values_;
-  std::vector<std::vector<uint32_t>> apply_values_, resync_values_;
+  std::vector<std::vector<uint32_t>> apply_values_, resync_values_, serve_values_;
+  std::vector<uint32_t> arrived_values_;
+  bool releases_disk_ = false;
 };
 
 class Pair {

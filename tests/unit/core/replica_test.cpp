@@ -364,66 +364,6 @@ TEST_CASE("a peer that breaks a rule is dropped and its write is not applied") {
                     [](const Note& note) { return note.kind == NoteKind::RuleBroken; }));
 }
 
-TEST_CASE("an fdatasync that failed is not tried again") {
-  Pair pair;
-  pair.make_mirrored();
-  pair.alpha.write(0, blocks(5), 1);
-  pair.run();
-  pair.alpha.next_flush_errno = EIO;
-  pair.alpha.flush(1);
-  pair.run();
-  CHECK(pair.alpha.replies.at(1) == EIO);
-  CHECK(pair.alpha.replica().status().disk_state == DiskState::Failed);
-
-  pair.alpha.seen.clear();
-  pair.alpha.flush(2);
-  pair.alpha.write(3, blocks(5), 2);
-  pair.pass(5'000'000);
-  CHECK(pair.alpha.replies.at(2) == EIO);
-  CHECK(pair.alpha.replies.at(3) == EIO);
-  CHECK(pair.alpha.count_seen("fdatasync") == 0);
-  CHECK(pair.alpha.count_seen("write") == 0);
-  CHECK(pair.beta.is_up_to_date());
-}
-
-TEST_CASE("a peer whose disk failed is left behind, and the Primary goes on under a new generation") {
-  Pair pair;
-  pair.make_mirrored();
-  const Generation common = pair.alpha.superblock.current;
-  pair.alpha.write(0, blocks(5), 1);
-  pair.run();
-  pair.beta.next_flush_errno = EIO;
-  pair.alpha.flush(1);
-  pair.run();
-  CHECK(pair.alpha.replies.at(1) == 0);
-  CHECK_FALSE(pair.alpha.superblock.current == common);
-  CHECK(pair.beta.replica().status().disk_state == DiskState::Failed);
-  CHECK_FALSE(pair.linked());
-}
-
-TEST_CASE("a write that failed on the local disk is answered with its error") {
-  Pair pair;
-  pair.make_mirrored();
-  pair.alpha.next_io_errno = ENOSPC;
-  pair.alpha.write(0, blocks(5), 1);
-  pair.run();
-  CHECK(pair.alpha.replies.at(0) == ENOSPC);
-  CHECK(pair.alpha.replica().status().disk_state == DiskState::Failed);
-}
-
-TEST_CASE("when the metadata cannot be written, nothing that needs it is answered as done") {
-  Pair pair;
-  pair.make_mirrored();
-  pair.alpha.write(0, blocks(5), 1);
-  pair.run();
-  pair.lose_link();
-  pair.alpha.next_persist_errno = EIO;
-  pair.alpha.write(1, blocks(5), 2);
-  pair.run();
-  CHECK(pair.alpha.replies.at(1) == EIO);
-  CHECK(pair.alpha.replica().status().disk_state == DiskState::Failed);
-}
-
 TEST_CASE("a Secondary serves no client") {
   Pair pair;
   pair.make_mirrored();
@@ -432,30 +372,6 @@ TEST_CASE("a Secondary serves no client") {
   CHECK(pair.beta.replies.at(0) == ESHUTDOWN);
   CHECK(pair.beta.replies.at(1) == ESHUTDOWN);
   CHECK_FALSE(pair.beta.export_open);
-}
-
-TEST_CASE("a write in flight when the local disk fails is not answered as done unless the peer has it") {
-  Pair pair;
-  pair.make_mirrored();
-  pair.alpha.write(0, blocks(5), 1);
-  pair.run();
-  pair.holds_to_beta = true;
-  pair.alpha.write(1, blocks(5), 2);
-  pair.run();  // here, and not there
-  pair.alpha.next_io_errno = EIO;
-  pair.alpha.request(2, ClientOperation::Read, blocks(9));
-  pair.run();
-  REQUIRE(pair.alpha.replies.at(2) == EIO);
-  REQUIRE(pair.alpha.replica().status().disk_state == DiskState::Failed);
-  pair.lose_link();
-  pair.run();
-  OrderGiven promote;
-  promote.peer_fenced = true;
-  const uint64_t ticket = pair.beta.order(promote);
-  pair.run();
-  REQUIRE(pair.beta.answered(ticket, Outcome::Done));  // the failover
-  REQUIRE(pair.beta.disk[5] == 1);
-  CHECK(pair.alpha.replies.at(1) != 0);  // so the write that it lacks must not have been acknowledged
 }
 
 TEST_CASE("a peer is not called stuck for a write that was never sent to it") {

@@ -25,7 +25,7 @@ struct Arrival {
 
 class End final : public LinkOwner {
  public:
-  explicit End(io::Loop& loop) : admission(loop) {}
+  explicit End(io::Loop& loop) : admission(loop), read_replies(loop.buffers()) {}
   void link_established(PeerIndex, Incarnation incarnation) noexcept override {
     established = incarnation;
     ++times_established;
@@ -47,8 +47,10 @@ class End final : public LinkOwner {
   }
   bool can_take_write() const override { return slots > 0; }
   io::Signal& write_admission() override { return admission; }
+  io::BufferPool& read_reply_buffers() override { return read_replies; }
 
   io::Signal admission;
+  io::BufferPool& read_replies;
   Incarnation established = 0;
   Incarnation lost = 0;
   int times_established = 0;

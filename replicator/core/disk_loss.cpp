@@ -1,0 +1,151 @@
+// What ends the use of the local disk (its errors, those of its metadata, an order), and its return.
+#include <algorithm>
+
+#include "replicator/core/replica_state.h"
+
+namespace lockstep::repl {
+namespace {
+
+const char* words_of(bool metadata, bool flush) {
+  if (metadata) return "(its metadata could not be written)";
+  return flush ? "(a flush failed, and is not tried again)" : "(an I/O error)";
+}
+
+}  // namespace
+
+bool Replica::State::another_up_to_date() const {
+  return std::any_of(peers.begin(), peers.end(),
+                     [this](const Peer& peer) { return is_connected(peer) && peer.disk_state == DiskState::UpToDate; });
+}
+
+// A single sector that cannot be read is no reason to throw away the last copy of all the others. A flush that failed
+// is: the kernel may have dropped what it was to write, and would call the next one a success. So is metadata that
+// cannot be written, because nothing that is promised could be recorded.
+bool Replica::State::disk_failed(DiskFault fault) {
+  if (!disk_usable()) return true;
+  const bool one_request = fault == DiskFault::Read || fault == DiskFault::Write;
+  const bool last_copy =
+      role == Role::Primary && served.is_zero() &&
+      std::none_of(peers.begin(), peers.end(), [this](const Peer& peer) { return can_serve_us(peer); });
+  if (one_request && last_copy) {
+    note(NoteKind::ErrorPassedOn, 0);
+    return false;
+  }
+  lose_disk(DiskState::Failed, words_of(fault == DiskFault::Metadata, fault == DiskFault::Flush));
+  return true;
+}
+
+void Replica::State::lose_disk(DiskState to, const char* why) {
+  const bool served_locally = role == Role::Primary && served.is_zero();
+  const bool goes_on = served_locally &&
+                       std::any_of(peers.begin(), peers.end(), [this](const Peer& peer) { return can_serve_us(peer); });
+  const bool others_go_on = role == Role::Secondary && another_up_to_date();
+  disk_state = to;
+  note(to == DiskState::Failed ? NoteKind::DiskFailed : NoteKind::DiskDetached, 0, 0, why);
+
+  // What may be missing here and not there: the log knows all of it, since its references keep extents hot.
+  for (Sequence sequence = transfer_log.first(); sequence <= transfer_log.last(); ++sequence) {
+    TransferEntry& entry = transfer_log.at(sequence);
+    if (!entry.resync && !entry.remote_only && sequence > local_flushed_through) {
+      for (Peer& peer : peers) peer.bitmap.set(entry.range);
+    }
+    entry.holds_extents = false;
+    entry.remote_only = true;
+  }
+  for (const uint32_t slot : waiting) clients[slot].extents_reserved = false;
+  activity_log.reset();
+  activity_log_persist = 0;
+
+  if (goes_on || others_go_on) {
+    if (superblock.disk_state != DiskState::Inconsistent) superblock.disk_state = DiskState::Outdated;
+  }
+  if (persist_failed) {
+    // Sends that waited for a persist are lost, and those behind them.
+    reply_floor = apply_floor = 0;
+  } else {
+    for (PeerIndex index = 0; index < peer_count(); ++index) persist_bitmap(index, false);
+    if (goes_on) {
+      act(PersistActivityLogEmpty{++asked_persist});
+      superblock.primary = false;
+    }
+    persist_superblock();
+  }
+  has_metadata = false;
+  disk_released = false;
+  act(ReleaseDisk{});
+
+  start_waiting_applies();  // none is written any more
+
+  const Generation previous = superblock.current;
+  if (goes_on) enter_served_mode();
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    Peer& peer = peers[index];
+    const bool lost_sends = persist_failed && !is_durable(peer.send_floor);
+    send(index, StateChanged{role, disk_state});
+    if (goes_on && can_serve_us(peer) && !lost_sends) {
+      ask_to_serve(index, previous);
+    } else {
+      say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
+    }
+    peer.send_floor = persist_failed ? 0 : peer.send_floor;
+  }
+  waiting_may_start = true;
+  for (uint32_t slot = 0; slot < clients.size(); ++slot) complete_write_if_done(slot);
+  release_stable_entries();
+  changed();
+}
+
+void Replica::State::on(const DiskReleased&) {
+  disk_released = true;
+  changed();
+}
+
+void Replica::State::order_detach(const OrderGiven& given) {
+  const auto done = [this, &given](Outcome outcome, PersistId after = 0) {
+    act(OrderAnswered{given.ticket, outcome, given.peer, is_durable(after) ? 0 : after});
+  };
+  if (stage != OrderStage::None) return done(Outcome::Busy);
+  if (!disk_usable()) {
+    const Outcome outcome = disk_state == DiskState::Diskless ? Outcome::AlreadySo : Outcome::Done;
+    disk_state = DiskState::Diskless;
+    tell_state();
+    changed();
+    return done(outcome);
+  }
+  const bool is_served_elsewhere = role == Role::Primary && !served.is_zero();
+  const bool has_server =
+      std::any_of(peers.begin(), peers.end(), [this](const Peer& peer) { return can_serve_us(peer); });
+  const bool serves_others = std::any_of(peers.begin(), peers.end(), [](const Peer& peer) { return peer.served_here; });
+  const bool whole = disk_state != DiskState::Inconsistent && disk_state != DiskState::Outdated;
+  if (serves_others || (role == Role::Primary && !is_served_elsewhere && !has_server) ||
+      (role == Role::Secondary && whole && !another_up_to_date())) {
+    return done(Outcome::LastUpToDate);
+  }
+  lose_disk(DiskState::Diskless, "");
+  done(Outcome::Done, asked_persist);
+}
+
+PersistId Replica::State::attach(const DurableState& durable) {
+  LOCKSTEP_CHECK(!disk_usable() && disk_released);
+  persisted = asked_persist;
+  persist_failed = false;
+  has_metadata = true;
+  disk_released = false;
+  const PersistId durable_now = persisted;
+  reply_floor = apply_floor = 0;
+  for (Peer& peer : peers) peer.send_floor = 0;
+  recover(durable);
+  if (!served.is_zero() && disk_state != DiskState::Inconsistent) {
+    // Clients went on elsewhere, whatever this metadata was last told.
+    disk_state = superblock.disk_state = DiskState::Outdated;
+    persist_superblock();
+  }
+  note(NoteKind::DiskAttached, 0);
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
+  }
+  changed();
+  return durable_now;
+}
+
+}  // namespace lockstep::repl

@@ -1,0 +1,229 @@
+// A Primary without data of its own: its disk has failed or was detached, or is attached again and not up to date yet.
+// What its clients see is a peer's disk. Reads are asked of that peer, writes go into its stream only. The generation
+// of that data, `served`, is new, so that this node's disk is known to be behind; nothing is answered before a peer has
+// recorded it. When the peer is away, requests wait for it.
+#include <algorithm>
+#include <cerrno>
+
+#include "replicator/core/replica_state.h"
+
+namespace lockstep::repl {
+namespace {
+
+constexpr uint32_t kTicketSlotBits = 20;
+
+}  // namespace
+
+bool Replica::State::can_serve_us(const Peer& peer) const {
+  return is_connected(peer) && peer.disk_state == DiskState::UpToDate && peer.role == Role::Secondary &&
+         gets_stream(peer) && (peer.serve_asked || peer.replication == ReplicationState::Established);
+}
+
+bool Replica::State::is_served() const {
+  return std::any_of(peers.begin(), peers.end(), [](const Peer& peer) { return peer.serve_confirmed; });
+}
+
+bool Replica::State::may_send_served() const {
+  return !writes_paused && std::any_of(peers.begin(), peers.end(), [](const Peer& peer) { return peer.serve_asked; });
+}
+
+bool Replica::State::must_fail_requests() const {
+  if (served.is_zero()) return !disk_usable();
+  return data_lost || (fails_held && !is_served());
+}
+
+bool Replica::State::lacks_data() const {
+  return role == Role::Primary && !served.is_zero() && !must_fail_requests() &&
+         std::none_of(peers.begin(), peers.end(), [](const Peer& peer) { return peer.serve_asked; });
+}
+
+void Replica::State::enter_served_mode() {
+  served = fresh_generation();
+  served_previous = superblock.current;
+  data_lost = fails_held = false;
+  writes_paused = writes_paused_told = false;
+  may_hold_current = 0;
+  // Requests under way were to be answered for less, under the protocols that leave the rest to this node's disk.
+  for (ClientSlot& client : clients) {
+    if (client.phase != ClientSlot::Phase::Writing) continue;
+    const TransferEntry& entry = transfer_log.at(client.sequence);
+    client.promise.kept = 0;
+    for (PeerIndex index = 0; index < peer_count(); ++index) {
+      client.milestones[index] = milestone(peers[index], client.fua);
+      const bool kept = client.fua ? peers[index].flushed >= client.sequence : (entry.written_by & mask_of(index)) != 0;
+      if (kept) client.promise.kept |= static_cast<PeerMask>(client.promise.asked & mask_of(index));
+    }
+  }
+}
+
+void Replica::State::ask_to_serve(PeerIndex index, const Generation& previous) {
+  Peer& peer = peers[index];
+  if (peer.lost_unreceived || (peer.lost_unflushed && peer.run != peer.peer_report.run)) {
+    // It was restarted with acknowledged writes in its cache, or never got them. Nobody else has them, and a client's
+    // next flush would promise them.
+    if (!data_lost) note(NoteKind::DataLost, index);
+    data_lost = true;
+    fail_requests_without_data();
+  }
+  peer.serve_asked = true;
+  note(NoteKind::ServedByPeer, index);
+  send(index, ServeRequest{served, previous});
+  waiting_may_start = true;
+  changed();
+}
+
+void Replica::State::serve_confirmed(PeerIndex index, const ServeConfirmed& message) {
+  Peer& peer = peers[index];
+  if (!peer.serve_asked || message.current != served) return;
+  const bool had_no_name = !std::exchange(served_previous, Generation{}).is_zero();
+  peer.serve_confirmed = true;
+  peer.lost_unflushed = false;
+  fails_held = false;
+  for (uint32_t slot = 0; slot < clients.size(); ++slot) complete_write_if_done(slot);
+  waiting_may_start = true;
+  start_flush_cycle_if_wanted();
+  changed();
+  // The handshake of this link could not compare our disk with a generation that the peer did not have yet.
+  if (had_no_name && disk_usable() && peer.replication == ReplicationState::Established) {
+    say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
+  }
+}
+
+// Before the link's state is forgotten.
+void Replica::State::server_lost(PeerIndex index) {
+  Peer& peer = peers[index];
+  if (!served.is_zero() && peer.serve_asked) {
+    for (Sequence sequence = std::max(transfer_log.first(), peer.flushed + 1); sequence <= transfer_log.last();
+         ++sequence) {
+      const TransferEntry& entry = transfer_log.at(sequence);
+      if ((entry.sent_to & mask_of(index)) == 0 || entry.resync) continue;
+      if (entry.client_slot == TransferEntry::kNoClient) peer.lost_unflushed = true;
+    }
+    peer.run = peer.peer_report.run;
+    peer.lost_unreceived = peer.lost_unreceived || has_answered_unreceived(index);
+    writes_paused = writes_paused_told = false;
+  }
+  peer.serve_asked = peer.serve_confirmed = false;
+  peer.reads_out = 0;
+  for (uint32_t slot = 0; slot < clients.size(); ++slot) {
+    if (clients[slot].phase != ClientSlot::Phase::RemoteReading || clients[slot].asked_of != index) continue;
+    queue_remote_read(slot);
+  }
+  if (lacks_data()) note(NoteKind::DataUnreachable, index);
+}
+
+void Replica::State::queue_remote_read(uint32_t slot) {
+  clients[slot].phase = ClientSlot::Phase::ReadWaiting;
+  waiting_reads.push_back(slot);
+}
+
+void Replica::State::pump_remote_reads() {
+  if (waiting_reads.empty()) return;
+  size_t kept = 0;
+  PeerIndex chosen = 0;
+  while (chosen < peer_count() && !peers[chosen].serve_confirmed) ++chosen;
+  for (const uint32_t slot : waiting_reads) {
+    ClientSlot& client = clients[slot];
+    if (role != Role::Primary || must_fail_requests()) {
+      reply(slot, EIO);
+    } else if (served.is_zero()) {  // the disk is there again
+      client.phase = ClientSlot::Phase::Reading;
+      client.done_bytes = 0;
+      act(SubmitRead{{SlotKind::Client, slot}, client.range});
+    } else if (chosen == peer_count() || peers[chosen].reads_out == kServedReads) {
+      waiting_reads[kept++] = slot;
+    } else {
+      client.phase = ClientSlot::Phase::RemoteReading;
+      client.ticket = (++read_tickets << kTicketSlotBits) | slot;
+      client.asked_of = chosen;
+      client.asked_us = now_us;
+      ++peers[chosen].reads_out;
+      const uint64_t length = std::min(client.range.length_bytes - client.done_bytes, kServedReadBytes);
+      send(chosen, ReadRequest{client.ticket, {client.range.offset_bytes + client.done_bytes, length}});
+    }
+  }
+  waiting_reads.resize(kept);
+}
+
+void Replica::State::read_reply_arrived(PeerIndex index, const ReadReply& message) {
+  const uint64_t slot = message.ticket & ((uint64_t{1} << kTicketSlotBits) - 1);
+  const bool awaited = slot < clients.size() && clients[slot].phase == ClientSlot::Phase::RemoteReading &&
+                       clients[slot].ticket == message.ticket && clients[slot].asked_of == index;
+  if (!awaited) return drop_peer(index, LinkEnd::BrokenRule, "an answer to a read that was not asked for");
+  ClientSlot& client = clients[slot];
+  const uint64_t wanted = std::min(client.range.length_bytes - client.done_bytes, kServedReadBytes);
+  if (!message.failed && message.length_bytes != wanted) {
+    return drop_peer(index, LinkEnd::BrokenRule, "an answer to a read that has another length");
+  }
+  --peers[index].reads_out;
+  if (message.failed) return reply(static_cast<uint32_t>(slot), EIO);
+  act(StoreRead{static_cast<uint32_t>(slot), client.done_bytes, message.length_bytes});
+  client.done_bytes += message.length_bytes;
+  if (client.done_bytes < client.range.length_bytes) return queue_remote_read(static_cast<uint32_t>(slot));
+  ++reads;
+  read_bytes += client.range.length_bytes;
+  reply(static_cast<uint32_t>(slot), 0);
+}
+
+// The write was sent to peers that are gone, and is not answered: it starts again when one is there. Before those that
+// came after it, so that it is not overtaken for ever.
+void Replica::State::requeue_write(uint32_t slot) {
+  ClientSlot& client = clients[slot];
+  transfer_log.at(client.sequence).client_slot = TransferEntry::kNoClient;
+  busy_ranges.erase(slot);
+  client.phase = ClientSlot::Phase::Waiting;
+  client.promise = Promise{};
+  client.extents_reserved = client.local_done = false;
+  waiting.insert(waiting.begin(), slot);
+  waiting_may_start = true;
+}
+
+void Replica::State::fail_requests_without_data() {
+  pump_remote_reads();
+  for (uint32_t slot = 0; slot < clients.size() && flush_waiting > 0; ++slot) {
+    if (clients[slot].phase != ClientSlot::Phase::FlushWaiting) continue;
+    --flush_waiting;
+    reply(slot, EIO);
+  }
+  retry_waiting_writes();
+  changed();
+}
+
+void Replica::State::pause_writes_arrived(PeerIndex index) {
+  if (served.is_zero() || !peers[index].serve_asked || peers[index].replication != ReplicationState::SyncTarget) {
+    return drop_peer(index, LinkEnd::BrokenRule, "a pause of writes that nobody needs");
+  }
+  writes_paused = true;
+  writes_paused_told = false;
+  paused_for = index;
+}
+
+// Once no write is on its way any more.
+void Replica::State::tell_writes_paused() {
+  if (!writes_paused || writes_paused_told) return;
+  if (std::any_of(clients.begin(), clients.end(),
+                  [](const ClientSlot& client) { return client.phase == ClientSlot::Phase::Writing; })) {
+    return;
+  }
+  writes_paused_told = true;
+  send(paused_for, WritesPaused{});
+}
+
+// This node's disk holds everything again. The caller persists that; a client's write comes after it, since it needs a
+// record of the activity log first.
+void Replica::State::leave_served_mode() {
+  if (served.is_zero()) return;
+  served = served_previous = Generation{};
+  data_lost = fails_held = writes_paused = writes_paused_told = false;
+  superblock.primary = true;
+  set_answered_ahead(true);
+  may_hold_current = 0;
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    Peer& peer = peers[index];
+    peer.serve_asked = peer.serve_confirmed = peer.lost_unflushed = peer.lost_unreceived = false;
+    if (peer.incarnation == 0 && may_hold_our_current(superblock.peers[index])) may_hold_current |= mask_of(index);
+  }
+  waiting_may_start = true;
+}
+
+}  // namespace lockstep::repl

@@ -1,0 +1,137 @@
+// The peer of a Primary without data of its own: that Primary's clients see this node's disk. This node takes the new
+// generation, counts what the Primary's disk misses, reads for it, and brings its disk up to date when it is there
+// again.
+#include <algorithm>
+
+#include "replicator/core/replica_state.h"
+
+namespace lockstep::repl {
+namespace {
+
+// So little is left of the resync of a Primary's disk that its writes may stop until it is copied.
+constexpr uint64_t kCutOverBlocks = 512;
+
+}  // namespace
+
+void Replica::State::serve_request_arrived(PeerIndex index, const ServeRequest& message) {
+  Peer& peer = peers[index];
+  PeerRecord& record = superblock.peers[index];
+  const bool holds_it = superblock.current == message.current;
+  if (peer.role != Role::Primary || role == Role::Primary || disk_state != DiskState::UpToDate ||
+      message.current.is_zero() || (!holds_it && superblock.current != message.previous)) {
+    return drop_peer(index, LinkEnd::BrokenRule, "a request to serve a generation that is not here");
+  }
+  if (!holds_it) {
+    remember(record.previous_bitmap_generation);
+    record.previous_bitmap_generation = Generation{};
+    if (record.bitmap_generation.is_zero()) record.bitmap_generation = superblock.current;
+    superblock.current = message.current;
+  }
+  record.bitmap_in_memory = true;
+  peer.served_here = true;
+  peer.cut_over = Peer::CutOver::None;
+  peer.serve_persist = persist_superblock();
+  peer.serve_after = peer.stream_received;
+  peer.serve_cycle = 0;
+  peer.serve_confirm_owed = true;
+  note(NoteKind::ServesPeer, index);
+  changed();
+}
+
+void Replica::State::confirm_serving() {
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    Peer& peer = peers[index];
+    if (!peer.serve_confirm_owed || peer.stream_written < peer.serve_after) continue;
+    if (peer.serve_cycle == 0) {
+      // What was acknowledged may be in our disk's cache, and the Primary's copy of it is gone.
+      flush_wanted = local_flush_wanted = true;
+      peer.serve_cycle = local_cycles_started + 1;
+      start_flush_cycle_if_wanted();
+    }
+    if (!is_durable(peer.serve_persist) || local_cycles_done < peer.serve_cycle) continue;
+    peer.serve_confirm_owed = false;
+    send(index, ServeConfirmed{superblock.current});
+  }
+}
+
+void Replica::State::read_request_arrived(PeerIndex index, const ReadRequest& message) {
+  const auto free = std::find_if(serves.begin(), serves.end(),
+                                 [](const ServeSlot& slot) { return slot.phase == ServeSlot::Phase::Free; });
+  // Reads of an earlier link may still be under way: these are not the peer's fault.
+  const bool of_this_link_only = std::all_of(serves.begin(), serves.end(), [&](const ServeSlot& slot) {
+    return slot.phase == ServeSlot::Phase::Free || slot.incarnation == peers[index].incarnation;
+  });
+  if (free == serves.end() && !of_this_link_only) {
+    return say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
+  }
+  if (!peers[index].served_here || free == serves.end() || message.range.empty() ||
+      message.range.length_bytes > kServedReadBytes ||
+      !ByteRange::fits(message.range.offset_bytes, message.range.length_bytes, options.size_bytes)) {
+    return drop_peer(index, LinkEnd::BrokenRule, "a read from a node that is not served, or of too much");
+  }
+  *free = ServeSlot{ServeSlot::Phase::Reading, index, peers[index].incarnation, message.ticket,
+                    static_cast<uint32_t>(message.range.length_bytes)};
+  act(SubmitRead{{SlotKind::Serve, static_cast<uint32_t>(free - serves.begin())}, message.range});
+}
+
+void Replica::State::serve_read_completed(uint32_t slot, int error_errno) {
+  ServeSlot& serve = serves[slot];
+  LOCKSTEP_CHECK(serve.phase == ServeSlot::Phase::Reading);
+  serve.phase = ServeSlot::Phase::Free;
+  if (peers[serve.peer].incarnation != serve.incarnation) return;
+  if (error_errno != 0) {
+    note(NoteKind::ErrorPassedOn, serve.peer);
+    return send(serve.peer, ReadReply{serve.ticket, true, 0});
+  }
+  send(serve.peer, ReadReply{serve.ticket, false, serve.length_bytes}, {SlotKind::Serve, slot});
+}
+
+// A write that only this disk gets. A copy of the range that is on its way to the peer was read before it.
+void Replica::State::note_served_write(PeerIndex index, const ByteRange& range) {
+  if (!peers[index].served_here) return;
+  peers[index].bitmap.set(range);
+  for (Sequence sequence = transfer_log.first(); sequence <= transfer_log.last(); ++sequence) {
+    TransferEntry& entry = transfer_log.at(sequence);
+    if (entry.resync && (entry.sent_to & mask_of(index)) != 0 && entry.range.overlaps(range)) entry.superseded = true;
+  }
+}
+
+void Replica::State::stop_serving(PeerIndex index) {
+  Peer& peer = peers[index];
+  peer.served_here = peer.serve_confirm_owed = false;
+  peer.cut_over = Peer::CutOver::None;
+}
+
+// Nothing more is counted in memory only: a crash need not cost a full resync any more.
+void Replica::State::save_bitmaps_kept_in_memory() {
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    PeerRecord& record = superblock.peers[index];
+    if (!record.bitmap_in_memory || peers[index].served_here || !disk_usable() || !has_metadata) continue;
+    persist_bitmap(index, false);
+    record.bitmap_in_memory = false;
+    persist_superblock();
+  }
+}
+
+void Replica::State::writes_paused_arrived(PeerIndex index) {
+  Peer& peer = peers[index];
+  if (peer.cut_over != Peer::CutOver::Asked) {
+    return drop_peer(index, LinkEnd::BrokenRule, "a pause of writes that was not asked for");
+  }
+  peer.cut_over = Peer::CutOver::Paused;
+}
+
+// The target of this resync may be a Primary whose clients write through this node: they make blocks out of sync again
+// as long as they may write.
+bool Replica::State::may_finish_resync(PeerIndex index) {
+  Peer& peer = peers[index];
+  if (!peer.served_here || peer.cut_over == Peer::CutOver::Paused) return true;
+  if (peer.cut_over == Peer::CutOver::None && peer.bitmap.dirty_blocks() <= kCutOverBlocks &&
+      !peer.serve_confirm_owed) {
+    peer.cut_over = Peer::CutOver::Asked;
+    send(index, PauseWrites{});
+  }
+  return false;
+}
+
+}  // namespace lockstep::repl
