@@ -2,6 +2,7 @@
 # The Primary's disk has failed and the peer that serves its clients goes away: requests wait, and go on when it is back.
 # When it does not come, they fail by order, and a daemon that waits for data still stops.
 source "$(dirname "$0")/../case.sh"
+# shellcheck source-path=SCRIPTDIR/..
 source "$integration/failing_disk.sh"
 require_failing_disks
 

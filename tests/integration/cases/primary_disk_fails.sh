@@ -2,6 +2,7 @@
 # The Primary's disk fails under load: clients see nothing of it, the peer's disk serves them. Then it is given back, and
 # in the end a new, empty one: each time the load goes on.
 source "$(dirname "$0")/../case.sh"
+# shellcheck source-path=SCRIPTDIR/..
 source "$integration/failing_disk.sh"
 require_failing_disks
 

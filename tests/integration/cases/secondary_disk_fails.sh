@@ -2,6 +2,7 @@
 # The Secondary's disk, then its metadata, fail under load: the Primary goes on alone, says so, and the disk is resynced
 # by what it missed when it is given back.
 source "$(dirname "$0")/../case.sh"
+# shellcheck source-path=SCRIPTDIR/..
 source "$integration/failing_disk.sh"
 require_failing_disks
 
