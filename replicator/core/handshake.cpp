@@ -92,6 +92,10 @@ void Replica::State::carry_out_decision(PeerIndex index) {
   }
   const bool was_split_brain = peer.split_brain;
   peer.split_brain = false;
+  if (!served.is_zero() && (served_stale & mask_of(index)) != 0) {
+    // By its reports it may look as good as those that went on without it. It waits until this node has a disk again.
+    return say_goodbye(index, GoodbyeReason::Refused, LinkEnd::Refused);
+  }
 
   switch (peer.decision.kind) {
     case SyncKind::None: {
@@ -111,10 +115,6 @@ void Replica::State::carry_out_decision(PeerIndex index) {
       return;
     }
     case SyncKind::Source:
-      if (!peer.peer_report.served.is_zero() && disk_state != DiskState::UpToDate) {
-        become_up_to_date();
-        tell_state();
-      }
       return start_as_source(index);
     case SyncKind::Target:
       peer.replication = ReplicationState::WFBitMapT;
@@ -123,12 +123,7 @@ void Replica::State::carry_out_decision(PeerIndex index) {
       return;
     case SyncKind::Serve:
       peer.replication = ReplicationState::Established;
-      if (!served.is_zero()) return ask_to_serve(index, served_previous);
-      if (disk_state != DiskState::UpToDate) {
-        become_up_to_date();  // its only writer says that nothing is newer
-        persist_superblock();
-        tell_state();
-      }
+      if (!served.is_zero()) ask_to_serve(index, served_previous);
       return;
     case SyncKind::NoDisk:
       return;  // who has no disk says so, and meets the other again when it has one

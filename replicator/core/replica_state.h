@@ -499,6 +499,7 @@ struct Replica::State {
   // attached again and not brought up to date yet.
   Generation served;
   Generation served_previous;  // until a peer has taken `served`: what it may still call the same data
+  PeerMask served_stale = 0;   // peers that were lost while another served on
   bool data_lost = false;      // what was served cannot be reached any more: requests fail until this node demotes
   bool fails_held = false;     // the operator's order, until a peer serves again
   bool was_suspended = false;  // noted

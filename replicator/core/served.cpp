@@ -40,6 +40,7 @@ bool Replica::State::lacks_data() const {
 void Replica::State::enter_served_mode() {
   served = fresh_generation();
   served_previous = superblock.current;
+  served_stale = 0;
   data_lost = fails_held = false;
   writes_paused = writes_paused_told = false;
   may_hold_current = 0;
@@ -103,6 +104,7 @@ void Replica::State::server_lost(PeerIndex index) {
     peer.lost_unreceived = peer.lost_unreceived || has_answered_unreceived(index);
     writes_paused = writes_paused_told = false;
   }
+  const bool served_us = peer.serve_asked;
   peer.serve_asked = peer.serve_confirmed = false;
   peer.reads_out = 0;
   for (uint32_t slot = 0; slot < clients.size(); ++slot) {
@@ -110,6 +112,18 @@ void Replica::State::server_lost(PeerIndex index) {
     queue_remote_read(slot);
   }
   if (lacks_data()) note(NoteKind::DataUnreachable, index);
+  const bool others_go_on =
+      std::any_of(peers.begin(), peers.end(), [](const Peer& other) { return other.serve_asked; });
+  if (!served.is_zero() && served_us && others_go_on) {
+    // From here on it lacks what the others get, and must not pass for one of them.
+    served_stale |= mask_of(index);
+    served_previous = std::exchange(served, fresh_generation());
+    for (PeerIndex other = 0; other < peer_count(); ++other) {
+      if (!peers[other].serve_asked) continue;
+      peers[other].serve_confirmed = false;
+      ask_to_serve(other, served_previous);
+    }
+  }
 }
 
 void Replica::State::queue_remote_read(uint32_t slot) {

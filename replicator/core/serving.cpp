@@ -17,15 +17,21 @@ void Replica::State::serve_request_arrived(PeerIndex index, const ServeRequest& 
   Peer& peer = peers[index];
   PeerRecord& record = superblock.peers[index];
   const bool holds_it = superblock.current == message.current;
-  if (peer.role != Role::Primary || role == Role::Primary || disk_state != DiskState::UpToDate ||
-      message.current.is_zero() || (!holds_it && superblock.current != message.previous)) {
+  if (peer.role != Role::Primary || role == Role::Primary ||
+      (disk_state != DiskState::UpToDate && disk_state != DiskState::Consistent) || message.current.is_zero() ||
+      (!holds_it && superblock.current != message.previous)) {
     return drop_peer(index, LinkEnd::BrokenRule, "a request to serve a generation that is not here");
   }
   if (!holds_it) {
     remember(record.previous_bitmap_generation);
     record.previous_bitmap_generation = Generation{};
     if (record.bitmap_generation.is_zero()) record.bitmap_generation = superblock.current;
+    remember(superblock.current);  // a third node that holds it lacks what comes now
     superblock.current = message.current;
+  }
+  if (disk_state != DiskState::UpToDate) {
+    become_up_to_date();  // its only writer says that nothing is newer
+    tell_state();
   }
   record.bitmap_in_memory = true;
   peer.served_here = true;
