@@ -1,6 +1,7 @@
 // What comes in: events for the core. driver_actions.cpp holds what goes out.
 #include "replicator/driver.h"
 
+#include <spdlog/spdlog.h>
 #include <sys/random.h>
 
 #include <algorithm>
@@ -194,12 +195,35 @@ void Driver::end_apply(uint32_t slot) {
 void Driver::persisted(PersistId id, int error_errno) noexcept {
   if (error_errno == 0) {
     durable_ = id;
+    follow_size();
     release_held();
   } else {
     metadata_failed_ = true;
     fail_held();
   }
   step(PersistCompleted{id, error_errno});
+}
+
+// What peers are told and clients may use is what is durable.
+void Driver::follow_size() {
+  options_.identity.size_bytes = metadata().size_bytes();
+  options_.identity.prepared_size_bytes = metadata().superblock().prepared_size_bytes;
+}
+
+// A failure is told to the log here, and to the replica by its number.
+io::Task<void> Driver::prepare_disk(uint64_t size_bytes) {
+  Status status = Error{ErrorKind::Closed, EIO, "the disk is away"};
+  if (disk_ && metadata_ && !releasing_disk_) {
+    status = metadata().prepare_size(size_bytes);
+    if (status.ok()) status = co_await disk().prepare_size(loop_, options_.identity.size_bytes, size_bytes);
+  }
+  int error_errno = 0;
+  if (!status) {
+    error_errno = status.error().system_errno != 0 ? status.error().system_errno : ENOSPC;
+    spdlog::error("{}: cannot grow to {} bytes: {}", options_.identity.resource_name, size_bytes,
+                  status.error().message);
+  }
+  step(DiskPrepared{size_bytes, error_errno});
 }
 
 std::span<const uint64_t> Driver::bitmap_words(PeerIndex peer, uint32_t page) {

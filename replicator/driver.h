@@ -175,6 +175,10 @@ class Driver final : public io::BlockBackend,
   void execute(const PersistActivityLog& action) { metadata().persist(action); }
   void execute(const PersistBitmapPages& action) { metadata().persist(action); }
   void execute(const PersistActivityLogEmpty& action) { metadata().persist(action); }
+  void execute(const PersistSize& action) { metadata().persist(action); }
+  void execute(const PrepareDisk& action) { loop_.spawn(prepare_disk(action.size_bytes)); }
+  io::Task<void> prepare_disk(uint64_t size_bytes);
+  void follow_size();
   void execute(const ReleaseApply& action) { end_apply(action.slot); }
   void execute(const Reply& action) { notify(Finished{action.slot, action.error_errno}); }
   void execute(const CloseLink& action);
@@ -217,7 +221,7 @@ class Driver final : public io::BlockBackend,
   DurableState durable_state();
 
   io::Loop& loop_;
-  const DriverOptions options_;
+  DriverOptions options_;  // its identity's sizes grow
   DriverOwner& owner_;
   const std::vector<std::string> peer_names_;  // as in the metadata that the node started with
   const uint32_t activity_log_slots_;

@@ -141,6 +141,7 @@ void Driver::execute(const SubmitFlush& action) {
 
 void Driver::execute(const ReleaseDisk&) {
   releasing_disk_ = true;
+  disk().stop_preparing();
   for (BufferedReads* const reads : {&resync_reads_, &serve_reads_}) {
     for (const SlotRef& slot : reads->give_up_waiting()) notify(FailedIo{slot});
   }
@@ -161,6 +162,12 @@ Status Driver::attach(std::unique_ptr<io::File> disk, std::unique_ptr<MetadataSt
     return Error{ErrorKind::Invalid, 0,
                  "the metadata was created for another order of nodes or another activity-log-extents than the daemon "
                  "started with: restart the daemon"};
+  }
+  if (metadata->size_bytes() != options_.identity.size_bytes) {
+    return Error{ErrorKind::Invalid, 0,
+                 "the metadata is of a device of " + std::to_string(metadata->size_bytes()) +
+                     " bytes, and the size is " + std::to_string(options_.identity.size_bytes) +
+                     ": correct 'size' in the configuration and create this node again"};
   }
   if (disk->offset_alignment_bytes() > block_bytes_) {
     return Error{ErrorKind::Invalid, 0,
@@ -324,6 +331,8 @@ void Driver::execute(const Note& note) {
       return spdlog::error("{}: this node steps down: {}", resource, note.text);
     case NoteKind::CrashRecovered:
       return spdlog::warn("{}: recovered from a crash: {} blocks may differ from {}'s", resource, note.number, peer);
+    case NoteKind::Resized:
+      return spdlog::info("{}: the size is {} bytes now", resource, note.number);
     case NoteKind::Invalidated:
       return spdlog::warn("{}: this node's data was invalidated: {} is the source of a full resync", resource, peer);
     case NoteKind::VerifyStarted:

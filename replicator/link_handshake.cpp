@@ -15,6 +15,7 @@ Hello make_hello(const LinkIdentity& self, const std::string& peer_name, uint64_
   hello.incarnation_half = incarnation_half;
   hello.resource_id = resource_id_of(self.resource_name);
   hello.size_bytes = self.size_bytes;
+  hello.prepared_size_bytes = self.prepared_size_bytes;
   hello.resource_name = self.resource_name;
   hello.node_name = self.node_name;
   hello.peer_name = peer_name;
@@ -36,10 +37,15 @@ std::optional<Refusal> judge_hello(const LinkIdentity& self, const Hello& theirs
     return Refusal{RefusalReason::UnknownNode,
                    theirs.node_name + " means to talk to " + theirs.peer_name + ", this is " + self.node_name};
   }
-  if (theirs.size_bytes != self.size_bytes) {
+  // One of both may have grown while the other was away: the smaller one can follow when it is prepared.
+  const bool can_follow = (theirs.size_bytes > self.size_bytes && theirs.size_bytes == self.prepared_size_bytes) ||
+                          (self.size_bytes > theirs.size_bytes && self.size_bytes == theirs.prepared_size_bytes);
+  if (theirs.size_bytes != self.size_bytes && !can_follow) {
+    const std::string& smaller = theirs.size_bytes < self.size_bytes ? theirs.node_name : self.node_name;
     return Refusal{RefusalReason::OtherSize, "on " + self.node_name + " the size is " +
                                                  std::to_string(self.size_bytes) + " bytes, on " + theirs.node_name +
-                                                 " " + std::to_string(theirs.size_bytes)};
+                                                 " " + std::to_string(theirs.size_bytes) + ": correct 'size' in the " +
+                                                 "configuration and create " + smaller + " again"};
   }
   return std::nullopt;
 }

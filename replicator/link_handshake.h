@@ -16,6 +16,7 @@ struct LinkIdentity {
   std::string resource_name;
   std::string node_name;
   uint64_t size_bytes = 0;
+  uint64_t prepared_size_bytes = 0;  // this node can follow a peer of that size; 0: of none
 };
 
 Hello make_hello(const LinkIdentity& self, const std::string& peer_name, uint64_t incarnation_half);

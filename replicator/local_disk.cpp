@@ -173,6 +173,42 @@ void LocalDisk::zero(SlotRef slot, const ByteRange& range, bool durable, bool ma
   chosen.zero(range, durable, may_deallocate);
 }
 
+io::Task<Status> LocalDisk::prepare_size(io::Loop& loop, uint64_t from_bytes, uint64_t size_bytes) {
+  ++in_flight_;
+  Status status = co_await make_room(loop, from_bytes, size_bytes);
+  --in_flight_;
+  co_return status;
+}
+
+io::Task<Status> LocalDisk::make_room(io::Loop& loop, uint64_t from_bytes, uint64_t size_bytes) {
+  const auto no_room = [&](int reason) {
+    return Error{ErrorKind::Exhausted, reason,
+                 "the disk " + file_->path() + " has no room for " + std::to_string(size_bytes) + " bytes"};
+  };
+  Status known = file_->refresh_size();
+  if (!known) co_return known;
+  if (file_->size_bytes() < size_bytes) {
+    if (file_->is_block_device()) co_return no_room(ENOSPC);
+    // In one piece first, so that a lack of room shows before the writing; not every file system can.
+    const int32_t reserved =
+        co_await loop.fallocate(file_->fd(), 0, file_->size_bytes(), size_bytes - file_->size_bytes());
+    if (reserved < 0 && reserved != -EOPNOTSUPP) co_return no_room(-reserved);
+  }
+  uint64_t at = from_bytes;
+  while (at < size_bytes) {
+    if (loop.stopping() || stop_preparing_)
+      co_return Error{ErrorKind::Closed, ECANCELED, "the disk is being taken away"};
+    const size_t length = std::min<uint64_t>(size_bytes - at, kZeroChunkBytes);
+    const std::span<const uint8_t> zeroes(zeroes_.get(), length);
+    const Status written = co_await file_->write(zeroes, at);
+    if (!written) co_return written;
+    at += length;
+  }
+  const Status synced = co_await file_->data_sync();
+  if (!synced) co_return synced;
+  co_return file_->refresh_size();
+}
+
 void LocalDisk::flush(SlotRef slot) {
   Request& chosen = request(slot);
   start(chosen);

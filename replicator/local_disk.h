@@ -10,6 +10,7 @@
 #include "io/base/units.h"
 #include "io/file.h"
 #include "io/loop.h"
+#include "io/task.h"
 #include "replicator/core/event.h"
 
 namespace lockstep::repl {
@@ -54,16 +55,24 @@ class LocalDisk {
   void zero(SlotRef slot, const ByteRange& range, bool durable, bool may_deallocate);
   void flush(SlotRef slot);
 
+  // Room up to `size_bytes`, written with zeroes from `from_bytes` on, durably; a file is made longer, a block device
+  // must be so long. Takes its time, a piece at a time, beside the other requests.
+  // Counts as in flight; stop_preparing() ends it early, with Closed.
+  io::Task<Status> prepare_size(io::Loop& loop, uint64_t from_bytes, uint64_t size_bytes);
+  void stop_preparing() { stop_preparing_ = true; }
+
  private:
   class Request;
   Request& request(SlotRef slot);
   void start(Request& request);
+  io::Task<Status> make_room(io::Loop& loop, uint64_t from_bytes, uint64_t size_bytes);
 
   std::unique_ptr<io::File> file_;
   const Slots slots_;
   LocalDiskOwner& owner_;
   uint32_t block_bytes_ = 512;
   uint32_t in_flight_ = 0;
+  bool stop_preparing_ = false;
   bool can_keep_allocated_ = true;  // until the disk says no
   bool can_punch_ = true;
   std::unique_ptr<uint8_t, void (*)(void*)> zeroes_;  // a chunk, to write where nothing better is possible

@@ -88,6 +88,15 @@ bool good_range(const ByteRange& range, const DecodingContext& context) {
          ByteRange::fits(range.offset_bytes, range.length_bytes, context.device_bytes);
 }
 
+void write_life(LittleWriter& writer, const Life& life) {
+  writer.u64(life.birth);
+  writer.u64(life.age);
+}
+Life read_life(BodyReader& reader) {
+  const uint64_t birth = reader.u64();
+  return {birth, reader.u64()};
+}
+
 FrameKind encode(const StateReport& report, LittleWriter& writer) {
   write_generation(writer, report.current);
   write_generation(writer, report.bitmap_generation);
@@ -103,6 +112,10 @@ FrameKind encode(const StateReport& report, LittleWriter& writer) {
   write_generation(writer, report.served);
   write_generation(writer, report.served_previous);
   writer.u64(report.run);
+  write_life(writer, report.life);
+  write_life(writer, report.remembered);
+  writer.u64(report.size_bytes);
+  writer.u64(report.prepared_size_bytes);
   return FrameKind::StateReport;
 }
 void decode(BodyReader& reader, const DecodingContext&, StateReport& report) {
@@ -120,6 +133,10 @@ void decode(BodyReader& reader, const DecodingContext&, StateReport& report) {
   report.served = reader.generation();
   report.served_previous = reader.generation();
   report.run = reader.u64();
+  report.life = read_life(reader);
+  report.remembered = read_life(reader);
+  report.size_bytes = reader.u64();
+  report.prepared_size_bytes = reader.u64();
 }
 
 FrameKind encode(const StateChanged& changed, LittleWriter& writer) {
@@ -498,6 +515,50 @@ FrameKind encode(const WritesPaused&, LittleWriter&) {
 }
 void decode(BodyReader&, const DecodingContext&, WritesPaused&) {}
 
+FrameKind encode(const Lived& lived, LittleWriter& writer) {
+  write_life(writer, lived.life);
+  return FrameKind::Lived;
+}
+void decode(BodyReader& reader, const DecodingContext&, Lived& lived) {
+  lived.life = read_life(reader);
+}
+
+FrameKind encode(const ResizePrepare& prepare, LittleWriter& writer) {
+  writer.u64(prepare.ticket);
+  writer.u64(prepare.size_bytes);
+  return FrameKind::ResizePrepare;
+}
+void decode(BodyReader& reader, const DecodingContext&, ResizePrepare& prepare) {
+  prepare.ticket = reader.u64();
+  prepare.size_bytes = reader.u64();
+}
+
+FrameKind encode(const ResizePrepared& prepared, LittleWriter& writer) {
+  writer.u64(prepared.ticket);
+  writer.u8(prepared.ready ? 1 : 0);
+  return FrameKind::ResizePrepared;
+}
+void decode(BodyReader& reader, const DecodingContext&, ResizePrepared& prepared) {
+  prepared.ticket = reader.u64();
+  prepared.ready = reader.flag();
+}
+
+FrameKind encode(const ResizeCommit& commit, LittleWriter& writer) {
+  writer.u64(commit.size_bytes);
+  return FrameKind::ResizeCommit;
+}
+void decode(BodyReader& reader, const DecodingContext&, ResizeCommit& commit) {
+  commit.size_bytes = reader.u64();
+}
+
+FrameKind encode(const ResizeCommitted& committed, LittleWriter& writer) {
+  writer.u64(committed.size_bytes);
+  return FrameKind::ResizeCommitted;
+}
+void decode(BodyReader& reader, const DecodingContext&, ResizeCommitted& committed) {
+  committed.size_bytes = reader.u64();
+}
+
 FrameKind encode(const Ping& ping, LittleWriter& writer) {
   writer.u64(ping.stamp_us);
   return FrameKind::Ping;
@@ -601,6 +662,16 @@ Result<Message> decode_message(const FrameHeader& header, std::span<const uint8_
       return decode_as<SwitchoverRequest>(header, body, context);
     case FrameKind::SwitchoverAnswer:
       return decode_as<SwitchoverAnswer>(header, body, context);
+    case FrameKind::ResizePrepare:
+      return decode_as<ResizePrepare>(header, body, context);
+    case FrameKind::ResizePrepared:
+      return decode_as<ResizePrepared>(header, body, context);
+    case FrameKind::ResizeCommit:
+      return decode_as<ResizeCommit>(header, body, context);
+    case FrameKind::ResizeCommitted:
+      return decode_as<ResizeCommitted>(header, body, context);
+    case FrameKind::Lived:
+      return decode_as<Lived>(header, body, context);
     case FrameKind::InvalidateWanted:
       return decode_as<InvalidateWanted>(header, body, context);
     case FrameKind::InvalidateRequest:

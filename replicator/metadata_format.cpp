@@ -22,7 +22,12 @@ constexpr size_t kImageBytes = 16 + kHistoryGenerations * 16 + 8 + kMaximumPeers
 constexpr size_t kReservedOffset = kImageOffset + kImageBytes;
 static_assert(kImageOffset == 744);
 static_assert(kReservedOffset == 1176);
-static_assert(kReservedOffset <= kMetadataUnitBytes);
+static_assert(kReservedOffset <= 2048);  // where the lives are
+
+constexpr size_t kLivesOffset = 2048;
+constexpr size_t kLivesBytes = (1 + kMaximumPeers) * 16;
+constexpr size_t kPreparedSizeOffset = kLivesOffset + kLivesBytes;
+static_assert(kPreparedSizeOffset == 2176);
 
 constexpr uint8_t kPrimaryFlag = 1;
 constexpr uint8_t kForcedFlag = 2;
@@ -47,6 +52,16 @@ Generation read_generation(LittleReader& reader) {
   generation.high = reader.u64();
   generation.low = reader.u64();
   return generation;
+}
+
+void write_life(LittleWriter& writer, const Life& life) {
+  writer.u64(life.birth);
+  writer.u64(life.age);
+}
+
+Life read_life(LittleReader& reader) {
+  const uint64_t birth = reader.u64();
+  return {birth, reader.u64()};
 }
 
 void write_name(LittleWriter& writer, std::string_view name) {
@@ -190,6 +205,25 @@ MetadataLayout metadata_layout(uint64_t size_bytes, uint32_t peer_count) {
   return layout;
 }
 
+MetadataLayout grown_layout(const MetadataLayout& old, uint64_t size_bytes, uint32_t peer_count) {
+  MetadataLayout grown = metadata_layout(size_bytes, peer_count);
+  const uint64_t stride_bytes = grown.bitmap_stride_bytes;
+  LOCKSTEP_CHECK(grown.pages_per_bitmap >= old.pages_per_bitmap);
+  grown.activity_log_offset_bytes = old.activity_log_offset_bytes;
+  grown.bitmap_offset_bytes = old.bitmap_offset_bytes;
+  if (stride_bytes <= old.bitmap_stride_bytes) {
+    grown.bitmap_stride_bytes = old.bitmap_stride_bytes;
+    return grown;
+  }
+  if (peer_count <= 1) return grown;
+  // A longer stride moves the bitmaps: to where the old ones are not, so that these count until the superblock is
+  // there.
+  const uint64_t first_place = old.activity_log_offset_bytes + kActivityLogRecords * kMetadataUnitBytes;
+  const bool fits_before = first_place + peer_count * stride_bytes <= old.bitmap_offset_bytes;
+  grown.bitmap_offset_bytes = fits_before ? first_place : metadata_size_bytes(old, peer_count);
+  return grown;
+}
+
 uint64_t metadata_size_bytes(const MetadataLayout& layout, uint32_t peer_count) {
   return layout.bitmap_offset_bytes + peer_count * layout.bitmap_stride_bytes;
 }
@@ -221,6 +255,11 @@ void encode_superblock(const Superblock& superblock, MetadataUnit unit) {
   LOCKSTEP_CHECK(writer.position_bytes() == kImageOffset);
   write_image(writer, superblock.image);
   LOCKSTEP_CHECK(writer.position_bytes() == kReservedOffset);
+  writer.zeroes(kLivesOffset - writer.position_bytes());
+  write_life(writer, superblock.image.life);
+  for (const Life& life : superblock.image.peer_lives) write_life(writer, life);
+  LOCKSTEP_CHECK(writer.position_bytes() == kPreparedSizeOffset);
+  writer.u64(superblock.image.prepared_size_bytes);
   writer.zeroes(writer.left_bytes());
   LittleWriter(unit.subspan(kChecksumOffset, 4)).u32(checksum_without_field(unit, kChecksumOffset));
 }
@@ -259,6 +298,11 @@ SuperblockDecoding decode_superblock(ConstMetadataUnit unit) {
     if (i < superblock.identity.peer_count) superblock.peer_names.push_back(std::move(name));
   }
   if (!read_image(reader, superblock.image)) return decoding;
+  reader.skip(kLivesOffset - reader.position_bytes());
+  superblock.image.life = read_life(reader);
+  for (Life& life : superblock.image.peer_lives) life = read_life(reader);
+  superblock.image.prepared_size_bytes = reader.u64();
+  if (!reader.ok()) return decoding;
   decoding.superblock = std::move(superblock);
   return decoding;
 }

@@ -51,6 +51,8 @@ struct MetadataLayout {
   friend bool operator==(const MetadataLayout&, const MetadataLayout&) = default;
 };
 MetadataLayout metadata_layout(uint64_t size_bytes, uint32_t peer_count);
+// For a device that has grown. Where the bitmaps are at another place than before, no part of them overlaps an old one.
+MetadataLayout grown_layout(const MetadataLayout& old, uint64_t size_bytes, uint32_t peer_count);
 // Of the whole file.
 uint64_t metadata_size_bytes(const MetadataLayout& layout, uint32_t peer_count);
 

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -95,6 +96,7 @@ Superblock first_superblock(const MetadataParameters& parameters) {
   superblock.resource_name = parameters.resource_name;
   superblock.node_name = parameters.node_name;
   superblock.peer_names = parameters.peer_names;
+  superblock.image.life.birth = parameters.birth;
   if (parameters.existing_data) {
     superblock.image.current = parameters.generation;
     superblock.image.disk_state = DiskState::UpToDate;
@@ -235,7 +237,11 @@ uint64_t metadata_size_bytes(const MetadataParameters& parameters) {
 Status create_metadata(const std::string& path, const MetadataParameters& parameters) {
   if (Status status = check_parameters(parameters); !status) return status;
   if (Status status = refuse_if_held(path); !status) return status;
-  const Superblock superblock = first_superblock(parameters);
+  Superblock superblock = first_superblock(parameters);
+  uint64_t& birth = superblock.image.life.birth;
+  if (birth == 0 && ::getrandom(&birth, sizeof(birth), 0) != static_cast<ssize_t>(sizeof(birth))) {
+    return system_error("cannot get random bytes from the system", errno);
+  }
   struct stat found {};
   if (::stat(path.c_str(), &found) == 0 && S_ISBLK(found.st_mode)) {
     return create_on_device(path, superblock, metadata_size_bytes(parameters));
@@ -270,34 +276,48 @@ Result<MetadataSummary> summarize_metadata(const std::string& path) {
   const MetadataIdentity& identity = summary.superblock.identity;
   const MetadataLayout& layout = summary.superblock.layout;
 
-  std::vector<uint8_t> batch(kActivityLogRecords * kMetadataUnitBytes);
-  if (Status status = read_at(file.get(), path, batch, layout.activity_log_offset_bytes); !status) {
-    return status.error();
+  // False: nothing there, since the file ends before.
+  const auto read = [&](std::span<uint8_t> bytes, uint64_t offset_bytes) -> Result<bool> {
+    const Status status = read_at(file.get(), path, bytes, offset_bytes);
+    if (status.ok()) return true;
+    if (status.error().kind != ErrorKind::Corrupt) return status.error();
+    summary.cut_off = true;
+    return false;
+  };
+  std::array<uint8_t, kMetadataUnitBytes> unit{};
+  for (size_t copy = 0; copy < kSuperblockCopies; ++copy) {
+    const Result<bool> there = read(unit, copy * kMetadataUnitBytes);
+    if (!there) return there.error();
+    const SuperblockDecoding decoding = *there ? decode_superblock(unit) : SuperblockDecoding{};
+    if (decoding.superblock) summary.copies[copy] = {true, decoding.superblock->sequence};
   }
-  const ActivityLogRecovery log =
-      recover_activity_log(batch, identity.activity_log_slots, divide_up(identity.size_bytes, kExtentBytes));
-  summary.activity_log_valid = log.valid;
-  summary.next_transaction = log.next.number;
-  for (const uint32_t extent : log.slots) {
-    if (extent != kNoExtent) summary.hot_extents.push_back(extent);
+
+  std::vector<uint8_t> ring(kActivityLogRecords * kMetadataUnitBytes);
+  const Result<bool> ring_there = read(ring, layout.activity_log_offset_bytes);
+  if (!ring_there) return ring_there.error();
+  if (*ring_there) {
+    const ActivityLogRecovery log =
+        recover_activity_log(ring, identity.activity_log_slots, divide_up(identity.size_bytes, kExtentBytes));
+    summary.activity_log_valid = log.valid;
+    summary.next_transaction = log.next.number;
+    for (const uint32_t extent : log.slots) {
+      if (extent != kNoExtent) summary.hot_extents.push_back(extent);
+    }
+    std::sort(summary.hot_extents.begin(), summary.hot_extents.end());
   }
-  std::sort(summary.hot_extents.begin(), summary.hot_extents.end());
 
   std::array<uint64_t, kWordsPerBitmapPage> words{};
   summary.bitmaps.resize(identity.peer_count);
   for (PeerIndex peer = 0; peer < identity.peer_count; ++peer) {
+    MetadataSummary::Bitmap& bitmap = summary.bitmaps[peer];
     for (uint32_t page = 0; page < layout.pages_per_bitmap; ++page) {
-      const std::span<uint8_t> unit = std::span(batch).first(kMetadataUnitBytes);
-      if (Status status = read_at(file.get(), path, unit, layout.page_offset_bytes(peer, page)); !status) {
-        return status.error();
-      }
-      if (!decode_bitmap_page({identity.resource_id, peer, page}, unit.first<kMetadataUnitBytes>(), words)) {
-        ++summary.bitmaps[peer].damaged_pages;
+      const Result<bool> there = read(unit, layout.page_offset_bytes(peer, page));
+      if (!there) return there.error();
+      if (!*there || !decode_bitmap_page({identity.resource_id, peer, page}, unit, words)) {
+        if (bitmap.damaged_pages++ < MetadataSummary::Bitmap::kNamedPages) bitmap.first_damaged.push_back(page);
         continue;
       }
-      for (const uint64_t word : words) {
-        summary.bitmaps[peer].dirty_blocks += static_cast<uint64_t>(std::popcount(word));
-      }
+      for (const uint64_t word : words) bitmap.dirty_blocks += static_cast<uint64_t>(std::popcount(word));
     }
   }
   return summary;

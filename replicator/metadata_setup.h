@@ -22,6 +22,7 @@ struct MetadataParameters {
   // be zero. Otherwise the disk was zeroed: it is Inconsistent until a first promotion or a peer says more.
   bool existing_data = false;
   Generation generation;
+  uint64_t birth = 0;  // of the disk's life; 0: drawn
 };
 
 // The metadata file's size for such parameters.
@@ -39,16 +40,24 @@ Result<Superblock> find_metadata(const std::string& path);
 // The same errors for a caller that has read the superblocks itself.
 Error superblock_error(const std::string& path, const SuperblockChoiceFault& fault);
 
-// For dump-metadata.
+// For dump-metadata: as much as can be read. The errors are those of find_metadata().
 struct MetadataSummary {
   Superblock superblock;
   bool superblock_copies_agree = false;
+  struct Copy {
+    bool valid = false;
+    uint64_t sequence = 0;  // of a valid one
+  };
+  std::array<Copy, kSuperblockCopies> copies;
+  bool cut_off = false;  // the file ends too early: what is missing counts as damaged
   bool activity_log_valid = false;
   uint64_t next_transaction = 0;
   std::vector<uint32_t> hot_extents;  // sorted
   struct Bitmap {
     uint64_t dirty_blocks = 0;
     uint32_t damaged_pages = 0;  // everything in them counts as dirty, but not in dirty_blocks
+    static constexpr size_t kNamedPages = 16;
+    std::vector<uint32_t> first_damaged;  // their numbers, at most kNamedPages
   };
   std::vector<Bitmap> bitmaps;  // one for each peer
 };

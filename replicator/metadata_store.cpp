@@ -1,5 +1,7 @@
 #include "replicator/metadata_store.h"
 
+#include <fcntl.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <utility>
@@ -115,7 +117,7 @@ Status MetadataStore::check_identity(const MetadataExpectation& expectation) con
   if (superblock_.node_name != expectation.node_name) {
     return other("node", superblock_.node_name, expectation.node_name);
   }
-  if (superblock_.identity.size_bytes != expectation.size_bytes) {
+  if (expectation.size_bytes != 0 && superblock_.identity.size_bytes != expectation.size_bytes) {
     return other("size", std::to_string(superblock_.identity.size_bytes), std::to_string(expectation.size_bytes));
   }
   const std::string found = joined(superblock_.peer_names);
@@ -253,16 +255,69 @@ bool MetadataStore::start_step(const PersistBitmapPages& persist) {
   const auto done = static_cast<uint32_t>(step_ * kBatchUnits);
   if (done >= persist.page_count) return false;
   const uint32_t count = std::min(static_cast<uint32_t>(kBatchUnits), persist.page_count - done);
-  const uint32_t first = persist.first_page + done;
-  LOCKSTEP_CHECK(persist.peer < superblock_.identity.peer_count &&
-                 first + count <= superblock_.layout.pages_per_bitmap);
+  write_pages(superblock_.layout, persist.peer, persist.first_page + done, count);
+  return true;
+}
+
+void MetadataStore::write_pages(const MetadataLayout& layout, PeerIndex peer, uint32_t first_page, uint32_t count) {
+  LOCKSTEP_CHECK(peer < superblock_.identity.peer_count && first_page + count <= layout.pages_per_bitmap);
   for (uint32_t i = 0; i < count; ++i) {
-    const std::span<const uint64_t> words = owner_->bitmap_words(persist.peer, first + i);
+    const std::span<const uint64_t> words = owner_->bitmap_words(peer, first_page + i);
     LOCKSTEP_CHECK(words.size() == kWordsPerBitmapPage);
-    encode_bitmap_page({superblock_.identity.resource_id, persist.peer, first + i}, words.first<kWordsPerBitmapPage>(),
+    encode_bitmap_page({superblock_.identity.resource_id, peer, first_page + i}, words.first<kWordsPerBitmapPage>(),
                        units(count).subspan(i * kMetadataUnitBytes).first<kMetadataUnitBytes>());
   }
-  write(count, superblock_.layout.page_offset_bytes(persist.peer, first));
+  write(count, layout.page_offset_bytes(peer, first_page));
+}
+
+Status MetadataStore::prepare_size(uint64_t size_bytes) {
+  const MetadataLayout grown = grown_layout(superblock_.layout, size_bytes, superblock_.identity.peer_count);
+  const uint64_t needed = metadata_size_bytes(grown, superblock_.identity.peer_count);
+  if (needed <= file_->size_bytes()) return {};
+  const auto no_room = [&](int reason) {
+    return Error{ErrorKind::Exhausted, reason,
+                 "the metadata in " + file_->path() + " needs " + std::to_string(needed) + " bytes for that size"};
+  };
+  if (file_->is_block_device()) return no_room(ENOSPC);
+  if (const int reason = ::posix_fallocate(file_->fd(), 0, static_cast<off_t>(needed)); reason != 0) {
+    return no_room(reason);
+  }
+  if (Status status = file_->data_sync_now(); !status) return status;
+  return file_->refresh_size();
+}
+
+// New pages first, where the present layout has none, or all of them at another place; the superblock makes them count.
+// Until then the old size is the one that there is, and everything of it is where it was.
+bool MetadataStore::start_step(const PersistSize& persist) {
+  const MetadataLayout& old = superblock_.layout;
+  const uint32_t peers = superblock_.identity.peer_count;
+  if (step_ == 0) {
+    grown_ = grown_layout(old, persist.size_bytes, peers);
+    LOCKSTEP_CHECK(metadata_size_bytes(grown_, peers) <= file_->size_bytes());
+  }
+  const bool in_place = grown_.bitmap_offset_bytes == old.bitmap_offset_bytes;
+  const uint32_t first = in_place ? old.pages_per_bitmap : 0;
+  const auto batches = static_cast<size_t>(divide_up(grown_.pages_per_bitmap - first, kBatchUnits));
+  if (step_ < batches * peers) {
+    const auto from = first + static_cast<uint32_t>(step_ % batches * kBatchUnits);
+    const uint32_t count = std::min(static_cast<uint32_t>(kBatchUnits), grown_.pages_per_bitmap - from);
+    write_pages(grown_, static_cast<PeerIndex>(step_ / batches), from, count);
+    return true;
+  }
+  const size_t copy = step_ - batches * peers;
+  if (copy == kSuperblockCopies) {
+    superblock_.layout = grown_;
+    return false;
+  }
+  if (copy == 0) {
+    ++superblock_.sequence;
+    superblock_.image = persist.image;
+  }
+  superblock_.identity.size_bytes = persist.size_bytes;
+  Superblock grown = superblock_;
+  grown.layout = grown_;
+  encode_superblock(grown, units(1).first<kMetadataUnitBytes>());
+  write(1, copy * kMetadataUnitBytes);
   return true;
 }
 

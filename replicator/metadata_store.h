@@ -29,7 +29,7 @@ struct MetadataExpectation {
   std::string resource_name;
   std::string node_name;
   std::vector<std::string> peer_names;  // in any order: the metadata's counts
-  uint64_t size_bytes = 0;
+  uint64_t size_bytes = 0;              // 0: whatever it is
 };
 
 class MetadataOwner {
@@ -70,10 +70,16 @@ class MetadataStore : private io::FileOperation {
   void persist(const PersistActivityLog& action) { enqueue(action); }
   void persist(const PersistBitmapPages& action) { enqueue(action); }
   void persist(const PersistActivityLogEmpty& action) { enqueue(action); }
+  // Room for it must have been made: prepare_size().
+  void persist(const PersistSize& action) { enqueue(action); }
+  // Makes room for the bitmaps of a device of this size; blocking, and short. Exhausted when there is none.
+  Status prepare_size(uint64_t size_bytes);
+  uint64_t size_bytes() const { return superblock_.identity.size_bytes; }
   bool idle() const { return !busy_ && queue_.empty(); }
 
  private:
-  using Persist = std::variant<PersistSuperblock, PersistActivityLog, PersistBitmapPages, PersistActivityLogEmpty>;
+  using Persist =
+      std::variant<PersistSuperblock, PersistActivityLog, PersistBitmapPages, PersistActivityLogEmpty, PersistSize>;
   static constexpr size_t kBatchUnits = 256;
 
   explicit MetadataStore(io::Loop& loop);
@@ -88,6 +94,8 @@ class MetadataStore : private io::FileOperation {
   bool start_step(const PersistActivityLog& persist);
   bool start_step(const PersistBitmapPages& persist);
   bool start_step(const PersistActivityLogEmpty& persist);
+  bool start_step(const PersistSize& persist);
+  void write_pages(const MetadataLayout& layout, PeerIndex peer, uint32_t first_page, uint32_t count);
   void write(size_t unit_count, uint64_t offset_bytes);
   void write_new_ring();
   void ended(int error_errno) noexcept override;
@@ -108,6 +116,7 @@ class MetadataStore : private io::FileOperation {
   RingQueue<Persist> queue_;
   std::unique_ptr<FailureNotice> failure_notice_;
   bool busy_ = false;
+  MetadataLayout grown_;         // of the PersistSize in front
   size_t step_ = 0;              // writes of the persist in front that have ended
   bool record_written_ = false;  // … its record was one of them
   int failed_errno_ = 0;

@@ -109,7 +109,7 @@ size_t encode_hello(const Hello& hello, std::span<uint8_t> to) {
   writer.u64(hello.resource_id.high);
   writer.u64(hello.resource_id.low);
   writer.u64(hello.size_bytes);
-  writer.zeroes(8);
+  writer.u64(hello.prepared_size_bytes);
   write_name(writer, hello.resource_name);
   write_name(writer, hello.node_name);
   write_name(writer, hello.peer_name);
@@ -137,7 +137,7 @@ Result<Hello> decode_hello(std::span<const uint8_t> body) {
   hello.incarnation_half = reader.u64();
   hello.resource_id = {reader.u64(), reader.u64()};
   hello.size_bytes = reader.u64();
-  reader.skip(8);  // room for features, ignored by this version
+  hello.prepared_size_bytes = reader.u64();
   if (!read_name(reader, hello.resource_name) || !read_name(reader, hello.node_name) ||
       !read_name(reader, hello.peer_name)) {
     return corrupt("a Hello holds a name that is none");
@@ -212,6 +212,16 @@ std::string_view to_string(FrameKind kind) {
       return "Pong";
     case FrameKind::Goodbye:
       return "Goodbye";
+    case FrameKind::ResizePrepare:
+      return "ResizePrepare";
+    case FrameKind::ResizePrepared:
+      return "ResizePrepared";
+    case FrameKind::ResizeCommit:
+      return "ResizeCommit";
+    case FrameKind::ResizeCommitted:
+      return "ResizeCommitted";
+    case FrameKind::Lived:
+      return "Lived";
     case FrameKind::InvalidateWanted:
       return "InvalidateWanted";
     case FrameKind::InvalidateRequest:

@@ -54,6 +54,11 @@ enum class FrameKind : uint8_t {
   InvalidateRequest = 70,
   InvalidateAnswer = 71,
   InvalidateWanted = 72,
+  Lived = 73,
+  ResizePrepare = 74,
+  ResizePrepared = 75,
+  ResizeCommit = 76,
+  ResizeCommitted = 77,
   StreamRules = 40,
   RangeDigests = 50,
   RangeCompared = 51,
@@ -92,6 +97,7 @@ struct Hello {
   uint64_t incarnation_half = 0;  // random, by the sender
   Generation resource_id;
   uint64_t size_bytes = 0;
+  uint64_t prepared_size_bytes = 0;  // the sender can grow to it at once; 0: to none
   std::string resource_name;
   std::string node_name;  // the sender's
   std::string peer_name;  // whom the sender means to talk to

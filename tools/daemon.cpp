@@ -110,21 +110,30 @@ Status Daemon::open_everything(const std::string& run_dir) {
   return driver_->start();
 }
 
+// The size that counts is the one in the metadata: the configuration's is what `create` makes, and is corrected by hand
+// after a resize.
 Result<Daemon::Storage> Daemon::open_storage() {
-  auto disk = repl::LocalDisk::open(*loop_, node_.disk, configuration_.size_bytes);
-  if (!disk) return std::move(disk).error();
-  repl::MetadataExpectation expectation{configuration_.name, node_.name, {}, configuration_.size_bytes};
+  repl::MetadataExpectation expectation{configuration_.name, node_.name, {}, 0};
   for (const NodeConfiguration& other : configuration_.nodes) {
     if (other.name != node_.name) expectation.peer_names.push_back(other.name);
   }
   auto metadata = repl::MetadataStore::open(*loop_, node_.metadata, expectation);
   if (!metadata) return std::move(metadata).error();
+  const uint64_t size_bytes = (*metadata)->size_bytes();
+  if (size_bytes != configuration_.size_bytes) {
+    spdlog::warn("{}: the size is {} bytes, and the configuration says {}: {}", configuration_.name, size_bytes,
+                 configuration_.size_bytes,
+                 size_bytes > configuration_.size_bytes ? "correct 'size' in it"
+                                                        : "it grows by 'lockstep resize', not by the configuration");
+  }
+  auto disk = repl::LocalDisk::open(*loop_, node_.disk, size_bytes);
+  if (!disk) return std::move(disk).error();
   return Storage{std::move(*disk), std::move(*metadata)};
 }
 
 Status Daemon::open_replica() {
   repl::DriverOptions options;
-  options.identity = {configuration_.name, node_.name, configuration_.size_bytes};
+  options.identity = {configuration_.name, node_.name, 0, 0};
   options.protocol = core_protocol(configuration_.protocol);
   options.on_peer_loss = core_policy(configuration_.on_peer_loss);
   options.peer_timeout_ms = configuration_.peer_timeout_ms;
@@ -137,6 +146,8 @@ Status Daemon::open_replica() {
   }
   auto storage = open_storage();
   if (!storage) return std::move(storage).error();
+  options.identity.size_bytes = storage->metadata->size_bytes();
+  options.identity.prepared_size_bytes = storage->metadata->superblock().prepared_size_bytes;
   repl::DriverOwner& owner = *this;
   driver_ = std::make_unique<repl::Driver>(*loop_, std::move(options), std::move(storage->disk),
                                            std::move(storage->metadata), owner);

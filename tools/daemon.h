@@ -63,6 +63,7 @@ class Daemon final : private repl::DriverOwner, private repl::ControlVerbs {
   void pause_resync(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
   void resume_resync(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
   void invalidate(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
+  void resize(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
   void invalidate_peer(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
   void suspend(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
   void resume(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);

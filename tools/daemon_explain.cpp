@@ -91,6 +91,14 @@ std::string_view words_of(Rule rule) {
       return "refused: the data of the Primary would be overwritten";
     case Rule::InconsistentWouldBeSource:
       return "refused: the side with the newer generation has no complete copy";
+    case Rule::SelfRolledBack:
+      return "this disk is an older copy of what the peer has met: it is not the newest, and gets everything once the "
+             "peer is UpToDate";
+    case Rule::PeerRolledBack:
+      return "the peer's disk is an older copy of what this node has met: it gets everything once this disk is "
+             "UpToDate";
+    case Rule::BothRolledBack:
+      return "both disks are older copies of what the other has met, so none can be the source";
     case Rule::BothPrimary:
       return "refused: both sides are Primary";
   }

@@ -36,7 +36,7 @@ Daemon::Verb Daemon::find_verb(const std::string& name) {
       Entry{"explain", &Daemon::explain},
       Entry{"down", &Daemon::down},
       Entry{"verify", &Daemon::verify},
-      Entry{"resize", &Daemon::not_in_this_version},
+      Entry{"resize", &Daemon::resize},
       Entry{"detach", &Daemon::detach},
       Entry{"attach", &Daemon::attach},
       Entry{"metrics", &Daemon::not_in_this_version},
@@ -77,6 +77,7 @@ std::string Daemon::words_for(OrderKind order, repl::OrderAnswer outcome, Contro
   OutcomeContext context{configuration_.name, node_.name, "", to_string(status.generation),
                          std::string(to_string(status.disk_state))};
   if (outcome.peer < driver_->links().size()) context.peer = driver_->links()[outcome.peer]->peer_name();
+  if (outcome.peer == driver_->links().size()) context.peer = node_.name;  // it is about this one
   OutcomeAnswer words = answer_for(order, outcome.outcome, context);
   exit = words.exit;
   return words.message;
@@ -197,6 +198,17 @@ void Daemon::verify(const ControlRequest& request, std::unique_ptr<ControlAnswer
 void Daemon::invalidate(const ControlRequest&, std::unique_ptr<ControlAnswer> answer) {
   OrderGiven order;
   order.kind = OrderKind::Invalidate;
+  give_order(order, std::move(answer));
+}
+
+void Daemon::resize(const ControlRequest& request, std::unique_ptr<ControlAnswer> answer) {
+  OrderGiven order;
+  order.kind = OrderKind::Resize;
+  order.size_bytes = request.number("size-bytes");
+  if (order.size_bytes == 0 || order.size_bytes % repl::kBlockBytes != 0) {
+    answer->done(ControlExit::Usage, "resize needs a size that is a multiple of 4096 bytes");
+    return;
+  }
   give_order(order, std::move(answer));
 }
 

@@ -20,6 +20,35 @@ json dump_activity_log(const repl::MetadataSummary& summary) {
   return log;
 }
 
+json dump_life(const repl::Life& life) {
+  return {{"birth", life.birth}, {"age", life.age}};
+}
+
+// What is not as it was written, in words; empty when all is.
+std::vector<std::string> damages(const repl::MetadataSummary& summary) {
+  std::vector<std::string> found;
+  for (size_t copy = 0; copy < summary.copies.size(); ++copy) {
+    if (!summary.copies[copy].valid) {
+      found.push_back("superblock copy " + std::to_string(copy + 1) + " is damaged: the other one counts");
+    }
+  }
+  if (summary.copies[0].valid && summary.copies[1].valid && !summary.superblock_copies_agree) {
+    found.emplace_back("the superblock copies differ, as a crash leaves them: the newer one counts");
+  }
+  if (summary.cut_off) found.emplace_back("the file is too short: what is missing counts as damaged");
+  if (!summary.activity_log_valid) found.emplace_back("the activity log is damaged: every extent counts as hot");
+  for (size_t peer = 0; peer < summary.bitmaps.size(); ++peer) {
+    const auto& bitmap = summary.bitmaps[peer];
+    if (bitmap.damaged_pages == 0) continue;
+    std::string text = "bitmap of " + summary.superblock.peer_names[peer] + ": " +
+                       std::to_string(bitmap.damaged_pages) + " damaged pages, whose blocks count as out of sync:";
+    for (const uint32_t page : bitmap.first_damaged) text += " " + std::to_string(page);
+    if (bitmap.damaged_pages > bitmap.first_damaged.size()) text += " …";
+    found.push_back(std::move(text));
+  }
+  return found;
+}
+
 json dump_peer(const repl::MetadataSummary& summary, size_t peer) {
   const repl::PeerRecord& record = summary.superblock.image.peers[peer];
   const repl::MetadataSummary::Bitmap& bitmap = summary.bitmaps[peer];
@@ -31,7 +60,9 @@ json dump_peer(const repl::MetadataSummary& summary, size_t peer) {
           {"answered-ahead", record.answered_ahead},
           {"dirty-blocks", bitmap.dirty_blocks},
           {"dirty-bytes", bitmap.dirty_blocks * repl::kBlockBytes},
-          {"damaged-pages", bitmap.damaged_pages}};
+          {"damaged-pages", bitmap.damaged_pages},
+          {"first-damaged-pages", bitmap.first_damaged},
+          {"life", dump_life(summary.superblock.image.peer_lives[peer])}};
 }
 
 json dump(const repl::MetadataSummary& summary) {
@@ -49,6 +80,9 @@ json dump(const repl::MetadataSummary& summary) {
           {"size-bytes", superblock.identity.size_bytes},
           {"sequence", superblock.sequence},
           {"copies-agree", summary.superblock_copies_agree},
+          {"damages", damages(summary)},
+          {"prepared-size-bytes", superblock.image.prepared_size_bytes},
+          {"life", dump_life(superblock.image.life)},
           {"disk-state", std::string(to_string(superblock.image.disk_state))},
           {"primary", superblock.image.primary},
           {"forced", superblock.image.forced},
@@ -67,8 +101,13 @@ std::string render_dump(const json& dump) {
   std::string lines = text(dump["resource"]) + " node:" + text(dump["node"]) + " version:" + text(dump["version"]) +
                       " size:" + text(dump["size-bytes"]) + " sequence:" + text(dump["sequence"]) +
                       " copies-agree:" + yes_or_no(dump["copies-agree"]) + "\n";
+  for (const json& damage : dump["damages"])
+    lines += (text(damage).find("differ, as a crash") == std::string::npos ? "  DAMAGED: " : "  note: ") +
+             text(damage) + "\n";
   lines += "  disk:" + text(dump["disk-state"]) + " primary:" + yes_or_no(dump["primary"]) +
            " forced:" + yes_or_no(dump["forced"]) + " generation:" + text(dump["generation"]) + "\n";
+  lines += "  life: birth:" + text(dump["life"]["birth"]) + " age:" + text(dump["life"]["age"]) + "\n";
+  if (dump["prepared-size-bytes"] != 0) lines += "  prepared-size:" + text(dump["prepared-size-bytes"]) + "\n";
   for (const json& generation : dump["history"]) lines += "  history:" + text(generation) + "\n";
   const json& log = dump["activity-log"];
   lines += "  activity-log:" +

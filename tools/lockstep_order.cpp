@@ -11,6 +11,8 @@ using nlohmann::json;
 
 // Some orders drain, flush, or take a peer along. An order that lasts longer is not taken back by giving up here.
 constexpr uint64_t kOrderTimeoutMs = 120'000;
+// It writes zeroes to disks first: as long as that takes.
+constexpr uint64_t kResizeTimeoutMs = uint64_t{24} * 3600 * 1000;
 
 json order_arguments(const Arguments& arguments) {
   json order = json::object();
@@ -56,13 +58,14 @@ ExitCode run_order(const Arguments& arguments) {
     throw CommandError(ExitCode::Usage, "'" + place.node + "' is this node, not a peer of it");
   }
   ControlConnection connection = connect_to_daemon(place);
+  const uint64_t timeout_ms = arguments.verb->name == "resize" ? kResizeTimeoutMs : kOrderTimeoutMs;
   const Result<ControlReply> reply =
-      connection.ask(std::string(arguments.verb->name), order, deadline_after_ms(kOrderTimeoutMs));
+      connection.ask(std::string(arguments.verb->name), order, deadline_after_ms(timeout_ms));
   if (!reply) {
     if (reply.error().kind == ErrorKind::TimedOut) {
       throw CommandError(ExitCode::Failed, "the daemon has not carried the order out in " +
-                                               std::to_string(kOrderTimeoutMs / 1000) +
-                                               " s, and may still do so: see '" + place.command("status") + "'");
+                                               std::to_string(timeout_ms / 1000) + " s, and may still do so: see '" +
+                                               place.command("status") + "'");
     }
     fail_without_daemon(place, reply.error());
   }

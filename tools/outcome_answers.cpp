@@ -55,6 +55,14 @@ constexpr std::array kRows{
         "%v refused: there is no split brain with %p to give way in; see 'lockstep explain %r'"},
     Row{Outcome::ResyncRuns, ControlExit::Refused,
         "%v refused: a resync with %p is not over; type 'lockstep wait %r --for synced' first"},
+    Row{Outcome::ResizeOnPrimary, ControlExit::Refused, "%v refused: %p is Primary; type it there"},
+    Row{Outcome::SmallerSize, ControlExit::Refused,
+        "%v refused: %r is larger than that, and a device never shrinks: its clients would lose what is there"},
+    Row{Outcome::NeedsEveryPeer, ControlExit::Refused,
+        "%v refused: %p is not connected and UpToDate, and all nodes grow together; bring it up, and see 'lockstep "
+        "status %r'"},
+    Row{Outcome::NoRoom, ControlExit::Failed,
+        "%v failed: %p has no room for that size, or is busy; the log of its daemon says more; nothing has changed"},
     Row{Outcome::PeerIsLastUpToDate, ControlExit::Refused,
         "%v refused: %p has the last UpToDate copy, for the disk of %n is %d; wait until both are UpToDate"},
     Row{Outcome::NotSuspended, ControlExit::Done, "%n is not suspended: nothing to do"},
@@ -96,6 +104,8 @@ std::string_view verb_of(OrderKind order) {
       return "invalidate";
     case OrderKind::InvalidatePeer:
       return "invalidate-peer";
+    case OrderKind::Resize:
+      return "resize";
     case OrderKind::SetProtocol:
       return "reload";
     case OrderKind::Verify:
@@ -132,6 +142,8 @@ std::string_view text_of_done(OrderKind order) {
       return "the switchover of %r is done";
     case OrderKind::Invalidate:
       return "the data of %n is forgotten, and is copied in full from %p";
+    case OrderKind::Resize:
+      return "%r has grown on every node; clients see it when they connect anew; set 'size' in the configuration";
     case OrderKind::InvalidatePeer:
       return "the data of %p is forgotten, and is copied in full from %n";
     case OrderKind::Suspend:
@@ -153,6 +165,8 @@ std::string_view text_of_already_so(OrderKind order) {
       return "%n is Secondary of %r already";
     case OrderKind::Switchover:
       return "that node is Primary of %r already";
+    case OrderKind::Resize:
+      return "%r has that size already";
     default:
       return "nothing to do: it is so already";
   }

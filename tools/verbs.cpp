@@ -157,7 +157,10 @@ const std::vector<VerbSpec>& all_verbs() {
        {}},
       {"resize",
        "grow a resource online on all nodes",
-       "SIZE as in the configuration: bytes, or K M G T.",
+       "SIZE as in the configuration: bytes, or K M G T. Given at the Primary, with every peer connected and "
+       "UpToDate;\n"
+       "each node makes room first, zeroed. Clients see the new size when they connect anew. Set 'size' in the\n"
+       "configuration of every node afterwards.",
        ResourceOperand::Required,
        {"SIZE"},
        {}},

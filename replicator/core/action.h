@@ -80,9 +80,20 @@ struct PersistBitmapPages {
   uint32_t first_page = 0;
   uint32_t page_count = 0;
 };
+// The device has this size from now on: bitmap pages for the new part, then the superblock, which makes them count.
+struct PersistSize {
+  PersistId id = 0;
+  uint64_t size_bytes = 0;
+  SuperblockImage image;
+};
 // Every slot of the activity log is empty from now on.
 struct PersistActivityLogEmpty {
   PersistId id = 0;
+};
+
+// Answered by DiskPrepared, after as long as it takes. Nothing reads or writes beyond the present size meanwhile.
+struct PrepareDisk {
+  uint64_t size_bytes = 0;
 };
 
 // The apply slot is free: its write was done, or refused before anything was done with it. Its payload is not needed
@@ -139,6 +150,10 @@ enum class Outcome : uint8_t {
   NotSplitBrain,
   Restored,            // switchover: the peer did not take over; this node is Primary again
   ResyncRuns,          // invalidate: a resync with the peer is not over
+  ResizeOnPrimary,     // resize: it is ordered where the writes come from
+  SmallerSize,         // resize: a device never shrinks
+  NeedsEveryPeer,      // resize: a peer is not connected and in sync
+  NoRoom,              // resize: a disk or its metadata cannot grow so far
   PeerIsLastUpToDate,  // invalidate-peer: the peer would give up the last good copy
   NotSuspended,
   ResumeAlone,     // resume: a peer was lost, and nobody said to go on without it
@@ -172,6 +187,7 @@ enum class NoteKind : uint8_t {
   Thawed,    // nothing ran here for `number` ms
   Replaced,  // another node is, or was, Primary in this one's place
   CrashRecovered,
+  Resized,      // number: the new size
   Invalidated,  // this node, with the peer as source
   VerifyStarted,
   VerifyDiffers,  // `number` is the first block of 64, `mask` says which of them differ
@@ -196,8 +212,8 @@ struct Note {
 
 using Action =
     std::variant<SubmitRead, SubmitWrite, SubmitZeroes, SubmitFlush, ReleaseDisk, StoreRead, Send, PersistSuperblock,
-                 PersistActivityLog, PersistBitmapPages, PersistActivityLogEmpty, ReleaseApply, Reply, CloseLink,
-                 Connect, StopConnecting, OpenExport, CloseExport, OrderAnswered, Note>;
+                 PersistActivityLog, PersistBitmapPages, PersistActivityLogEmpty, PersistSize, PrepareDisk,
+                 ReleaseApply, Reply, CloseLink, Connect, StopConnecting, OpenExport, CloseExport, OrderAnswered, Note>;
 
 // Filled by one step, emptied by the driver before the next. Bounded: a step never makes more than its capacity.
 class Actions {

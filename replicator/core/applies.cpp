@@ -87,6 +87,7 @@ void Replica::State::start_apply(uint32_t slot) {
   ApplySlot& apply = applies[slot];
   apply.phase = ApplySlot::Phase::Writing;
   ++applies_writing;
+  wrote_since_life = true;
   const PersistId after =
       is_durable(apply_floor) || LOCKSTEP_MUTANT("copy-before-inconsistent-is-durable") ? 0 : apply_floor;
   if (apply.comparison != ApplySlot::kNoComparison) {

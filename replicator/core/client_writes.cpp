@@ -87,6 +87,7 @@ void Replica::State::start_write(uint32_t slot) {
   ClientSlot& client = clients[slot];
   client.phase = ClientSlot::Phase::Writing;
   busy_ranges.insert(slot, client.range);
+  wrote_since_life = true;
 
   TransferEntry entry;
   entry.range = client.range;

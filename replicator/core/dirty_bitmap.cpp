@@ -11,6 +11,15 @@ DirtyBitmap::DirtyBitmap(uint64_t size_bytes) : block_count_(divide_up(size_byte
   words_.assign(pages * kWordsPerBitmapPage, 0);
 }
 
+void DirtyBitmap::grow(uint64_t size_bytes) {
+  const uint64_t blocks = divide_up(size_bytes, kBlockBytes);
+  LOCKSTEP_CHECK(blocks >= block_count_);
+  block_count_ = blocks;
+  const uint64_t pages = std::max<uint64_t>(pages_.size(), divide_up(block_count_, kBlocksPerBitmapPage));
+  pages_.resize(pages, PageState::Saved);
+  words_.resize(pages * kWordsPerBitmapPage, 0);
+}
+
 void DirtyBitmap::change(uint64_t first_block, uint64_t count, bool dirty) {
   LOCKSTEP_CHECK(ByteRange::fits(first_block, count, block_count_));
   uint64_t block = first_block;

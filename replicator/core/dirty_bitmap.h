@@ -13,6 +13,9 @@ class DirtyBitmap {
  public:
   explicit DirtyBitmap(uint64_t size_bytes);
 
+  // The new blocks are clean.
+  void grow(uint64_t size_bytes);
+
   uint64_t block_count() const { return block_count_; }
   uint64_t dirty_blocks() const { return dirty_blocks_; }
   bool is_dirty(uint64_t block) const { return (words_[block / 64] >> (block % 64) & 1) != 0; }

@@ -82,6 +82,7 @@ enum class OrderKind : uint8_t {
   ResumeResync,
   Invalidate,
   InvalidatePeer,
+  Resize,
   SetProtocol,
   Attach,  // Replica::attach() does it; this is its name
   Detach,
@@ -91,6 +92,12 @@ enum class OrderKind : uint8_t {
   AbandonHeld,  // what a suspension holds, and what arrives until it ends, fails: its clients are to be sent away
   Verify,
   Outdate  // this node's data is called old
+};
+// PrepareDisk was carried out: up to there the disk has room and reads as zeroes beyond the present size, durably, and
+// the metadata has room.
+struct DiskPrepared {
+  uint64_t size_bytes = 0;
+  int error_errno = 0;
 };
 // How many NBD clients are in the transmission phase on the export: demote and switchover refuse while there are any.
 struct ExportClientsChanged {
@@ -109,11 +116,12 @@ struct OrderGiven {
   Generation generation;
   Protocol protocol = Protocol::C;  // SetProtocol
   bool repair = false;              // Verify
+  uint64_t size_bytes = 0;          // Resize
 };
 
 using EventBody =
     std::variant<Ticked, TurnEnded, ClientRequestArrived, LocalIoCompleted, PersistCompleted, DiskReleased,
-                 LinkEstablished, LinkLost, MessageArrived, ExportClientsChanged, OrderGiven>;
+                 LinkEstablished, LinkLost, MessageArrived, ExportClientsChanged, DiskPrepared, OrderGiven>;
 struct Event {
   uint64_t now_us = 0;  // monotonic; never the wall clock
   EventBody body;

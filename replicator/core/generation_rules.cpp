@@ -149,6 +149,14 @@ Verdict decide_lineage(const StateReport& self, const StateReport& peer) {
   return {SyncKind::Unrelated, SyncExtent::Nothing, Rule::Unrelated};
 }
 
+// It was younger when the other side met it last. What is written over it must be everything, since no bitmap knows
+// what the older copy lacks; and only by data that is known to be the newest. A disk that was never written to needs no
+// such rule.
+bool was_rolled_back(const StateReport& report, const StateReport& other) {
+  return !report.current.is_zero() && report.life.birth == other.remembered.birth &&
+         report.life.age < other.remembered.age;
+}
+
 Verdict settle_split_brain(const StateReport& self, const StateReport& peer, Verdict verdict) {
   if (self.discard_my_data == peer.discard_my_data) return verdict;
   const SyncExtent extent = tracks_since_same(self, peer) ? SyncExtent::Bitmap : SyncExtent::Full;
@@ -189,6 +197,16 @@ Decision decide(const StateReport& self, const StateReport& peer) {
     return decision({SyncKind::NoDisk, SyncExtent::Nothing, rule});
   }
   Verdict verdict = decide_lineage(self, peer);
+  const bool self_rolled_back = was_rolled_back(self, peer);
+  const bool peer_rolled_back = was_rolled_back(peer, self);
+  if (self_rolled_back && peer_rolled_back) return decision(refuse(Rule::BothRolledBack));
+  if (self_rolled_back) {
+    if (!is_up_to_date(peer) || peer.current.is_zero()) return decision(refuse(Rule::SelfRolledBack));
+    verdict = target(SyncExtent::Full, Rule::SelfRolledBack);
+  } else if (peer_rolled_back) {
+    if (!is_up_to_date(self) || self.current.is_zero()) return decision(refuse(Rule::PeerRolledBack));
+    verdict = source(SyncExtent::Full, Rule::PeerRolledBack);
+  }
   if (verdict.kind == SyncKind::SplitBrain) verdict = settle_split_brain(self, peer, verdict);
 
   if (verdict.kind == SyncKind::Source || verdict.kind == SyncKind::Target) {
@@ -282,6 +300,12 @@ std::string_view to_string(Rule rule) {
       return "inconsistent-would-be-source";
     case Rule::BothPrimary:
       return "both-primary";
+    case Rule::SelfRolledBack:
+      return "self-rolled-back";
+    case Rule::PeerRolledBack:
+      return "peer-rolled-back";
+    case Rule::BothRolledBack:
+      return "both-rolled-back";
   }
   return "unknown";
 }

@@ -54,6 +54,9 @@ enum class Rule : uint8_t {
   PrimaryWouldBeTarget,  // the data of a Primary would be overwritten: refused
   InconsistentWouldBeSource,
   BothPrimary,
+  SelfRolledBack,  // this disk is an older copy of what the peer has seen: full sync, if the peer's data is the newest
+  PeerRolledBack,
+  BothRolledBack,
 };
 std::string_view to_string(Rule rule);
 

@@ -22,6 +22,10 @@ StateReport Replica::State::make_report(PeerIndex index) const {
   report.served = served;
   report.served_previous = served_previous;
   report.run = seed.high + 0x9E3779B97F4A7C15 * seed.low;
+  report.life = durable_life;
+  report.remembered = superblock.peer_lives[index];
+  report.size_bytes = options.size_bytes;
+  report.prepared_size_bytes = superblock.prepared_size_bytes;
   return report;
 }
 
@@ -41,6 +45,7 @@ void Replica::State::send_report_when_quiet(PeerIndex index) {
 void Replica::State::decide_when_ready(PeerIndex index) {
   Peer& peer = peers[index];
   if (!peer.report_sent || !peer.report_arrived || peer.decided) return;
+  if (!sizes_agree(index)) return;
   peer.decision = decide(peer.own_report, peer.peer_report);
 
   // The peer decides from what it was sent. If that is not true any more, both start again.
@@ -96,6 +101,11 @@ void Replica::State::carry_out_decision(PeerIndex index) {
     // By its reports it may look as good as those that went on without it. It waits until this node has a disk again.
     return say_goodbye(index, GoodbyeReason::Refused, LinkEnd::Refused);
   }
+  // One that was rolled back is remembered as it was before, until it is of another birth: see resync_start_arrived.
+  if (peer.decision.kind == SyncKind::None || peer.decision.kind == SyncKind::Source ||
+      peer.decision.kind == SyncKind::Target) {
+    if (peer.decision.rule != Rule::PeerRolledBack) remember_life(index, peer.peer_report.life);
+  }
 
   switch (peer.decision.kind) {
     case SyncKind::None: {
@@ -135,6 +145,7 @@ void Replica::State::carry_out_decision(PeerIndex index) {
       if (!was_split_brain) note(NoteKind::SplitBrain, index, 0, to_string(peer.decision.rule).data());
       return say_goodbye(index, GoodbyeReason::Refused, LinkEnd::Refused);
     case SyncKind::Refuse: {
+      if (peer.decision.rule == Rule::SelfRolledBack || peer.decision.rule == Rule::BothRolledBack) become_outdated();
       // Nothing was answered since this peer was lost; it took our place meanwhile, or has served and gone on.
       const bool replaced = (awaited_peers & mask_of(index)) != 0 && (peer.peer_report.role == Role::Primary ||
                                                                       peer.decision.rule == Rule::PrimaryWouldBeTarget);

@@ -126,6 +126,15 @@ void Replica::State::on(const MessageArrived& event) {
     return switchover_request_arrived(index, *message);
   }
   if (const auto* message = std::get_if<SwitchoverAnswer>(&event.message)) return switchover_answered(index, *message);
+  if (const auto* message = std::get_if<ResizePrepare>(&event.message)) return resize_prepare_arrived(index, *message);
+  if (const auto* message = std::get_if<ResizePrepared>(&event.message)) {
+    return resize_prepared_arrived(index, *message);
+  }
+  if (const auto* message = std::get_if<ResizeCommit>(&event.message)) return resize_commit_arrived(index, *message);
+  if (const auto* message = std::get_if<ResizeCommitted>(&event.message)) {
+    return resize_committed_arrived(index, *message);
+  }
+  if (const auto* message = std::get_if<Lived>(&event.message)) return lived_arrived(index, *message);
   if (const auto* message = std::get_if<InvalidateWanted>(&event.message)) {
     return invalidate_wanted_arrived(index, *message);
   }
@@ -255,6 +264,7 @@ void Replica::State::peer_lost(PeerIndex index) {
   waiting_may_start = true;
 
   if (stage == OrderStage::WaitForGrants && (grants_outstanding & mask) != 0) promote_failed(Outcome::PeerLost, index);
+  if (stage == OrderStage::Resizing) answer(Outcome::PeerLost, index);
   if (stage == OrderStage::WaitForTakeOver && order.peer == index) answer(Outcome::PeerLost, index);
   invalidation_ended(index, Outcome::PeerLost);
   peer.restart_after = 0;

@@ -6,6 +6,7 @@
 #include <span>
 #include <variant>
 
+#include "replicator/core/metadata_image.h"
 #include "replicator/core/types.h"
 
 namespace lockstep::repl {
@@ -27,6 +28,10 @@ struct StateReport {
   Generation served;
   Generation served_previous;  // not zero: the other disk may still call the same data by this name
   uint64_t run = 0;            // of the sender's daemon: another one has lost what its disk's cache held
+  Life life;                   // of the sender's disk, as far as it is durable
+  Life remembered;             // of the receiver's, as it told last
+  uint64_t size_bytes = 0;     // of the device
+  uint64_t prepared_size_bytes = 0;
 };
 
 // Role or disk state of the sender changed.
@@ -201,6 +206,27 @@ struct ReadReply {
 struct PauseWrites {};
 struct WritesPaused {};  // follows the last write
 
+// The sender's disk is so old now, durably: who meets a younger one of the same birth meets an older copy of it.
+struct Lived {
+  Life life;
+};
+
+// Growth, in the order in which it is spoken. C is the node that was told to grow, P each of its peers.
+struct ResizePrepare {  // C → P: make room, zeroed, beyond your present size
+  uint64_t ticket = 0;
+  uint64_t size_bytes = 0;
+};
+struct ResizePrepared {  // P → C: that is done, durably, or cannot be done
+  uint64_t ticket = 0;
+  bool ready = false;
+};
+struct ResizeCommit {  // C → P, when all have room: this is the size from now on
+  uint64_t size_bytes = 0;
+};
+struct ResizeCommitted {  // P → C: it is, durably. C grows last
+  uint64_t size_bytes = 0;
+};
+
 struct Ping {
   uint64_t stamp_us = 0;
 };  // answered by Pong with the same stamp
@@ -227,8 +253,8 @@ using Message =
                  VerifyRequest, VerifyProgress, VerifyEnded, StreamRules, Barrier, Acknowledged, ResyncStart,
                  BitmapRuns, BitmapWanted, ResyncProgress, ResyncDone, GenerationStored, PromoteRequest, PromoteAnswer,
                  TakeOver, TakeOverAnswer, SwitchoverRequest, SwitchoverAnswer, InvalidateWanted, InvalidateRequest,
-                 InvalidateAnswer, Ping, Pong, Goodbye, ServeRequest, ServeConfirmed, ReadRequest, ReadReply,
-                 PauseWrites, WritesPaused>;
+                 InvalidateAnswer, Lived, ResizePrepare, ResizePrepared, ResizeCommit, ResizeCommitted, Ping, Pong,
+                 Goodbye, ServeRequest, ServeConfirmed, ReadRequest, ReadReply, PauseWrites, WritesPaused>;
 
 // Part of the ordered stream: it has a sequence, and stands in an apply slot until it is done.
 inline bool is_stream_frame(const Message& message) {

@@ -26,6 +26,15 @@ struct PeerRecord {
   friend bool operator==(const PeerRecord&, const PeerRecord&) = default;
 };
 
+// How far a disk with its metadata has come, so that an older copy of it is known as one: born with `create`, and older
+// by one with each writing of the superblock, which comes every few seconds at least while data is written.
+struct Life {
+  uint64_t birth = 0;  // random
+  uint64_t age = 0;
+
+  friend bool operator==(const Life&, const Life&) = default;
+};
+
 // The part of the superblock that changes while the node runs. Always written whole.
 struct SuperblockImage {
   Generation current;  // zero: the disk was zeroed by create and nobody has been Primary since
@@ -34,6 +43,11 @@ struct SuperblockImage {
   bool primary = false;  // this node is Primary: found set at a start, it crashed as one
   bool forced = false;   // somebody accepted a loss of data by promoting this disk
   std::array<PeerRecord, kMaximumPeers> peers{};
+  // Not zero: the disk has room up to there and reads as zeroes beyond the present size. A peer that has grown so far
+  // is followed.
+  uint64_t prepared_size_bytes = 0;
+  Life life;                                     // of this disk
+  std::array<Life, kMaximumPeers> peer_lives{};  // of each peer's, as it told last
 
   friend bool operator==(const SuperblockImage&, const SuperblockImage&) = default;
 };

@@ -43,12 +43,6 @@ void Replica::State::note(NoteKind kind, PeerIndex peer, uint64_t number, const 
   act(Note{kind, peer, number, text});
 }
 
-PersistId Replica::State::persist_superblock() {
-  if (!has_metadata) return 0;
-  act(PersistSuperblock{++asked_persist, superblock});
-  return asked_persist;
-}
-
 PersistId Replica::State::persist_bitmap_page(PeerIndex peer, uint32_t page) {
   if (!has_metadata) return 0;
   peers[peer].bitmap.mark_saved(page);
@@ -109,6 +103,8 @@ void Replica::State::on(const Ticked&) {
   }
   tell_progress();
   persist_what_verify_found();
+  grow_older();
+  keep_lives();
   waiting_may_start = true;
 }
 
@@ -175,6 +171,7 @@ void Replica::State::on(const PersistCompleted& event) {
     waiting_may_start = true;
   }
   restart_links_when_durable();
+  tell_life_when_durable();
 }
 
 Replica::Replica(const ReplicaOptions& options) : state_(std::make_unique<State>(options)) {}
@@ -302,6 +299,14 @@ std::span<const uint32_t> Replica::activity_log_slots() const {
 uint32_t Replica::bitmap_pages() const {
   return static_cast<uint32_t>(
       std::max<uint64_t>(1, divide_up(divide_up(state_->options.size_bytes, kBlockBytes), kBlocksPerBitmapPage)));
+}
+
+uint64_t Replica::size_bytes() const {
+  return state_->options.size_bytes;
+}
+
+uint64_t Replica::prepared_size_bytes() const {
+  return state_->superblock.prepared_size_bytes;
 }
 
 bool Replica::is_out_of_sync(PeerIndex peer, uint64_t block) const {

@@ -30,6 +30,7 @@ struct ReplicaOptions {
   uint32_t activity_log_slots = 1237;
   // Protocol A: payload that a peer has not confirmed to have received. From there on writes wait.
   uint64_t queue_limit_bytes = 16 * kMiB;
+  uint64_t life_interval_us = 5'000'000;   // an older copy of the disk is known as one if it is older than this
   uint64_t flush_interval_us = 1'000'000;  // how long a write may stay unflushed when no client flushes
 };
 
@@ -125,6 +126,10 @@ class Replica {
   std::span<const uint64_t> bitmap_words(PeerIndex peer, uint32_t page) const;
   std::span<const uint32_t> activity_log_slots() const;
   uint32_t bitmap_pages() const;  // for each peer
+
+  // Of the device: as it was last asked to be recorded, and to which it can grow at once (0: to none).
+  uint64_t size_bytes() const;
+  uint64_t prepared_size_bytes() const;
 
   // For checkers: what recovery would find dirty, and what is in the superblock that was last asked to be written.
   bool is_out_of_sync(PeerIndex peer, uint64_t block) const;

@@ -17,6 +17,8 @@
 //   served.cpp         a Primary without data of its own: its clients are served from a peer's disk
 //   serving.cpp        the other side of that: the peer whose disk it is
 //   roles.cpp          orders: promote, demote, switchover, connect, disconnect, shutdown
+//   growth.cpp         resize
+//   lives.cpp          how old this disk and the peers' are: an older copy of a disk is known as one
 //   invalidation.cpp   orders: invalidate this node, or a peer
 #pragma once
 
@@ -224,7 +226,6 @@ struct Replica::State {
   void send(PeerIndex peer, Message message, SlotRef payload = {}, PersistId after = 0);
   void note(NoteKind kind, PeerIndex peer, uint64_t number = 0, const char* text = "");
   void changed() { ++version; }
-  PersistId persist_superblock();
   // Writes the pages that differ from disk (or only those that lack bits there); 0 if there are none.
   PersistId persist_bitmap(PeerIndex peer, bool only_lacking_bits);
   PersistId persist_bitmap_page(PeerIndex peer, uint32_t page);
@@ -461,6 +462,26 @@ struct Replica::State {
   void order_connection(const OrderGiven& given);
   void order_resync(const OrderGiven& given);
 
+  // --- growth.cpp
+  void order_resize();
+  void prepare_disk(uint64_t size_bytes, PeerIndex asked_by);
+  void resize_prepare_arrived(PeerIndex peer, const ResizePrepare& message);
+  void on(const DiskPrepared& event);
+  void resize_prepared_arrived(PeerIndex peer, const ResizePrepared& message);
+  void resize_committed_arrived(PeerIndex peer, const ResizeCommitted& message);
+  void resize_commit_arrived(PeerIndex peer, const ResizeCommit& message);
+  void advance_resize();
+  PersistId grow(uint64_t size_bytes);
+  bool sizes_agree(PeerIndex peer);
+
+  // --- lives.cpp
+  PersistId persist_superblock();
+  void grow_older();
+  void tell_life_when_durable();
+  void lived_arrived(PeerIndex peer, const Lived& message);
+  void remember_life(PeerIndex peer, const Life& life);
+  void keep_lives();
+
   // --- invalidation.cpp
   Outcome can_invalidate(PeerIndex source) const;
   PersistId invalidate_towards(PeerIndex source);
@@ -491,6 +512,11 @@ struct Replica::State {
   PersistId reply_floor = 0;  // no write is answered before: the generation that records our divergence
   PersistId apply_floor = 0;  // no stream write reaches the disk before: Inconsistent is durable
   bool stopping = false;
+  Life durable_life;           // what peers may be told
+  PersistId life_persist = 0;  // of the last superblock that was asked for
+  uint64_t life_persist_us = 0;
+  bool wrote_since_life = false;  // data, here
+  bool lives_to_keep = false;     // what a peer told is not asked to be recorded yet
 
   // The metadata can be written: from the start, and from attach, until the disk is given up.
   bool has_metadata = true;
@@ -583,7 +609,8 @@ struct Replica::State {
     WaitForApplies,
     Draining,
     WaitForDemotion,
-    WaitForTakeOver
+    WaitForTakeOver,
+    Resizing
   };
   OrderGiven order;
   OrderStage stage = OrderStage::None;
@@ -601,6 +628,15 @@ struct Replica::State {
   bool switchover_asked = false;  // of the Primary, by an operator of this node
   uint64_t switchover_ticket = 0;
   PeerIndex switchover_peer = 0;
+  // Growth: what every peer is still to do, in the phase that `resize_committing` tells.
+  PeerMask resize_outstanding = 0;
+  uint64_t resize_ticket = 0;
+  bool resize_committing = false;
+  PersistId resize_own_prepared = 0, resize_own_grown = 0;
+  uint64_t preparing_for_size = 0;  // the disk is being prepared; 0: it is not
+  PeerIndex preparing_for_peer = 0;
+  uint64_t preparing_ticket = 0;
+  Incarnation preparing_incarnation = 0;
   bool invalidation_wanted = false;  // of this node, by its operator: the peer was asked to be the source
   bool invalidation_asked = false;   // of the peer, by an operator of this node or of the peer
   bool invalidation_ordered_here = false;

@@ -48,6 +48,8 @@ void Replica::State::resync_start_arrived(PeerIndex index, const ResyncStart& me
     return drop_peer(index, LinkEnd::BrokenRule, "a resync that was not decided");
   }
   superblock.current = message.sync_generation;
+  // What it was and will be has nothing in common: no peer must compare their ages.
+  if (peer.decision.rule == Rule::SelfRolledBack) superblock.life.birth = fresh_generation().high;
   disk_state = superblock.disk_state =
       LOCKSTEP_MUTANT("target-stays-consistent") ? DiskState::Consistent : DiskState::Inconsistent;
   apply_floor = persist_superblock();

@@ -8,7 +8,12 @@ namespace lockstep::repl {
 
 void Replica::State::on(const OrderGiven& given) {
   const bool takes_time = given.kind == OrderKind::Promote || given.kind == OrderKind::Demote ||
-                          given.kind == OrderKind::Switchover || given.kind == OrderKind::Shutdown;
+                          given.kind == OrderKind::Switchover || given.kind == OrderKind::Shutdown ||
+                          given.kind == OrderKind::Resize;
+  if (given.kind == OrderKind::Shutdown && stage == OrderStage::Resizing && !stopping) {
+    // It may wait for zeroes to be written for long; what was begun is completed, or not, at the next handshake.
+    answer(Outcome::Stopping);
+  }
   if (stopping || (takes_time && (stage != OrderStage::None || switchover_asked))) {
     act(OrderAnswered{given.ticket, stopping ? Outcome::Stopping : Outcome::Busy, given.peer});
     return;
@@ -48,6 +53,8 @@ void Replica::State::on(const OrderGiven& given) {
       return order_promote();
     case OrderKind::Switchover:
       return order_switchover();
+    case OrderKind::Resize:
+      return order_resize();
     default:
       return order_demote();
   }
@@ -191,6 +198,8 @@ void Replica::State::advance_order() {
     case OrderStage::Draining:
     case OrderStage::WaitForDemotion:
       return advance_demotion();
+    case OrderStage::Resizing:
+      return advance_resize();
     default:
       return;
   }

@@ -20,6 +20,7 @@ void Replica::State::start(const DurableState& durable) {
 
 void Replica::State::recover(const DurableState& durable) {
   superblock = durable.superblock;
+  durable_life = superblock.life;
   const bool crashed = superblock.primary;
 
   bool found_hot = false;

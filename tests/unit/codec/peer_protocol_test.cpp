@@ -68,6 +68,11 @@ std::vector<Message> examples() {
           SwitchoverRequest{7},
           SwitchoverAnswer{7, 19},
           InvalidateWanted{8},
+          Lived{{9, UINT64_MAX}},
+          ResizePrepare{9, kDeviceBytes},
+          ResizePrepared{9, true},
+          ResizeCommit{kDeviceBytes},
+          ResizeCommitted{kDeviceBytes},
           InvalidateRequest{8, true},
           InvalidateAnswer{8, 21, true},
           Ping{123},
@@ -236,7 +241,8 @@ TEST_CASE("a header's lengths are bounded before anything is done with them") {
 }
 
 TEST_CASE("Hello and Refusal come back as they were") {
-  const Hello hello{1, 3, 0x1234, resource_id_of("pgdata"), kDeviceBytes, "pgdata", "alpha", std::string(64, 'b')};
+  const Hello hello{
+      1, 3, 0x1234, resource_id_of("pgdata"), kDeviceBytes, 2 * kDeviceBytes, "pgdata", "alpha", std::string(64, 'b')};
   std::vector<uint8_t> frame(kMaximumFrameBytes);
   frame.resize(encode_hello(hello, frame));
   auto header = decode_frame_header(std::span<const uint8_t>(frame).first<kFrameHeaderBytes>());

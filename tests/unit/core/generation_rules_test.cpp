@@ -50,6 +50,13 @@ struct Says : StateReport {
   Says crashed_ahead() const {
     return crashed().with([&](Says& says) { says.answered_ahead = true; });
   }
+  // How old this disk is, and how old the other was when it was met last.
+  Says aged(uint64_t own, uint64_t last_met, uint64_t born = 7) const {
+    return with([&](Says& says) {
+      says.life = {7, own};
+      says.remembered = {born, last_met};
+    });
+  }
   Says gives_way() const {
     return with([&](Says& says) { says.discard_my_data = true; });
   }
@@ -190,6 +197,18 @@ std::vector<Row> table() {
       {Says(kG2).since(kG1).gives_way().primary(), Says(kG3).since(kG1), kRefuse(Rule::PrimaryWouldBeTarget)},
       {Says(kG2).since(kG1).gives_way(), Says(kG3, kInconsistent).since(kG1), kRefuse(Rule::InconsistentWouldBeSource)},
 
+      // An older copy of a disk, which its own record takes for the present one.
+      {Says(kG1).aged(4, 9), Says(kG1).aged(9, 5), kTarget(kFull, Rule::SelfRolledBack)},
+      {Says(kG1).aged(9, 5), Says(kG1).aged(4, 9), kSource(kFull, Rule::PeerRolledBack)},
+      {Says(kG1).aged(5, 9), Says(kG1).aged(9, 5), kNone(Rule::EqualClean)},
+      {Says(kG1).aged(4, 9), Says(kG1).aged(9, 5, 8), kNone(Rule::EqualClean)},  // it has another disk now
+      {Says(kG2).since(kG1).aged(4, 9), Says(kG1).aged(9, 5), kTarget(kFull, Rule::SelfRolledBack)},
+      {Says(kG2).aged(4, 9), Says(kG1).aged(9, 5), kTarget(kFull, Rule::SelfRolledBack)},
+      {Says(kZero).aged(4, 9), Says(kG1).aged(9, 5), kTarget(kFull, Rule::SelfJustCreated)},
+      {Says(kG1).aged(4, 9), Says(kG1, kConsistent).aged(9, 5), kRefuse(Rule::SelfRolledBack)},
+      {Says(kG1, kOutdated).aged(9, 5), Says(kG1).aged(4, 9), kRefuse(Rule::PeerRolledBack)},
+      {Says(kG1).aged(4, 9), Says(kG1).aged(8, 5), kRefuse(Rule::BothRolledBack)},
+      {Says(kG1).aged(4, 9).primary(), Says(kG1).aged(9, 5), kRefuse(Rule::PrimaryWouldBeTarget)},
       // Nothing in common; "held by nobody" and "none" are no names that two nodes could share.
       {Says(kG1), Says(kG2), {SyncKind::Unrelated, SyncExtent::Nothing, Rule::Unrelated}},
       {Says(kG1).gives_way(), Says(kG2), {SyncKind::Unrelated, SyncExtent::Nothing, Rule::Unrelated}},
@@ -224,6 +243,7 @@ Rule mirrored(Rule rule) {
         {Rule::PeerIsBehind, Rule::SelfIsBehind},
         {Rule::PeerIsFarBehind, Rule::SelfIsFarBehind},
         {Rule::SplitBrainSelfGivesWay, Rule::SplitBrainPeerGivesWay},
+        {Rule::SelfRolledBack, Rule::PeerRolledBack},
     };
     std::map<Rule, Rule> opposites;
     for (const auto& [one, other] : pairs) {
@@ -421,6 +441,9 @@ TEST_CASE("every pair of conditions is decided safely for each kind of lineage")
       {Says(kG2).since(kG1), Says(kG3).since(kG1)},
       {Says(kG2).after(kG1), Says(kG3).after(kG1)},
       {Says(kG1), Says(kG2)},
+      {Says(kG1).aged(4, 9), Says(kG1).aged(9, 5)},
+      {Says(kG2).since(kG1).aged(4, 9), Says(kG1).aged(8, 5)},
+      {Says(kG1).aged(4, 9), Says(kZero).aged(9, 5)},
   };
   Survey survey;
   for (const auto& [first, second] : lineages) {
@@ -452,6 +475,8 @@ TEST_CASE("lineages and conditions together, sampled, are decided safely") {
       report.served = lineages[random() % lineages.size()].current;
       if (random() % 2 == 0) report.served_previous = lineages[random() % lineages.size()].current;
     }
+    report.life = {random() % 2, random() % 4};
+    report.remembered = {random() % 2, random() % 4};
     for (size_t i = 1; i < report.history.size(); ++i) {
       if (random() % 4 == 0) report.history[i] = kNames[random() % kNames.size()];
     }
@@ -471,7 +496,7 @@ TEST_CASE("docs/states.md names every rule and every state") {
   const auto is_named = [&text](std::string_view name) {
     return text.find("`" + std::string(name) + "`") != std::string::npos;
   };
-  REQUIRE(all_rules().size() == 38);
+  REQUIRE(all_rules().size() == 41);
   for (const Rule rule : all_rules()) {
     INFO(to_string(rule));
     CHECK(is_named(to_string(rule)));

@@ -51,6 +51,7 @@ void Side::attach() {
 
 void Side::start() {
   LOCKSTEP_CHECK(!alive());
+  options_.size_bytes = size_bytes;
   replica_ = std::make_unique<Replica>(options_);
   persisted_ = 0;
   disk_released = releases_disk_ = false;
@@ -66,6 +67,8 @@ void Side::crash(bool power_lost) {
   persists_.clear();
   writes_.clear();
   reads_.clear();
+  preparing_ = 0;
+  holds_preparations = false;
   flush_under_way_ = false;
   apply_slots_in_use.clear();
   replies.clear();
@@ -210,6 +213,9 @@ void Side::perform(const Action& action, TestFrame frame) {
     export_open = false;
   } else if (const auto* answer = std::get_if<OrderAnswered>(&action)) {
     LOCKSTEP_CHECK(answers.emplace(answer->ticket, *answer).second);
+  } else if (const auto* prepare = std::get_if<PrepareDisk>(&action)) {
+    seen.push_back("prepare disk");
+    preparing_ = prepare->size_bytes;
   } else if (const auto* note = std::get_if<Note>(&action)) {
     notes.push_back(*note);
   } else {
@@ -230,6 +236,14 @@ void Side::persist(const Action& action) {
       const auto words = replica_->bitmap_words(0, page);
       std::copy(words.begin(), words.end(), bitmap.begin() + std::ptrdiff_t{page} * kWordsPerBitmapPage);
     }
+  } else if (const auto* grown = std::get_if<PersistSize>(&action)) {
+    seen.push_back("persist size");
+    superblock = grown->image;
+    size_bytes = grown->size_bytes;
+    bitmap.resize(size_t{replica_->bitmap_pages()} * kWordsPerBitmapPage, 0);
+    disk.resize(size_bytes / kBlockBytes, 0);
+    stable_disk.resize(size_bytes / kBlockBytes, 0);
+    if (flush_under_way_) flush_snapshot_.resize(size_bytes / kBlockBytes, 0);
   } else {
     LOCKSTEP_CHECK(std::holds_alternative<PersistActivityLogEmpty>(action));
     seen.push_back("persist empty activity log");
@@ -330,6 +344,10 @@ bool Side::turn() {
     disk_released = true;
     feed(DiskReleased{});
     moved = true;
+  }
+  if (preparing_ != 0 && !holds_preparations) {
+    moved = true;
+    feed(DiskPrepared{std::exchange(preparing_, 0), std::exchange(next_preparation_errno, 0)});
   }
   replica_->step(Event{pair_.now_us, TurnEnded{}}, actions_);
   moved = moved || !actions_.empty();

@@ -41,7 +41,8 @@ class Side {
   SuperblockImage superblock;
   std::vector<uint32_t> activity_log;
   bool activity_log_valid = true;
-  std::vector<uint64_t> bitmap;       // of peer 0, page after page
+  std::vector<uint64_t> bitmap;  // of peer 0, page after page
+  uint64_t size_bytes = kTestDeviceBytes;
   std::vector<uint32_t> disk;         // what reads give: one value for each block
   std::vector<uint32_t> stable_disk;  // what a power cut leaves of it
 
@@ -50,6 +51,8 @@ class Side {
   bool holds_writes = false;
   bool holds_flushes = false;
   bool holds_reads = false;
+  bool holds_preparations = false;
+  int next_preparation_errno = 0;
   int next_io_errno = 0;  // of the next local I/O that completes
   int next_flush_errno = 0;
   int next_persist_errno = 0;
@@ -131,6 +134,7 @@ class Side {
   std::deque<Action> persists_;
   PersistId persisted_ = 0;
   std::deque<LocalIo> writes_, reads_;
+  uint64_t preparing_ = 0;  // the size that the disk is being prepared for
   bool flush_under_way_ = false;
   std::vector<uint32_t> flush_snapshot_;
   std::map<uint32_t, uint32_t> client_values_;

@@ -315,6 +315,7 @@ TEST_CASE("a switchover that fails after the old Primary agreed leaves it Primar
   report.role = Role::Secondary;
   report.disk_state = DiskState::UpToDate;
   report.node_order = 2;
+  report.size_bytes = kTestDeviceBytes;
   pair.beta.feed(LinkEstablished{1, kThird});
   pair.beta.feed(MessageArrived{1, kThird, report, 0});
   REQUIRE(pair.beta.replica().peer_status(1).replication == ReplicationState::Established);

@@ -96,7 +96,10 @@ void flip(const std::string& path, size_t offset) {
 
 TEST_CASE("metadata that was just created is that of a zeroed disk") {
   Fixture fixture;
-  CHECK(fixture.store->superblock() == SuperblockImage{});
+  SuperblockImage of_zeroes;
+  of_zeroes.life.birth = fixture.store->superblock().life.birth;
+  CHECK(of_zeroes.life.birth != 0);
+  CHECK(fixture.store->superblock() == of_zeroes);
   CHECK(fixture.store->peer_names() == std::vector<std::string>{"beta"});
   CHECK(fixture.store->activity_log_slot_count() == 128);
   CHECK(fixture.store->activity_log_valid());
@@ -378,4 +381,90 @@ TEST_CASE("create replaces old metadata at once, or leaves it as it was") {
   REQUIRE(create_metadata(path, other));
   CHECK(find_metadata(path)->node_name == "beta");
   CHECK(read_file(path).size() == metadata_size_bytes(other));
+}
+
+TEST_CASE("whatever single bit is flipped, metadata is what it was, or counts as different everywhere, or is refused") {
+  // One page, one log record and one superblock with content, then each bit of a sample of every unit.
+  Fixture fixture;
+  PersistSuperblock superblock{1, {}};
+  superblock.image.current = {7, 7};
+  superblock.image.life = fixture.store->superblock().life;
+  fixture.owner->pages[1].fill(0xF0F0);
+  PersistActivityLog log{3, 1, {}};
+  log.updates[0] = {3, 17};
+  fixture.store->persist(superblock);
+  fixture.store->persist(PersistBitmapPages{2, 0, 1, 1});
+  fixture.store->persist(log);
+  fixture.run_until_idle();
+  const std::vector<uint8_t> good = read_file(fixture.path);
+  const std::string damaged = fixture.folder / "damaged.meta";
+  write_file(damaged, good);
+  const std::unique_ptr<io::Loop> loop = make_loop();
+  const int fd = ::open(damaged.c_str(), O_RDWR | O_CLOEXEC);
+  REQUIRE(fd >= 0);
+  uint64_t as_before = 0, log_damaged = 0, page_damaged = 0;
+  const auto look_at = [&](size_t offset, int bit) {
+    const auto byte = static_cast<uint8_t>(good[offset] ^ (1U << bit));
+    REQUIRE(::pwrite(fd, &byte, 1, static_cast<off_t>(offset)) == 1);
+    const auto store = MetadataStore::open(*loop, damaged, expectation());
+    REQUIRE(store);  // the other superblock is good
+    CHECK((*store)->superblock().current == Generation{7, 7});
+    const bool log_is_good = (*store)->activity_log_valid();
+    if (log_is_good) CHECK((*store)->activity_log()[3] == 17);
+    REQUIRE((*store)->load_bitmaps([&](PeerIndex, uint32_t page, std::span<const uint64_t> words) {
+      const uint64_t wanted = page == 1 ? 0xF0F0 : 0;
+      if (words[7] != wanted) CHECK(words[7] == UINT64_MAX);
+    }));
+    CHECK((*store)->damaged_pages() <= 1);
+    CHECK((log_is_good || (*store)->damaged_pages() == 0));
+    ++(log_is_good ? (*store)->damaged_pages() == 1 ? page_damaged : as_before : log_damaged);
+    // What open() has mended is mended; the rest is put back.
+    REQUIRE(::pwrite(fd, good.data() + offset, 1, static_cast<off_t>(offset)) == 1);
+  };
+  const size_t bitmap = 64 * kKiB + kActivityLogRecords * kMetadataUnitBytes;
+  for (const size_t unit :
+       {size_t{0}, kMetadataUnitBytes, size_t{64 * kKiB} + kMetadataUnitBytes, bitmap, bitmap + kMetadataUnitBytes}) {
+    for (size_t byte = 0; byte < kMetadataUnitBytes; byte += byte < 64 ? 1 : 61) {
+      for (int bit = 0; bit < 8; bit += byte < 64 ? 1 : 3) look_at(unit + byte, bit);
+    }
+  }
+  ::close(fd);
+  CHECK(as_before > 0);
+  CHECK(log_damaged > 0);
+  CHECK(page_damaged > 0);
+}
+
+TEST_CASE("metadata of a file that was cut at any unit is refused, and dumped as far as it goes") {
+  Fixture fixture;
+  fixture.store.reset();
+  const std::vector<uint8_t> good = read_file(fixture.path);
+  const std::string cut = fixture.folder / "cut.meta";
+  for (size_t length = 0; length < good.size(); length += 9 * kMetadataUnitBytes + 512) {
+    write_file(cut, {good.begin(), good.begin() + static_cast<std::ptrdiff_t>(length)});
+    const auto opened = MetadataStore::open(*fixture.loop, cut, expectation());
+    REQUIRE_FALSE(opened);
+    CHECK((opened.error().kind == ErrorKind::Invalid || opened.error().kind == ErrorKind::Corrupt));
+    const auto summary = summarize_metadata(cut);
+    CHECK(summary.ok() == (length >= kSuperblockCopies * kMetadataUnitBytes));
+    if (!summary.ok()) continue;
+    const size_t pages_end = 64 * kKiB + (kActivityLogRecords + 3) * kMetadataUnitBytes;  // then the stride's rest
+    CHECK(summary->cut_off == (length < pages_end));
+    CHECK((summary->bitmaps[0].damaged_pages > 0) == (length < pages_end));
+    CHECK(summary->superblock.node_name == "alpha");
+  }
+}
+
+TEST_CASE("a summary names what is damaged") {
+  Fixture fixture;
+  fixture.store.reset();
+  const uint64_t bitmap = 64 * kKiB + kActivityLogRecords * kMetadataUnitBytes;
+  flip(fixture.path, 800);
+  flip(fixture.path, 64 * kKiB + 17 * kMetadataUnitBytes + 3);
+  flip(fixture.path, bitmap + kMetadataUnitBytes + 2000);
+  const auto summary = summarize_metadata(fixture.path);
+  REQUIRE(summary);
+  CHECK_FALSE(summary->copies[0].valid);
+  CHECK(summary->copies[1].valid);
+  CHECK_FALSE(summary->activity_log_valid);
+  CHECK(summary->bitmaps[0].first_damaged == std::vector<uint32_t>{1});
 }

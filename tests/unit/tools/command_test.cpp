@@ -175,8 +175,9 @@ TEST_CASE("create touches nothing under a running daemon") {
   const Host host;
   const FakeDaemon daemon(host.socket);
   CHECK(host.run({"create", "r", "--force"}) ==
-        Outcome{ExitCode::Refused,
-                "the daemon of r runs on node alpha: stop it first with 'lockstep down r" + host.options + "'"});
+        Outcome{ExitCode::Refused, "the daemon of r runs on node alpha: stop it first with 'lockstep down r" +
+                                       host.options + "', or take the disk away from it with 'lockstep detach r" +
+                                       host.options + "'"});
   CHECK_FALSE(std::filesystem::exists(host.folder.path() + "/a"));
 }
 

@@ -1,0 +1,154 @@
+// resize: every node grows or none does, and whoever was interrupted follows.
+#include <catch2/catch.hpp>
+
+#include "tests/unit/core/pair.h"
+
+using namespace lockstep;
+using namespace lockstep::repl;
+
+namespace {
+
+constexpr uint64_t kGrownBytes = 4 * kTestDeviceBytes;
+
+OrderGiven resize(uint64_t size_bytes = kGrownBytes) {
+  OrderGiven given;
+  given.kind = OrderKind::Resize;
+  given.size_bytes = size_bytes;
+  return given;
+}
+
+void require_in_sync(Pair& pair) {
+  REQUIRE(pair.alpha.peer().replication == ReplicationState::Established);
+  REQUIRE(pair.beta.peer().replication == ReplicationState::Established);
+  REQUIRE(pair.alpha.is_up_to_date());
+  REQUIRE(pair.beta.is_up_to_date());
+  REQUIRE(pair.alpha.disk == pair.beta.disk);
+}
+
+}  // namespace
+
+TEST_CASE("a resource grows on both nodes while it is used, and what is new reads as zeroes") {
+  Pair pair;
+  pair.make_mirrored();
+  pair.alpha.write(0, blocks(5), 1);
+  const uint64_t ticket = pair.alpha.order(resize());
+  pair.alpha.write(1, blocks(6), 2);
+  pair.run();
+  CHECK(pair.alpha.answered(ticket, Outcome::Done));
+  CHECK(pair.alpha.size_bytes == kGrownBytes);
+  CHECK(pair.beta.size_bytes == kGrownBytes);
+  pair.alpha.write(2, blocks(kTestBlocks * 3), 3);
+  pair.run();
+  CHECK(pair.beta.disk[kTestBlocks * 3] == 3);
+  CHECK(pair.beta.disk[kTestBlocks * 3 + 1] == 0);
+  require_in_sync(pair);
+  // Both know it after a restart, and count what is missed there.
+  pair.beta.crash();
+  pair.run();
+  pair.alpha.write(0, blocks(kTestBlocks * 4 - 1), 4);
+  pair.run();
+  CHECK(pair.alpha.replica().is_out_of_sync(0, kTestBlocks * 4 - 1));
+  pair.alpha.crash();
+  pair.alpha.start();
+  pair.beta.start();
+  pair.connect();
+  require_in_sync(pair);
+  CHECK(pair.beta.disk[kTestBlocks * 4 - 1] == 4);
+}
+
+TEST_CASE("no node grows before every node has room") {
+  Pair pair;
+  pair.make_mirrored();
+  pair.beta.holds_preparations = true;
+  const uint64_t ticket = pair.alpha.order(resize());
+  pair.run();
+  CHECK(pair.alpha.answers.count(ticket) == 0);
+  CHECK(pair.alpha.size_bytes == kTestDeviceBytes);
+  pair.alpha.write(0, blocks(5), 1);  // it takes its time, and nothing waits for it
+  pair.run();
+  CHECK(pair.alpha.replies.at(0) == 0);
+  pair.beta.next_preparation_errno = ENOSPC;
+  pair.beta.holds_preparations = false;
+  pair.run();
+  CHECK(pair.alpha.answered(ticket, Outcome::NoRoom));
+  CHECK(pair.alpha.size_bytes == kTestDeviceBytes);
+  CHECK(pair.beta.size_bytes == kTestDeviceBytes);
+  const uint64_t again = pair.alpha.order(resize());
+  pair.run();
+  CHECK(pair.alpha.answered(again, Outcome::Done));
+}
+
+TEST_CASE("the node whose clients write grows last") {
+  Pair pair;
+  pair.make_mirrored();
+  pair.beta.holds_preparations = true;
+  pair.alpha.order(resize());
+  pair.run();
+  pair.beta.holds_preparations = false;
+  while (pair.beta.size_bytes == kTestDeviceBytes) {
+    REQUIRE(pair.alpha.size_bytes == kTestDeviceBytes);
+    if (!pair.beta.turn() && !pair.alpha.turn()) pair.run();
+  }
+  pair.run();
+  CHECK(pair.alpha.size_bytes == kGrownBytes);
+}
+
+TEST_CASE("a resize is refused while a node is missing, and a device never shrinks") {
+  Pair pair;
+  pair.make_mirrored();
+  CHECK(pair.alpha.answered(pair.alpha.order(resize(kTestDeviceBytes)), Outcome::AlreadySo));
+  CHECK(pair.alpha.answered(pair.alpha.order(resize(kTestDeviceBytes - kBlockBytes)), Outcome::SmallerSize));
+  CHECK(pair.beta.answered(pair.beta.order(resize()), Outcome::ResizeOnPrimary));
+  pair.lose_link();
+  pair.run();
+  CHECK(pair.alpha.answered(pair.alpha.order(resize()), Outcome::NeedsEveryPeer));
+  CHECK(pair.alpha.size_bytes == kTestDeviceBytes);
+}
+
+TEST_CASE("a resize that is interrupted after any number of messages is done on both nodes or on neither") {
+  bool old_seen = false, new_seen = false;
+  for (uint64_t frames = 0; frames < 12; ++frames) {
+    for (int crash = 0; crash < 3; ++crash) {
+      Pair pair;
+      pair.make_mirrored();
+      pair.alpha.write(0, blocks(5), 1);
+      pair.alpha.flush(1);
+      pair.run();
+      pair.frames_left = frames;
+      pair.alpha.order(resize());
+      pair.run();
+      if (crash == 1) pair.alpha.crash();
+      if (crash == 2) pair.beta.crash();
+      pair.lose_link();
+      pair.run();
+      pair.frames_left = UINT64_MAX;
+      if (crash == 1) pair.alpha.start();
+      if (crash == 2) pair.beta.start();
+      pair.connect();
+      pair.run();
+      if (!pair.linked()) pair.connect();
+      CHECK(pair.alpha.size_bytes == pair.beta.size_bytes);
+      CHECK((pair.alpha.size_bytes == kTestDeviceBytes || pair.alpha.size_bytes == kGrownBytes));
+      (pair.alpha.size_bytes == kGrownBytes ? new_seen : old_seen) = true;
+      require_in_sync(pair);
+      CHECK(pair.beta.disk[5] == 1);
+    }
+  }
+  CHECK(old_seen);
+  CHECK(new_seen);
+}
+
+TEST_CASE("a node that was not prepared does not follow a larger one") {
+  Pair pair;
+  pair.make_mirrored();
+  pair.beta.crash();
+  pair.run();
+  pair.beta.size_bytes = kGrownBytes;
+  pair.beta.disk.resize(kGrownBytes / kBlockBytes);
+  pair.beta.stable_disk.resize(kGrownBytes / kBlockBytes);
+  pair.beta.bitmap.resize(divide_up(kGrownBytes / kBlockBytes, kBlocksPerBitmapPage) * kWordsPerBitmapPage);
+  pair.beta.start();
+  pair.connect();
+  CHECK(pair.alpha.size_bytes == kTestDeviceBytes);
+  CHECK(pair.alpha.peer().replication == ReplicationState::Off);
+}
