@@ -52,7 +52,7 @@ void Session::answer(RequestSlot& slot, WireError error, std::string_view reason
 void Session::give_back(RequestSlot& slot) {
   release_buffer(slot);
   slab_->give_back(slot);
-  changed_.notify_all();
+  if (changed_.has_waiters()) changed_.notify_all();
 }
 
 void Session::run() noexcept {

@@ -169,7 +169,7 @@ void Session::release_buffer(RequestSlot& slot) {
   slot.block.buffer.reset();
   if (slot.held_bytes == 0) return;
   held_bytes_ -= std::exchange(slot.held_bytes, 0);
-  changed_.notify_all();
+  if (changed_.has_waiters()) changed_.notify_all();
 }
 
 io::Task<bool> Session::take_payload(std::span<uint8_t> into) {

@@ -25,14 +25,17 @@ constexpr std::string_view kNodePrefix = "node.";
 constexpr size_t kMaximumFileBytes = kMiB;
 
 const std::vector<std::string>& resource_keys() {
-  static const std::vector<std::string> keys = {"name",         "size",          "protocol",
-                                                "on-peer-loss", "peer-timeout",  "insecure",
-                                                "secret-file",  "fence-command", "activity-log-extents"};
+  static const std::vector<std::string> keys = {
+      "name",     "size",        "protocol",         "on-peer-loss",         "peer-timeout",
+      "insecure", "secret-file", "fence-command",    "activity-log-extents", "read-only",
+      "shared",   "tls",         "tls-certificates", "tls-psk-file",         "tls-verify-peer",
+      "tls-allow"};
   return keys;
 }
 
 const std::vector<std::string>& node_keys() {
-  static const std::vector<std::string> keys = {"address", "disk", "metadata", "nbd"};
+  static const std::vector<std::string> keys = {"address",          "disk",        "metadata", "nbd",
+                                                "tls-certificates", "tls-psk-file"};
   return keys;
 }
 
@@ -179,6 +182,32 @@ class SectionReader {
   ConfigurationSection section_;
 };
 
+Status read_path(const SectionReader& section, const std::string& key, std::string& path) {
+  path = section.text(key, path);
+  if (!path.empty() && path.front() != '/') return section.bad(key, "must be an absolute path");
+  return {};
+}
+
+Status read_export(const SectionReader& section, ExportConfiguration& exported) {
+  const std::vector<std::pair<std::string, bool>> yes_or_no = {{"yes", true}, {"no", false}};
+  Status status = section.choose<bool>("read-only", exported.read_only, yes_or_no);
+  if (status) status = section.choose<bool>("shared", exported.shared, yes_or_no);
+  if (status) status = section.choose<bool>("tls-verify-peer", exported.tls_verify_peer, yes_or_no);
+  if (status) {
+    status = section.choose<TlsPolicy>(
+        "tls", exported.tls, {{"off", TlsPolicy::Off}, {"on", TlsPolicy::On}, {"require", TlsPolicy::Require}});
+  }
+  if (!status) return status;
+  std::istringstream names(section.text("tls-allow", ""));
+  for (std::string name; std::getline(names, name, ',');) {
+    name.erase(0, name.find_first_not_of(" \t"));
+    name.erase(name.find_last_not_of(" \t") + 1);
+    if (name.empty()) return section.bad("tls-allow", "write names with commas between them");
+    exported.tls_allow.push_back(name);
+  }
+  return {};
+}
+
 Status read_resource(const SectionReader& section, ResourceConfiguration& configuration) {
   Result<std::string> name = section.required("name");
   if (!name) return std::move(name).error();
@@ -227,6 +256,8 @@ Status read_resource(const SectionReader& section, ResourceConfiguration& config
     return section.bad("secret-file", "must be an absolute path");
   }
   configuration.fence_command = section.text("fence-command", "");
+  status = read_export(section, configuration.nbd_export);
+  if (!status) return status;
   configuration.lines = {section.line("name"), section.line("protocol"), section.line("on-peer-loss"),
                          section.line("secret-file"), section.line("fence-command")};
   return {};
@@ -252,7 +283,8 @@ Status read_node(const SectionReader& section, NodeConfiguration& node) {
     node.metadata = node.disk + ".meta";
   }
   node.nbd = section.texts("nbd");
-  return {};
+  Status status = read_path(section, "tls-certificates", node.tls_certificates);
+  return status ? read_path(section, "tls-psk-file", node.tls_psk_file) : status;
 }
 
 }  // namespace
@@ -339,6 +371,20 @@ Result<ResourceConfiguration> parse_configuration(std::string_view text, const s
       configuration.nodes.push_back(std::move(node));
     }
     if (!status) return std::move(status).error();
+  }
+  for (const ConfigurationSection& section : lines->sections) {
+    if (section.name != "resource") continue;
+    // What holds for all nodes that say nothing else.
+    const SectionReader reader(*values, *lines, path, section);
+    std::string certificates;
+    std::string psk_file;
+    status = read_path(reader, "tls-certificates", certificates);
+    if (status) status = read_path(reader, "tls-psk-file", psk_file);
+    if (!status) return std::move(status).error();
+    for (NodeConfiguration& node : configuration.nodes) {
+      if (node.tls_certificates.empty()) node.tls_certificates = certificates;
+      if (node.tls_psk_file.empty()) node.tls_psk_file = psk_file;
+    }
   }
   status = complete_and_check_nodes(configuration, *lines);
   if (!status) return std::move(status).error();

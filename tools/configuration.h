@@ -14,6 +14,7 @@
 namespace lockstep::tools {
 
 enum class Protocol : uint8_t { A, B, C };
+enum class TlsPolicy : uint8_t { Off, On, Require };
 enum class PeerLossPolicy : uint8_t { Continue, Suspend, Arbiter };
 
 inline constexpr size_t kMaximumNodes = 8;
@@ -27,7 +28,18 @@ struct NodeConfiguration {
   std::string disk;              // absolute path of a file or block device
   std::string metadata;          // absolute path; "DISK.meta" unless given
   std::vector<std::string> nbd;  // "unix:/PATH" or "tcp:HOST:PORT"; at least one
+  std::string tls_certificates;  // absolute path of a folder; the resource's unless given; empty: none
+  std::string tls_psk_file;      // absolute path; the resource's unless given; empty: none
   int line = 0;                  // of the section in the file
+};
+
+// Who may use the export, and how.
+struct ExportConfiguration {
+  bool read_only = false;
+  bool shared = false;
+  TlsPolicy tls = TlsPolicy::Off;  // of TCP addresses; unix sockets offer TLS unless it is off, and never require it
+  bool tls_verify_peer = false;
+  std::vector<std::string> tls_allow;  // empty: everybody
 };
 
 struct ResourceConfiguration {
@@ -41,6 +53,7 @@ struct ResourceConfiguration {
   bool insecure = false;    // plain TCP may leave this host
   uint32_t activity_log_extents = 1237;
   std::string fence_command;
+  ExportConfiguration nbd_export;
   std::vector<NodeConfiguration> nodes;  // in the file's order, 1 .. kMaximumNodes, names and addresses distinct
 
   // Lines of keys whose values a caller may have to complain about; 0 where the key was not given.

@@ -54,6 +54,7 @@ class NodeChecker {
   Status run() {
     for (const NodeConfiguration& node : configuration_.nodes) {
       if (Status status = check_address(node); !status) return status;
+      if (Status status = check_tls(node); !status) return status;
     }
     for (NodeConfiguration& node : configuration_.nodes) {
       complete_nbd(node);
@@ -75,9 +76,9 @@ class NodeChecker {
                         const std::string& address_host, size_t index) const {
     if (configuration_.insecure || is_loopback_host(address_host)) return {};
     return error(node, key,
-                 "'" + text +
-                     "' is not loopback and its traffic would not be encrypted: write 'insecure = yes' in "
-                     "[resource] if the network is trusted",
+                 "'" + text + "' is not loopback and its traffic would not be encrypted: write " +
+                     (key == "nbd" ? "'tls = require' with its credentials, or " : "") +
+                     "'insecure = yes' in [resource] if the network is trusted",
                  index);
   }
 
@@ -100,6 +101,38 @@ class NodeChecker {
     return check_insecure(node, "address", node.address, address.host, 0);
   }
 
+  Error tls_error(const std::string& key, const std::string& what) const {
+    return configuration_error(configuration_.path, lines_.line_of("resource", key), what);
+  }
+
+  Status check_tls(const NodeConfiguration& node) const {
+    const ExportConfiguration& exported = configuration_.nbd_export;
+    const bool has_any = !node.tls_certificates.empty() || !node.tls_psk_file.empty();
+    if (exported.tls == TlsPolicy::Off) {
+      for (const char* key : {"tls-verify-peer", "tls-allow", "tls-certificates", "tls-psk-file"}) {
+        if (lines_.line_of("resource", key) == 0) continue;
+        return tls_error(key, std::string(key) + " has no effect: write 'tls = require' or 'tls = on', or remove it");
+      }
+      return {};
+    }
+    if (!has_any) {
+      return tls_error("tls",
+                       "tls needs credentials: write 'tls-certificates' or 'tls-psk-file' in [resource] or in "
+                       "[node." +
+                           node.name + "]");
+    }
+    if (exported.tls_verify_peer && node.tls_certificates.empty()) {
+      return tls_error("tls-verify-peer",
+                       "tls-verify-peer needs 'tls-certificates', whose ca-cert.pem clients are "
+                       "verified by");
+    }
+    if (!exported.tls_allow.empty() && !exported.tls_verify_peer && node.tls_psk_file.empty()) {
+      return tls_error("tls-allow",
+                       "tls-allow needs clients that prove a name: write 'tls-verify-peer = yes' or a 'tls-psk-file'");
+    }
+    return {};
+  }
+
   void complete_nbd(NodeConfiguration& node) {
     if (!node.nbd.empty()) return;
     const bool alone = nodes_of_host_[host(node)] == 1;
@@ -118,7 +151,9 @@ class NodeChecker {
         identity = normal_path(nbd.substr(5));
       } else if (nbd.starts_with("tcp:") && split_host_port(std::string_view(nbd).substr(4), address)) {
         identity = nbd.substr(4);
-        if (Status status = check_insecure(node, "nbd", nbd, address.host, i); !status) return status;
+        if (configuration_.nbd_export.tls != TlsPolicy::Require) {
+          if (Status status = check_insecure(node, "nbd", nbd, address.host, i); !status) return status;
+        }
         if (const auto other = addresses_.find(address.host + ":" + std::to_string(address.port));
             other != addresses_.end()) {
           return error(

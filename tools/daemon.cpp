@@ -157,13 +157,34 @@ Status Daemon::open_replica() {
 Status Daemon::listen_for_clients() {
   nbd_server_ = std::make_unique<nbd::NbdServer>(*loop_, *exports_);
   export_->refuse(node_.name + " is starting");
+  const ExportConfiguration& exported = configuration_.nbd_export;
+  nbd::ExportOptions options;
+  options.read_only = exported.read_only;
+  options.shared = exported.shared;
+  options.allowed_names = exported.tls_allow;
+  export_->set_options(std::move(options));
+  nbd::TlsTerms tls;
+  if (exported.tls != TlsPolicy::Off) {
+    auto credentials = io::TlsCredentials::load(io::TlsRole::Server,
+                                                {node_.tls_certificates, node_.tls_psk_file, exported.tls_verify_peer});
+    if (!credentials) return std::move(credentials).error();
+    tls.mode = exported.tls == TlsPolicy::Require ? nbd::TlsMode::Require : nbd::TlsMode::On;
+    tls.credentials = std::move(*credentials);
+  }
   for (const std::string& text : node_.nbd) {
     auto address = io::parse_address(text);
     if (!address) return std::move(address).error();
-    if (Status status = nbd_server_->listen(*address); !status) return status;
+    nbd::TlsTerms terms = tls;
+    // Who reaches a unix socket was let in by its permissions, and nothing that passes through it leaves the kernel.
+    if (address->family == io::AddressFamily::Unix && terms.mode == nbd::TlsMode::Require) {
+      terms.mode = nbd::TlsMode::On;
+    }
+    if (Status status = nbd_server_->listen(*address, terms); !status) return status;
   }
-  for (const io::Address& address : nbd_server_->addresses())
-    nbd_uris_.push_back(nbd_uri(address, configuration_.name));
+  const bool tls_required = tls.mode == nbd::TlsMode::Require;
+  for (const io::Address& address : nbd_server_->addresses()) {
+    nbd_uris_.push_back(nbd_uri(address, configuration_.name, tls_required));
+  }
   return {};
 }
 

@@ -126,12 +126,13 @@ std::string refusal_of(const repl::Driver& driver) {
   return node + " is Secondary, and no Primary is known: promote a node first";
 }
 
-std::string nbd_uri(const io::Address& address, const std::string& export_name) {
+std::string nbd_uri(const io::Address& address, const std::string& export_name, bool tls_required) {
   if (address.family == io::AddressFamily::Unix) return "nbd+unix:///" + export_name + "?socket=" + address.path;
   const bool any = address.host.empty() || address.host == "*";
   const std::string host = any ? "localhost" : address.host;
   const bool v6 = host.find(':') != std::string::npos;
-  return "nbd://" + (v6 ? "[" + host + "]" : host) + ":" + std::to_string(address.port) + "/" + export_name;
+  return (tls_required ? "nbds://" : "nbd://") + (v6 ? "[" + host + "]" : host) + ":" + std::to_string(address.port) +
+         "/" + export_name;
 }
 
 }  // namespace lockstep::tools

@@ -27,6 +27,6 @@ std::string explanation_of(const DaemonView& view);
 std::string refusal_of(const repl::Driver& driver);
 
 // "nbd+unix:///NAME?socket=PATH" or "nbd://HOST:PORT/NAME".
-std::string nbd_uri(const io::Address& address, const std::string& export_name);
+std::string nbd_uri(const io::Address& address, const std::string& export_name, bool tls_required);
 
 }  // namespace lockstep::tools

@@ -108,7 +108,9 @@ TEST_CASE("each mistake is named with its file and line") {
       {4, "wholly-unrelated-thing = C",
        "f.conf:4: unknown key 'wholly-unrelated-thing' in [resource]: known keys are name, size, protocol, "
        "on-peer-loss, "
-       "peer-timeout, insecure, secret-file, fence-command, activity-log-extents"},
+       "peer-timeout, insecure, secret-file, fence-command, activity-log-extents, read-only, shared, tls, "
+       "tls-certificates, "
+       "tls-psk-file, tls-verify-peer, tls-allow"},
       {11, "size = 1G", "f.conf:11: unknown key 'size' in [node.alpha]: it belongs to [resource]"},
       {11, "metdata = /x", "f.conf:11: unknown key 'metdata' in [node.alpha]: did you mean 'metadata'?"},
       {1, "[resorce]", "f.conf:1: unknown section [resorce]: did you mean [resource]?"},
@@ -186,9 +188,16 @@ TEST_CASE("each mistake is named with its file and line") {
       {12, "nbd = /run/x", "f.conf:12: bad value '/run/x' for 'nbd': write unix:/PATH or tcp:HOST:PORT"},
       {13, "nbd = tcp:127.0.0.1", "f.conf:13: bad value 'tcp:127.0.0.1' for 'nbd': write unix:/PATH or tcp:HOST:PORT"},
       {13, "nbd = tcp:0.0.0.0:10809",
-       "f.conf:13: 'tcp:0.0.0.0:10809' is not loopback and its traffic would not be encrypted: write 'insecure = yes' "
-       "in "
-       "[resource] if the network is trusted"},
+       "f.conf:13: 'tcp:0.0.0.0:10809' is not loopback and its traffic would not be encrypted: write 'tls = require' "
+       "with its credentials, or 'insecure = yes' in [resource] if the network is trusted"},
+      {5, "tls = maybe", "f.conf:5: bad value 'maybe' for 'tls': must be one of off, on, require"},
+      {5, "tls = on",
+       "f.conf:5: tls needs credentials: write 'tls-certificates' or 'tls-psk-file' in [resource] or in [node.alpha]"},
+      {5, "tls-verify-peer = yes",
+       "f.conf:5: tls-verify-peer has no effect: write 'tls = require' or 'tls = on', or remove it"},
+      {5, "tls-certificates = pki", "f.conf:5: bad value 'pki' for 'tls-certificates': must be an absolute path"},
+      {5, "tls-allow = a,,b", "f.conf:5: bad value 'a,,b' for 'tls-allow': write names with commas between them"},
+      {5, "shared = 1", "f.conf:5: bad value '1' for 'shared': must be one of yes, no"},
       {13, "nbd = tcp:127.0.0.1:7790",
        "f.conf:13: nbd tcp:127.0.0.1:7790 is already the replication address of node 'beta': choose another port"},
       {13, "nbd = unix:/run/lockstep/pgdata.beta.nbd",
@@ -285,4 +294,34 @@ TEST_CASE("loopback is recognised without looking names up") {
   for (const char* host : {"10.0.0.1", "127.example.org", "127.0.0.1.evil", "::", "localhost.example"}) {
     CHECK_FALSE(is_loopback_host(host));
   }
+}
+TEST_CASE("who may use the export") {
+  const auto parse = [](const std::string& lines, const std::string& node_lines = "") {
+    return parse_configuration(
+        "[resource]\nname=r\nsize=4096\n" + lines + "\n[node.a]\naddress=127.0.0.1:1\ndisk=/d\n" + node_lines,
+        "f.conf");
+  };
+  const auto plain = parse("");
+  REQUIRE(plain);
+  CHECK(plain->nbd_export.tls == TlsPolicy::Off);
+  CHECK_FALSE(plain->nbd_export.shared);
+  CHECK_FALSE(plain->nbd_export.read_only);
+
+  const auto all = parse(
+      "read-only = yes\nshared = yes\ntls = require\ntls-certificates = /pki\ntls-psk-file = /keys\n"
+      "tls-verify-peer = yes\ntls-allow = db1 , db2",
+      "nbd = tcp:0.0.0.0:10809\ntls-certificates = /pki.a");
+  REQUIRE(all);
+  CHECK(all->nbd_export.read_only);
+  CHECK(all->nbd_export.shared);
+  CHECK(all->nbd_export.tls == TlsPolicy::Require);
+  CHECK(all->nbd_export.tls_verify_peer);
+  CHECK(all->nbd_export.tls_allow == std::vector<std::string>{"db1", "db2"});
+  CHECK(all->nodes[0].tls_certificates == "/pki.a");
+  CHECK(all->nodes[0].tls_psk_file == "/keys");
+
+  // Offered is not required: clear text could still leave the host.
+  CHECK_FALSE(parse("tls = on\ntls-psk-file = /keys", "nbd = tcp:0.0.0.0:10809"));
+  CHECK_FALSE(parse("tls = on\ntls-certificates = /pki\ntls-allow = a"));
+  CHECK_FALSE(parse("tls = on\ntls-psk-file = /keys\ntls-verify-peer = yes"));
 }
