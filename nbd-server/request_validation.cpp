@@ -87,7 +87,8 @@ RequestVerdict validate_request(const Request& request, const ExportLimits& limi
   if (request.command == static_cast<uint16_t>(Command::BlockStatus)) {
     if (!limits.block_status) return fail(WireError::Einval, "BLOCK_STATUS without a selected metadata context");
     if ((request.flags & command_flag::kPayloadLength) != 0) {
-      // The payload says which range is meant: that is validated once it is here.
+      // The payload says which range is meant: that is validated once it is here. Without one nothing would be.
+      if (payload == 0) return fail(WireError::Einval, "BLOCK_STATUS with a payload of no bytes");
       return {Decision::Submit, {}, payload, {}};
     }
   }

@@ -157,6 +157,10 @@ TEST_CASE("extended: BLOCK_STATUS of all contexts, and of those that a payload n
     client.ask(command_flag::kPayloadLength, kBlockStatus, 3, 0, 16, {0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 1, 0, 0, 0, 1});
     CHECK(client.outcome(3) == 22);
   }
+  SECTION("a payload of nothing") {
+    client.ask(command_flag::kPayloadLength, kBlockStatus, 3, uint64_t{1} << 50, 0);
+    CHECK(client.outcome(3) == 22);
+  }
   SECTION("far too many") {
     client.ask(command_flag::kPayloadLength, kBlockStatus, 3, 0, 40000, Bytes(40000));
     CHECK(client.outcome(3) == 22);
