@@ -22,9 +22,14 @@ ReplicaOptions replica_options(const DriverOptions& options, const MetadataStore
   ReplicaOptions replica;
   replica.size_bytes = options.identity.size_bytes;
   replica.peer_count = static_cast<uint8_t>(metadata.peer_names().size());
-  replica.node_order =
-      static_cast<uint8_t>(std::count_if(metadata.peer_names().begin(), metadata.peer_names().end(),
-                                         [&](const std::string& name) { return name < options.identity.node_name; }));
+  const auto& names = metadata.peer_names();
+  const auto order_of = [&](const std::string& node) {
+    return static_cast<uint8_t>(
+        std::count_if(names.begin(), names.end(), [&](const std::string& name) { return name < node; }) +
+        (options.identity.node_name < node ? 1 : 0));
+  };
+  replica.node_order = order_of(options.identity.node_name);
+  for (size_t peer = 0; peer < names.size(); ++peer) replica.peer_orders[peer] = order_of(names[peer]);
   replica.protocol = options.protocol;
   replica.on_peer_loss = options.on_peer_loss;
   replica.peer_timeout_us = options.peer_timeout_ms * 1000;

@@ -116,6 +116,12 @@ FrameKind encode(const StateReport& report, LittleWriter& writer) {
   write_life(writer, report.remembered);
   writer.u64(report.size_bytes);
   writer.u64(report.prepared_size_bytes);
+  writer.u8(report.sees_primary ? 1 : 0);
+  writer.u8(report.is_target ? 1 : 0);
+  writer.u8(report.may_hold);
+  write_generation(writer, report.sync_base);
+  write_generation(writer, report.sync_toward);
+  write_generation(writer, report.unanswered_since);
   return FrameKind::StateReport;
 }
 void decode(BodyReader& reader, const DecodingContext&, StateReport& report) {
@@ -137,6 +143,12 @@ void decode(BodyReader& reader, const DecodingContext&, StateReport& report) {
   report.remembered = read_life(reader);
   report.size_bytes = reader.u64();
   report.prepared_size_bytes = reader.u64();
+  report.sees_primary = reader.flag();
+  report.is_target = reader.flag();
+  report.may_hold = reader.u8();
+  report.sync_base = reader.generation();
+  report.sync_toward = reader.generation();
+  report.unanswered_since = reader.generation();
 }
 
 FrameKind encode(const StateChanged& changed, LittleWriter& writer) {
@@ -152,11 +164,13 @@ void decode(BodyReader& reader, const DecodingContext&, StateChanged& changed) {
 FrameKind encode(const GenerationChanged& changed, LittleWriter& writer) {
   write_generation(writer, changed.current);
   write_generations(writer, changed.history);
+  writer.u8(changed.may_hold);
   return FrameKind::GenerationChanged;
 }
 void decode(BodyReader& reader, const DecodingContext&, GenerationChanged& changed) {
   changed.current = reader.generation();
   read_generations(reader, changed.history);
+  changed.may_hold = reader.u8();
 }
 
 FrameKind encode(const Write& write, LittleWriter& writer) {
@@ -306,11 +320,13 @@ void decode(BodyReader& reader, const DecodingContext&, Acknowledged& acknowledg
 
 FrameKind encode(const ResyncStart& start, LittleWriter& writer) {
   write_generation(writer, start.sync_generation);
+  write_generation(writer, start.toward);
   writer.u8(start.full ? 1 : 0);
   return FrameKind::ResyncStart;
 }
 void decode(BodyReader& reader, const DecodingContext&, ResyncStart& start) {
   start.sync_generation = reader.generation();
+  start.toward = reader.generation();
   start.full = reader.flag();
 }
 
@@ -361,11 +377,15 @@ void decode(BodyReader& reader, const DecodingContext&, ResyncProgress& progress
 FrameKind encode(const ResyncDone& done, LittleWriter& writer) {
   write_generation(writer, done.current);
   write_generations(writer, done.history);
+  writer.u8(done.may_hold);
+  writer.u8(done.in_sync);
   return FrameKind::ResyncDone;
 }
 void decode(BodyReader& reader, const DecodingContext&, ResyncDone& done) {
   done.current = reader.generation();
   read_generations(reader, done.history);
+  done.may_hold = reader.u8();
+  done.in_sync = reader.u8();
 }
 
 FrameKind encode(const GenerationStored& stored, LittleWriter& writer) {
@@ -374,6 +394,26 @@ FrameKind encode(const GenerationStored& stored, LittleWriter& writer) {
 }
 void decode(BodyReader& reader, const DecodingContext&, GenerationStored& stored) {
   stored.current = reader.generation();
+}
+
+FrameKind encode(const StableThrough& stable, LittleWriter& writer) {
+  writer.u64(stable.through);
+  writer.u8(stable.missing);
+  return FrameKind::StableThrough;
+}
+void decode(BodyReader& reader, const DecodingContext&, StableThrough& stable) {
+  stable.through = reader.u64();
+  stable.missing = reader.u8();
+}
+
+FrameKind encode(const PeersInSync& in_sync, LittleWriter& writer) {
+  write_generation(writer, in_sync.current);
+  writer.u8(in_sync.nodes);
+  return FrameKind::PeersInSync;
+}
+void decode(BodyReader& reader, const DecodingContext&, PeersInSync& in_sync) {
+  in_sync.current = reader.generation();
+  in_sync.nodes = reader.u8();
 }
 
 FrameKind encode(const PromoteRequest& request, LittleWriter& writer) {
@@ -708,6 +748,10 @@ Result<Message> decode_message(const FrameHeader& header, std::span<const uint8_
       return decode_as<PauseWrites>(header, body, context);
     case FrameKind::WritesPaused:
       return decode_as<WritesPaused>(header, body, context);
+    case FrameKind::StableThrough:
+      return decode_as<StableThrough>(header, body, context);
+    case FrameKind::PeersInSync:
+      return decode_as<PeersInSync>(header, body, context);
     case FrameKind::Hello:
     case FrameKind::Refusal:
       break;

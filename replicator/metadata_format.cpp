@@ -18,10 +18,10 @@ constexpr size_t kNamesOffset = 96;
 constexpr size_t kNameFieldBytes = 72;
 constexpr size_t kImageOffset = kNamesOffset + (2 + kMaximumPeers) * kNameFieldBytes;
 constexpr size_t kPeerRecordBytes = 40;
-constexpr size_t kImageBytes = 16 + kHistoryGenerations * 16 + 8 + kMaximumPeers * kPeerRecordBytes;
+constexpr size_t kImageBytes = 16 + kHistoryGenerations * 16 + 8 + 48 + kMaximumPeers * kPeerRecordBytes;
 constexpr size_t kReservedOffset = kImageOffset + kImageBytes;
 static_assert(kImageOffset == 744);
-static_assert(kReservedOffset == 1176);
+static_assert(kReservedOffset == 1224);
 static_assert(kReservedOffset <= 2048);  // where the lives are
 
 constexpr size_t kLivesOffset = 2048;
@@ -122,7 +122,11 @@ void write_image(LittleWriter& writer, const SuperblockImage& image) {
   for (const Generation& generation : image.history) write_generation(writer, generation);
   writer.u8(disk_state_number(image.disk_state));
   writer.u8(static_cast<uint8_t>((image.primary ? kPrimaryFlag : 0) | (image.forced ? kForcedFlag : 0)));
-  writer.zeroes(6);
+  writer.u8(image.sync_sources);
+  writer.zeroes(5);
+  write_generation(writer, image.sync_base);
+  write_generation(writer, image.sync_toward);
+  write_generation(writer, image.unanswered_since);
   for (const PeerRecord& peer : image.peers) {
     write_generation(writer, peer.bitmap_generation);
     write_generation(writer, peer.previous_bitmap_generation);
@@ -138,8 +142,14 @@ bool read_image(LittleReader& reader, SuperblockImage& image) {
   for (Generation& generation : image.history) generation = read_generation(reader);
   const std::optional<DiskState> disk_state = disk_state_of(reader.u8());
   const uint8_t flags = reader.u8();
-  reader.skip(6);
-  if (!disk_state || (flags & ~(kPrimaryFlag | kForcedFlag)) != 0) return false;
+  image.sync_sources = reader.u8();
+  reader.skip(5);
+  image.sync_base = read_generation(reader);
+  image.sync_toward = read_generation(reader);
+  image.unanswered_since = read_generation(reader);
+  if (!disk_state || (flags & ~(kPrimaryFlag | kForcedFlag)) != 0 || image.sync_sources >> kMaximumPeers != 0) {
+    return false;
+  }
   image.disk_state = *disk_state;
   image.primary = (flags & kPrimaryFlag) != 0;
   image.forced = (flags & kForcedFlag) != 0;

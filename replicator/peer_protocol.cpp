@@ -252,6 +252,10 @@ std::string_view to_string(FrameKind kind) {
       return "PauseWrites";
     case FrameKind::WritesPaused:
       return "WritesPaused";
+    case FrameKind::StableThrough:
+      return "StableThrough";
+    case FrameKind::PeersInSync:
+      return "PeersInSync";
   }
   return "unknown";
 }

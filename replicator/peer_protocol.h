@@ -71,6 +71,8 @@ enum class FrameKind : uint8_t {
   ReadReply = 63,
   PauseWrites = 64,
   WritesPaused = 65,
+  StableThrough = 80,
+  PeersInSync = 81,
 };
 
 struct FrameHeader {

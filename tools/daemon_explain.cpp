@@ -79,6 +79,14 @@ std::string_view words_of(Rule rule) {
       return "the peer holds a generation of long ago: it gets everything";
     case Rule::SelfIsFarBehind:
       return "this node holds a generation of long ago: it gets everything";
+    case Rule::SelfIsPartial:
+      return "this node's resync from another node broke off, and the peer can complete it";
+    case Rule::PeerIsPartial:
+      return "the peer's resync from another node broke off, and this node can complete it";
+    case Rule::SelfIsUnanswered:
+      return "this node answered nothing in the generation that it made last, and the peer went on from the one before";
+    case Rule::PeerIsUnanswered:
+      return "the peer answered nothing in the generation that it made last, and this node went on from the one before";
     case Rule::SplitBrain:
       return "split brain: both sides wrote apart from each other";
     case Rule::SplitBrainSelfGivesWay:
@@ -101,6 +109,14 @@ std::string_view words_of(Rule rule) {
       return "both disks are older copies of what the other has met, so none can be the source";
     case Rule::BothPrimary:
       return "refused: both sides are Primary";
+    case Rule::PrimaryDecides:
+      return "both are Secondary, and one is connected to a Primary, which decides for both";
+    case Rule::PrimaryDecidesSelfIsBehind:
+      return "the peer is connected to a Primary, and this node lacks what was written since";
+    case Rule::PrimaryDecidesPeerIsBehind:
+      return "this node is connected to a Primary, and the peer lacks what was written since";
+    case Rule::TargetOfAnother:
+      return "the target is being synced from another node";
   }
   return "";
 }
@@ -123,6 +139,8 @@ std::string_view words_of(repl::SyncKind kind) {
       return "reads and writes go to the disk of the one, nothing is copied";
     case repl::SyncKind::NoDisk:
       return "connected, and no replication";
+    case repl::SyncKind::Wait:
+      return "nothing is copied between the two";
   }
   return "";
 }

@@ -41,6 +41,11 @@ void Replica::State::stream_write_arrived(PeerIndex index, const MessageArrived&
   apply.range = range;
   apply.zeroes = zeroes;
   apply.may_deallocate = may_deallocate;
+  apply.resync = resync;
+  if (has_third_nodes() && !resync && !note_unstable(index, apply)) {
+    act(ReleaseApply{event.apply_slot});
+    return drop_peer(index, LinkEnd::BrokenRule, "more writes that are not stable than a Primary may have");
+  }
   enqueue_apply(event.apply_slot, apply);
 }
 
@@ -51,11 +56,7 @@ void Replica::State::enqueue_apply(uint32_t slot, const ApplySlot& apply) {
   applies[slot].behind = applies_hold;
   ++applies_arrived;
   apply_order[(apply_head + apply_count++) % apply_order.size()] = slot;
-  if (must_wait(applies[slot], apply_count - 1)) {
-    ++applies_waiting;
-  } else {
-    start_apply(slot);
-  }
+  if (must_wait(applies[slot], apply_count - 1) || !try_start_logged_apply(slot)) ++applies_waiting;
 }
 
 // Overlapping writes reach the disk in the order of the stream, and nothing overtakes a barrier that holds it. What is
@@ -86,6 +87,7 @@ void Replica::State::barrier_arrived(PeerIndex index, const Barrier& message) {
 void Replica::State::start_apply(uint32_t slot) {
   ApplySlot& apply = applies[slot];
   apply.phase = ApplySlot::Phase::Writing;
+  if (has_third_nodes() && apply.resync) mark_copied(apply.peer, apply.range);
   ++applies_writing;
   wrote_since_life = true;
   const PersistId after =
@@ -99,11 +101,31 @@ void Replica::State::start_apply(uint32_t slot) {
   }
 }
 
+void Replica::State::start_waiting_applies() {
+  for (uint32_t i = 0; i < apply_count && applies_waiting > 0; ++i) {
+    const uint32_t candidate = apply_order[(apply_head + i) % apply_order.size()];
+    ApplySlot& apply = applies[candidate];
+    if (apply.phase != ApplySlot::Phase::Waiting) continue;
+    if (!disk_usable()) {
+      // Its barrier may never be done: nothing behind it is written any more.
+      if (apply.extents_reserved) activity_log.release(apply.range);
+      apply.extents_reserved = false;
+      apply.phase = ApplySlot::Phase::Done;
+      --applies_waiting;
+    } else if (!must_wait(apply, i) && try_start_logged_apply(candidate)) {
+      --applies_waiting;
+    }
+  }
+  release_done_applies();
+}
+
 void Replica::State::apply_completed(uint32_t slot, int error_errno) {
   ApplySlot& done = applies[slot];
   LOCKSTEP_CHECK(done.phase == ApplySlot::Phase::Writing);
   done.phase = ApplySlot::Phase::Done;
   --applies_writing;
+  if (done.holds_extents) activity_log.release(done.range);
+  done.holds_extents = false;
   if (error_errno != 0) disk_failed(DiskFault::Write);
 
   Peer& peer = peers[done.peer];
@@ -138,23 +160,6 @@ void Replica::State::release_done_applies() {
   }
 }
 
-void Replica::State::start_waiting_applies() {
-  for (uint32_t i = 0; i < apply_count && applies_waiting > 0; ++i) {
-    const uint32_t candidate = apply_order[(apply_head + i) % apply_order.size()];
-    ApplySlot& apply = applies[candidate];
-    if (apply.phase != ApplySlot::Phase::Waiting) continue;
-    if (!disk_usable()) {
-      // Its barrier may never be done: nothing behind it is written any more.
-      apply.phase = ApplySlot::Phase::Done;
-      --applies_waiting;
-    } else if (!must_wait(apply, i)) {
-      --applies_waiting;
-      start_apply(candidate);
-    }
-  }
-  release_done_applies();
-}
-
 // Answers a barrier: everything up to it is on the disk, so one fdatasync makes it stable. Writes that wait behind a
 // barrier need one also when the link that brought it is gone.
 void Replica::State::start_peer_flush_if_wanted() {
@@ -169,6 +174,7 @@ void Replica::State::start_peer_flush_if_wanted() {
   }
   local_flush_in_flight = true;
   local_flush_for_peers = true;
+  local_flush_peer = stream_peer;
   local_flush_incarnation = peer.incarnation;
   local_flush_covers = LOCKSTEP_MUTANT("barrier-answered-before-writes") ? peer.barrier_wanted : peer.stream_written;
   applies_flushing = applies_done;

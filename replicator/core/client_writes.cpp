@@ -152,7 +152,10 @@ void Replica::State::retry_waiting_writes() {
 // One transaction for as many extents as are waited for. The bitmap pages of the extents that it evicts come first:
 // from then on their bits alone say what may differ there.
 void Replica::State::build_activity_log_transaction() {
-  if (peer_count() == 0 || activity_log_persist != 0 || waiting.empty() || !has_metadata || !served.is_zero()) return;
+  if (peer_count() == 0 || activity_log_persist != 0 || (waiting.empty() && applies_waiting == 0) || !has_metadata ||
+      !served.is_zero()) {
+    return;
+  }
   activity_log.begin_transaction();
   for (const uint32_t slot : waiting) {
     ClientSlot& client = clients[slot];
@@ -163,9 +166,11 @@ void Replica::State::build_activity_log_transaction() {
     }
     client.extents_reserved = true;
   }
+  if (has_third_nodes()) reserve_for_applies();
   if (activity_log.updates().empty()) {
     waiting_may_start = true;  // everything reserved was hot already
     activity_log.commit_transaction();
+    if (has_third_nodes()) start_waiting_applies();
     return;
   }
   for (const uint32_t extent : activity_log.evicted()) {
@@ -237,6 +242,9 @@ void Replica::State::complete_write_if_done(uint32_t slot) {
     if (client.error_errno == 0) client.error_errno = EIO;
   } else if (client.error_errno == 0) {
     record_divergence();
+    // That may have dropped a peer, and so answered this very write. Until every peer that gets our writes holds the
+    // new generation durably, our loss would leave it alike to one that lacks this write.
+    if (client.phase != ClientSlot::Phase::Writing || !promise_kept(client) || generation_unconfirmed != 0) return;
   }
   transfer_log.at(client.sequence).client_slot = TransferEntry::kNoClient;
   busy_ranges.erase(slot);

@@ -46,7 +46,8 @@ void Replica::State::pump_resync(PeerIndex index) {
     if (!peer.verify.runs) {
       const bool may_finish = may_finish_resync(index);
       if (peer.bitmap.dirty_blocks() == 0 && peer.reading_slots == 0) {
-        if (may_finish) finish_resync(index);
+        // A generation that may still be undone is not handed on.
+        if (may_finish && superblock.unanswered_since.is_zero()) finish_resync(index);
         return;
       }
     }

@@ -51,6 +51,16 @@ void DirtyBitmap::set(const ByteRange& range) {
   change(first, divide_up(range.end_bytes(), kBlockBytes) - first, true);
 }
 
+bool DirtyBitmap::is_any_dirty(const ByteRange& range) const {
+  const uint64_t end = divide_up(range.end_bytes(), kBlockBytes);
+  for (uint64_t block = range.offset_bytes / kBlockBytes; block < end;) {
+    const uint64_t rest = words_[block / 64] >> (block % 64);
+    if (rest != 0) return block + static_cast<uint64_t>(std::countr_zero(rest)) < end;
+    block = (block / 64 + 1) * 64;
+  }
+  return false;
+}
+
 void DirtyBitmap::set_all() {
   change(0, block_count_, true);
 }

@@ -20,6 +20,14 @@ class DirtyBitmap {
   uint64_t dirty_blocks() const { return dirty_blocks_; }
   bool is_dirty(uint64_t block) const { return (words_[block / 64] >> (block % 64) & 1) != 0; }
 
+  struct Run {
+    uint64_t first_block = 0;
+    uint64_t block_count = 0;
+  };
+
+  // A block that the range touches, also in part.
+  bool is_any_dirty(const ByteRange& range) const;
+
   // Every block that the range touches, also in part.
   void set(const ByteRange& range);
   void set_all();
@@ -29,10 +37,6 @@ class DirtyBitmap {
   void clear_all();
 
   // The first run of dirty blocks at or after `from`, at most `limit` long; count 0 if there is none.
-  struct Run {
-    uint64_t first_block = 0;
-    uint64_t block_count = 0;
-  };
   Run next_run(uint64_t from, uint64_t limit) const;
 
   uint32_t page_count() const { return static_cast<uint32_t>(pages_.size()); }

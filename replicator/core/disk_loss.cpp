@@ -53,6 +53,9 @@ void Replica::State::lose_disk(DiskState to, const char* why) {
     entry.remote_only = true;
   }
   for (const uint32_t slot : waiting) clients[slot].extents_reserved = false;
+  for (ApplySlot& apply : applies) apply.needs_log = apply.extents_reserved = apply.holds_extents = false;
+  for (UnstableWrite& write : unstable) write.holds_extents = false;
+  if (unstable_from != kNoPeer) forget_unstable(unstable_from);
   activity_log.reset();
   activity_log_persist = 0;
 

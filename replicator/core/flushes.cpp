@@ -57,6 +57,7 @@ void Replica::State::start_flush_cycle() {
   local_flush_wanted = false;
   if (!cycle_local_pending && cycle_promise.asked == 0 && flush_waiting == 0) return;
   cycle_running = true;
+  ++cycles;
   for (ClientSlot& client : clients) {
     if (flush_waiting == 0) break;
     if (client.phase != ClientSlot::Phase::FlushWaiting) continue;
@@ -81,7 +82,7 @@ void Replica::State::local_flush_completed(int error_errno) {
   if (error_errno != 0 && LOCKSTEP_MUTANT("failed-flush-is-a-success")) error_errno = 0;
   if (error_errno != 0) disk_failed(DiskFault::Flush);
   if (local_flush_for_peers) {
-    Peer& peer = peers[stream_peer];
+    Peer& peer = peers[local_flush_peer];
     if (error_errno == 0) {
       applies_stable = applies_flushing;
       if (peer.incarnation != 0 && peer.incarnation == local_flush_incarnation) {
@@ -103,6 +104,15 @@ void Replica::State::local_flush_completed(int error_errno) {
 
 void Replica::State::finish_flush_cycle_if_done() {
   if (!cycle_running || cycle_local_pending || !enough(cycle_promise)) return;
+  const bool answers = std::any_of(clients.begin(), clients.end(), [](const ClientSlot& client) {
+    return client.phase == ClientSlot::Phase::Flushing;
+  });
+  // A flush may promise what only this node has: an earlier Primary's writes that its own disk had not made stable.
+  if (answers && serves_locally() && !LOCKSTEP_MUTANT("flush-alone-in-old-generation")) {
+    const uint64_t cycle = cycles;
+    record_divergence();  // that may drop a peer, which may end this cycle
+    if (!cycle_running || cycle != cycles || generation_unconfirmed != 0) return;
+  }
   cycle_running = false;
   put_barrier_behind(cycle_sequence);
   // Without a disk the flush is a peer's: one that has everything, on its stable storage.
@@ -115,8 +125,6 @@ void Replica::State::finish_flush_cycle_if_done() {
       continue;
     }
     ++flushes;
-    // It may promise what only this node has: an earlier Primary's writes that its own disk had not made stable.
-    if (serves_locally() && !LOCKSTEP_MUTANT("flush-alone-in-old-generation")) record_divergence();
     reply(slot, must_fail_requests() ? EIO : 0);
   }
   release_stable_entries();
@@ -126,6 +134,8 @@ void Replica::State::finish_flush_cycle_if_done() {
 
 // Takes from the log's old end what is on stable storage here and on every peer that it was sent to.
 void Replica::State::release_stable_entries() {
+  Sequence through = 0;
+  PeerMask missing = 0;
   while (!transfer_log.empty()) {
     const Sequence sequence = transfer_log.first();
     const TransferEntry& entry = transfer_log.at(sequence);
@@ -137,11 +147,16 @@ void Replica::State::release_stable_entries() {
         stable = LOCKSTEP_MUTANT("extent-released-before-peer-flushed");
     }
     if (!stable) break;
+    if (has_third_nodes() && !entry.resync) {
+      through = sequence;
+      missing |= lacking(entry.range);
+    }
     if (entry.holds_extents) activity_log.release(entry.range);
     if (!entry.resync) --application_entries;
     transfer_log.drop_first();
     waiting_may_start = !waiting.empty();
   }
+  if (through != 0) tell_stable(through, missing);
   if (local_written_through + 1 < transfer_log.first()) local_written_through = transfer_log.first() - 1;
 }
 

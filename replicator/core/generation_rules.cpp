@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 
 #include "replicator/core/probes.h"
 
@@ -109,7 +110,36 @@ Verdict decide_equal(const StateReport& self, const StateReport& peer) {
                                            : target(kBitmap, Rule::EqualPeerFirst);
 }
 
+// `partial` was on its way from sync_base to sync_toward when its resync broke off, and `whole` is not the node that it
+// came from. What came is under bits at `partial`, so that whoever knows every change since the base, or is there, can
+// go on by bitmap.
+std::optional<SyncExtent> completes(const StateReport& whole, const StateReport& partial) {
+  if (!is_inconsistent(partial) || is_inconsistent(whole) || !is_a_name(partial.sync_toward) ||
+      !is_a_name(whole.current) || whole.current == partial.current || tracks_since(whole, partial.current)) {
+    return std::nullopt;
+  }
+  const auto is_at_or_behind = [&whole](const Generation& generation) {
+    return whole.current == generation || tracks_since(whole, generation) || remembers(whole, generation);
+  };
+  if (!is_at_or_behind(partial.sync_toward)) return std::nullopt;  // it holds older data
+  const bool by_bits =
+      is_a_name(partial.sync_base) && (whole.current == partial.sync_base || tracks_since(whole, partial.sync_base));
+  return by_bits ? SyncExtent::Bitmap : SyncExtent::Full;
+}
+
+bool is_partial(const StateReport& report) {
+  return is_inconsistent(report) && is_a_name(report.sync_toward);
+}
+
 Verdict decide_lineage(const StateReport& self, const StateReport& peer) {
+  if (const auto extent = completes(peer, self)) return target(*extent, Rule::SelfIsPartial);
+  if (const auto extent = completes(self, peer)) return source(*extent, Rule::PeerIsPartial);
+  if (self.current != peer.current && !tracks_since(self, peer.current) && !tracks_since(peer, self.current) &&
+      (is_partial(self) || is_partial(peer))) {
+    // Neither can give the other anything: that is for the node from which the newer data came.
+    const bool both = is_inconsistent(self) && is_inconsistent(peer);
+    return {SyncKind::Refuse, SyncExtent::Nothing, both ? Rule::BothInconsistent : Rule::InconsistentWouldBeSource};
+  }
   if (self.current.is_zero() && peer.current.is_zero()) {
     // Both are as create left them, unless one was invalidated since: then its bits say so.
     if (is_invalidated(self) != is_invalidated(peer)) return decide_equal(self, peer);
@@ -122,6 +152,16 @@ Verdict decide_lineage(const StateReport& self, const StateReport& peer) {
   if (self.current.is_zero()) return target(SyncExtent::Full, Rule::SelfJustCreated);
   if (peer.current.is_zero()) return source(SyncExtent::Full, Rule::PeerJustCreated);
   if (self.current == peer.current) return decide_equal(self, peer);
+
+  // What an incomplete copy says of others is of a time before.
+  if (is_inconsistent(self) != is_inconsistent(peer)) {
+    if (is_inconsistent(peer) && tracks_since(self, peer.current)) {
+      return source(SyncExtent::Bitmap, Rule::PeerIsBehind);
+    }
+    if (is_inconsistent(self) && tracks_since(peer, self.current)) {
+      return target(SyncExtent::Bitmap, Rule::SelfIsBehind);
+    }
+  }
 
   constexpr Verdict kSplitBrain{SyncKind::SplitBrain, SyncExtent::Nothing, Rule::SplitBrain};
   const bool self_tracks = tracks_since(self, peer.current);
@@ -137,6 +177,14 @@ Verdict decide_lineage(const StateReport& self, const StateReport& peer) {
   }
   if (self_tracks) return source(SyncExtent::Bitmap, Rule::PeerIsBehind);
   if (peer_tracks) return target(SyncExtent::Bitmap, Rule::SelfIsBehind);
+
+  // A generation that a node made and in which nothing was answered is as good as the one before.
+  const bool self_answered_nothing = tracks_since(peer, self.unanswered_since);
+  const bool peer_answered_nothing = tracks_since(self, peer.unanswered_since);
+  if (self_answered_nothing != peer_answered_nothing) {
+    return self_answered_nothing ? target(SyncExtent::Bitmap, Rule::SelfIsUnanswered)
+                                 : source(SyncExtent::Bitmap, Rule::PeerIsUnanswered);
+  }
 
   const bool self_remembers = remembers(self, peer.current);
   const bool peer_remembers = remembers(peer, self.current);
@@ -188,6 +236,18 @@ Verdict decide_served(const StateReport& self, const StateReport& peer) {
 
 }  // namespace
 
+bool undo_unanswered(SuperblockImage& image) {
+  const Generation since = image.unanswered_since;
+  if (since.is_zero()) return false;
+  image.current = since;
+  image.unanswered_since = Generation{};
+  for (PeerRecord& peer : image.peers) {
+    if (peer.bitmap_generation == since) peer.bitmap_generation = Generation{};
+    if (peer.previous_bitmap_generation == since) peer.previous_bitmap_generation = Generation{};
+  }
+  return true;
+}
+
 Decision decide(const StateReport& self, const StateReport& peer) {
   const auto decision = [](const Verdict& verdict) { return Decision{verdict.kind, verdict.extent, verdict.rule}; };
 
@@ -209,7 +269,25 @@ Decision decide(const StateReport& self, const StateReport& peer) {
   }
   if (verdict.kind == SyncKind::SplitBrain) verdict = settle_split_brain(self, peer, verdict);
 
-  if (verdict.kind == SyncKind::Source || verdict.kind == SyncKind::Target) {
+  const bool copies = verdict.kind == SyncKind::Source || verdict.kind == SyncKind::Target;
+  const bool goes_together = copies || verdict.kind == SyncKind::None || verdict.kind == SyncKind::Refuse;
+  if (goes_together && !is_primary(self) && !is_primary(peer)) {
+    constexpr auto kNothing = SyncExtent::Nothing;
+    if (self.sees_primary || peer.sees_primary) {
+      const bool is_behind = copies && self.current != peer.current;
+      const Rule rule = !is_behind                         ? Rule::PrimaryDecides
+                        : verdict.kind == SyncKind::Target ? Rule::PrimaryDecidesSelfIsBehind
+                                                           : Rule::PrimaryDecidesPeerIsBehind;
+      return {SyncKind::Wait, kNothing, rule};
+    }
+    const bool gives = copies && !is_inconsistent(verdict.kind == SyncKind::Source ? self : peer);
+    const bool waits_for_source = gives ? (verdict.kind == SyncKind::Target ? self : peer).is_target
+                                        : verdict.kind != SyncKind::None && (self.is_target || peer.is_target);
+    if (waits_for_source) {
+      return {SyncKind::Wait, kNothing, Rule::TargetOfAnother};
+    }
+  }
+  if (copies) {
     const StateReport& from = verdict.kind == SyncKind::Source ? self : peer;
     const StateReport& to = verdict.kind == SyncKind::Source ? peer : self;
     if (is_inconsistent(from) && !LOCKSTEP_MUTANT("inconsistent-may-be-source")) {
@@ -286,6 +364,14 @@ std::string_view to_string(Rule rule) {
       return "peer-is-far-behind";
     case Rule::SelfIsFarBehind:
       return "self-is-far-behind";
+    case Rule::SelfIsPartial:
+      return "self-is-partial";
+    case Rule::PeerIsPartial:
+      return "peer-is-partial";
+    case Rule::SelfIsUnanswered:
+      return "self-is-unanswered";
+    case Rule::PeerIsUnanswered:
+      return "peer-is-unanswered";
     case Rule::SplitBrain:
       return "split-brain";
     case Rule::SplitBrainSelfGivesWay:
@@ -306,6 +392,14 @@ std::string_view to_string(Rule rule) {
       return "peer-rolled-back";
     case Rule::BothRolledBack:
       return "both-rolled-back";
+    case Rule::PrimaryDecides:
+      return "primary-decides";
+    case Rule::PrimaryDecidesSelfIsBehind:
+      return "primary-decides-self-is-behind";
+    case Rule::PrimaryDecidesPeerIsBehind:
+      return "primary-decides-peer-is-behind";
+    case Rule::TargetOfAnother:
+      return "target-of-another";
   }
   return "unknown";
 }

@@ -6,12 +6,14 @@
 #include <string_view>
 
 #include "replicator/core/message.h"
+#include "replicator/core/metadata_image.h"
 #include "replicator/core/types.h"
 
 namespace lockstep::repl {
 
 // Serve: the Primary's clients see the other side's disk; nothing is copied. NoDisk: connected, nothing replicates.
-enum class SyncKind : uint8_t { None, Source, Target, SplitBrain, Unrelated, Refuse, Serve, NoDisk };
+// Wait: the two stay connected and copy nothing; somebody else decides what they hold.
+enum class SyncKind : uint8_t { None, Source, Target, SplitBrain, Unrelated, Refuse, Serve, NoDisk, Wait };
 enum class SyncExtent : uint8_t { Nothing, Bitmap, Full };
 
 // Spelt as `explain` prints them.
@@ -47,6 +49,10 @@ enum class Rule : uint8_t {
   SelfIsBehind,
   PeerIsFarBehind,  // the peer holds a generation of our history: full sync
   SelfIsFarBehind,
+  SelfIsPartial,  // the target of a resync that did not end, and the peer knows the generation it was on its way to
+  PeerIsPartial,
+  SelfIsUnanswered,  // this node made its generation and answered nothing in it; the peer went on from the one before
+  PeerIsUnanswered,
   SplitBrain,              // both wrote apart from each other
   SplitBrainSelfGivesWay,  // … and the operator gave up this node's data
   SplitBrainPeerGivesWay,
@@ -57,6 +63,10 @@ enum class Rule : uint8_t {
   SelfRolledBack,  // this disk is an older copy of what the peer has seen: full sync, if the peer's data is the newest
   PeerRolledBack,
   BothRolledBack,
+  PrimaryDecides,              // one of two Secondaries is connected to a Primary
+  PrimaryDecidesSelfIsBehind,  // … and this node is known to hold older data
+  PrimaryDecidesPeerIsBehind,
+  TargetOfAnother,  // the target is being synced from another node already
 };
 std::string_view to_string(Rule rule);
 
@@ -66,6 +76,10 @@ struct Decision {
   Rule rule = Rule::Unrelated;
   friend bool operator==(const Decision&, const Decision&) = default;
 };
+
+// At a start: a generation in which nothing was answered is as if it had not been made, so that it sets this node
+// apart from nobody. True if there was one.
+bool undo_unanswered(SuperblockImage& image);
 
 Decision decide(const StateReport& self, const StateReport& peer);
 

@@ -26,6 +26,15 @@ StateReport Replica::State::make_report(PeerIndex index) const {
   report.remembered = superblock.peer_lives[index];
   report.size_bytes = options.size_bytes;
   report.prepared_size_bytes = superblock.prepared_size_bytes;
+  if (has_third_nodes()) {
+    report.sees_primary = role != Role::Primary && sees_primary(index);
+    report.is_target = is_target_of_another(index);
+    report.may_hold = may_hold_nodes();
+    report.sync_toward = superblock.sync_toward;
+    report.unanswered_since = superblock.unanswered_since;
+    // What it sent itself is under no bit for it here.
+    if ((superblock.sync_sources & mask_of(index)) == 0) report.sync_base = superblock.sync_base;
+  }
   return report;
 }
 
@@ -38,7 +47,8 @@ void Replica::State::send_report_when_quiet(PeerIndex index) {
   }
   peer.own_report = make_report(index);
   peer.report_sent = true;
-  send(index, peer.own_report);
+  // With several peers it may speak of what was just learnt from another one.
+  send(index, peer.own_report, {}, has_third_nodes() ? asked_persist : 0);
   decide_when_ready(index);
 }
 
@@ -59,10 +69,12 @@ void Replica::State::decide_when_ready(PeerIndex index) {
     return say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
   }
   peer.decided = peer.ever_decided = true;
+  peer.decided_us = now_us;
   peer.connection = ConnectionState::Connected;
   peer.role = peer.peer_report.role;
   peer.disk_state = peer.peer_report.disk_state;
   note(NoteKind::HandshakeDecided, index, peer.bitmap.dirty_blocks(), to_string(peer.decision.rule).data());
+  if (has_third_nodes() && role != Role::Primary && peer.role == Role::Primary) restart_other_resyncs(index);
   carry_out_decision(index);
   if (peer.incarnation != 0) {  // the round trip that a Primary's first answers wait for
     peer.last_ping_us = now_us;
@@ -75,6 +87,7 @@ bool Replica::State::all_peers_known_but(PeerIndex index) const {
   for (PeerIndex other = 0; other < peer_count(); ++other) {
     if (other == index || (is_connected(peers[other]) && is_disk(peers[other].disk_state))) continue;
     if (superblock.peers[other].bitmap_generation.is_zero()) return false;
+    if ((peers[index].peer_report.may_hold & node_of(other)) != 0) return false;
   }
   return true;
 }
@@ -120,6 +133,8 @@ void Replica::State::carry_out_decision(PeerIndex index) {
       }
       if (superblock != before) persist_superblock();
       peer.replication = ReplicationState::Established;
+      peer.stream_from = transfer_log.last() + 1;
+      peer.told_in_sync = kNothingTold;
       may_hold_current &= static_cast<PeerMask>(~mask_of(index));
       peer_is_back(index);
       return;
@@ -127,6 +142,10 @@ void Replica::State::carry_out_decision(PeerIndex index) {
     case SyncKind::Source:
       return start_as_source(index);
     case SyncKind::Target:
+      if (is_target_of_another(index)) {
+        // Both meant to be its source, neither knew of the other. The next handshake tells.
+        return say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
+      }
       peer.replication = ReplicationState::WFBitMapT;
       peer.resync_started_us = now_us;
       if (!served.is_zero()) ask_to_serve(index, served_previous);
@@ -161,6 +180,10 @@ void Replica::State::carry_out_decision(PeerIndex index) {
       if (replaced || (overtaken && by_a_primary)) step_down("the peer was promoted in this node's place");
       return;
     }
+    case SyncKind::Wait:
+      if (peer.decision.rule == Rule::PrimaryDecidesSelfIsBehind && !sees_primary(index)) become_outdated();
+      peer.replication = peer.in_sync_by_primary ? ReplicationState::Established : ReplicationState::Off;
+      return;
   }
 }
 
@@ -184,6 +207,15 @@ void Replica::State::remember(const Generation& generation) {
   history.front() = generation;
 }
 
+// The peer gets nothing of what follows `old`.
+void Replica::State::leave_behind(PeerRecord& record, const Generation& old) const {
+  if (record.bitmap_generation.is_zero()) {
+    record.bitmap_generation = old.is_zero() ? kHeldByNobody : old;
+  } else if (has_third_nodes() && record.previous_bitmap_generation.is_zero() && record.bitmap_generation != old) {
+    record.previous_bitmap_generation = old;  // it may have got that from another node since
+  }
+}
+
 // From here on this node's writes are a lineage of their own. Linked peers, who get every write, take it over, but
 // only when it is durable here: else a crash would leave them with a generation that nobody knows.
 void Replica::State::make_new_generation() {
@@ -199,23 +231,32 @@ void Replica::State::make_new_generation() {
   if (superblock.current != old) return;  // losing that link answered a write, which made one
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     PeerRecord& record = superblock.peers[index];
-    if (!record.bitmap_generation.is_zero()) continue;
-    if (gets_stream(peers[index])) {
+    if (!gets_stream(peers[index])) {
+      leave_behind(record, old);
+    } else if (record.bitmap_generation.is_zero()) {
       record.previous_bitmap_generation = old;
-    } else {
-      record.bitmap_generation = old.is_zero() ? kHeldByNobody : old;
     }
   }
+  if (has_third_nodes()) remember(old);
   superblock.current = fresh_generation();
+  superblock.unanswered_since = Generation{};
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    if (gets_stream(peers[index]) && superblock.peers[index].bitmap_generation.is_zero()) {
+      superblock.unanswered_since = old;
+    }
+  }
   may_hold_current = 0;
   if (LOCKSTEP_MUTANT("bitmap-generation-not-kept")) {
     for (PeerIndex index = 0; index < peer_count(); ++index) superblock.peers[index].bitmap_generation = Generation{};
   }
+  for (Peer& peer : peers) peer.told_in_sync = kNothingTold;
   reply_floor = persist_superblock();
   note(NoteKind::GenerationMade, 0);
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     if (gets_stream(peers[index]) && superblock.peers[index].bitmap_generation.is_zero()) {
-      send(index, GenerationChanged{superblock.current, superblock.history}, {}, reply_floor);
+      generation_unconfirmed |= mask_of(index);
+      peers[index].generation_sent_us = now_us;
+      send(index, GenerationChanged{superblock.current, superblock.history, may_hold_nodes()}, {}, reply_floor);
     }
   }
   changed();
@@ -226,11 +267,30 @@ void Replica::State::generation_changed(PeerIndex index, const GenerationChanged
   if (peer.role != Role::Primary || peer.replication != ReplicationState::Established || role == Role::Primary) {
     return drop_peer(index, LinkEnd::BrokenRule, "a generation from a node that may not give one");
   }
+  const Generation old = superblock.current;
   superblock.current = message.current;
+  superblock.unanswered_since = Generation{};
   superblock.history = message.history;
+  if (has_third_nodes()) take_over_view(index, old, message.may_hold);
   const PersistId id = persist_superblock();
   send(index, GenerationStored{message.current}, {}, id);
   changed();
+  for (PeerIndex other = 0; other < peer_count(); ++other) {
+    // So that it learns that it is behind.
+    if (other == index || !is_connected(peers[other]) || (message.may_hold & node_of(other)) != 0) continue;
+    say_goodbye(other, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
+  }
+}
+
+// The peer has our new generation, or is gone.
+void Replica::State::generation_confirmed(PeerIndex index) {
+  if ((generation_unconfirmed & mask_of(index)) == 0) return;
+  generation_unconfirmed &= static_cast<PeerMask>(~mask_of(index));
+  if (generation_unconfirmed == 0 && !superblock.unanswered_since.is_zero()) {
+    superblock.unanswered_since = Generation{};
+    reply_floor = persist_superblock();
+  }
+  settle_promises();
 }
 
 void Replica::State::generation_stored(PeerIndex index, const GenerationStored& message) {
@@ -241,10 +301,11 @@ void Replica::State::generation_stored(PeerIndex index, const GenerationStored& 
     record.previous_bitmap_generation = Generation{};
     persist_superblock();
   }
+  generation_confirmed(index);
   if (peer.resync_done_sent) {
     peer.resync_done_sent = false;
     peer.replication = ReplicationState::Established;
-    peer.disk_state = DiskState::UpToDate;
+    peer.disk_state = has_third_nodes() ? disk_state : DiskState::UpToDate;
     peer_is_back(index);
     note(NoteKind::ResyncFinished, index, peer.resync_total_blocks, "source");
     changed();

@@ -18,15 +18,19 @@ Outcome Replica::State::can_invalidate(PeerIndex source) const {
 // a copy that is good and will be copied over all the same. The link ends when both are durable: the handshake that
 // follows finds the disk Inconsistent, and starts the resync.
 PersistId Replica::State::invalidate_towards(PeerIndex source) {
-  Peer& peer = peers[source];
-  peer.bitmap.set_all();
-  persist_bitmap(source, false);
+  for (PeerIndex index = 0; index < peer_count(); ++index) {  // no other peer may take it for a copy either
+    peers[index].bitmap.set_all();
+    persist_bitmap(index, false);
+  }
   disk_state = superblock.disk_state = DiskState::Inconsistent;
-  peer.restart_after = persist_superblock();
+  const PersistId id = persist_superblock();
+  for (Peer& peer : peers) {
+    if (is_connected(peer)) peer.restart_after = id;
+  }
   note(NoteKind::Invalidated, source);
   tell_state();
   changed();
-  return peer.restart_after;
+  return id;
 }
 
 void Replica::State::restart_links_when_durable() {

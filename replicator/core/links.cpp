@@ -79,6 +79,7 @@ void Replica::State::on(const MessageArrived& event) {
     return;
   }
   if (const auto* message = std::get_if<StateChanged>(&event.message)) {
+    const bool was_primary = peer.role == Role::Primary;
     peer.role = message->role;
     peer.disk_state = message->disk_state;
     peer.granted = false;
@@ -87,7 +88,19 @@ void Replica::State::on(const MessageArrived& event) {
       stop_serving(index);
       if (!is_disk(peer.disk_state)) peer.replication = ReplicationState::Off;
     }
-    return changed();
+    changed();
+    if (!has_third_nodes()) return;
+    if ((disk_state == DiskState::Consistent || disk_state == DiskState::Outdated) && is_in_sync(index) &&
+        peer.disk_state == DiskState::UpToDate) {
+      become_up_to_date();
+      persist_superblock();
+      tell_state();
+    }
+    if (role == Role::Primary) return;
+    if (!was_primary && peer.role == Role::Primary) return primary_appeared(index);
+    // Demoted without having made everything stable: its disk failed.
+    if (was_primary && peer.role != Role::Primary && unstable_first < unstable_end) primary_lost(index);
+    return;
   }
   if (const auto* message = std::get_if<GenerationChanged>(&event.message)) return generation_changed(index, *message);
   if (const auto* message = std::get_if<GenerationStored>(&event.message)) return generation_stored(index, *message);
@@ -117,6 +130,8 @@ void Replica::State::on(const MessageArrived& event) {
   if (const auto* message = std::get_if<ReadReply>(&event.message)) return read_reply_arrived(index, *message);
   if (std::holds_alternative<PauseWrites>(event.message)) return pause_writes_arrived(index);
   if (std::holds_alternative<WritesPaused>(event.message)) return writes_paused_arrived(index);
+  if (const auto* message = std::get_if<StableThrough>(&event.message)) return stable_through_arrived(index, *message);
+  if (const auto* message = std::get_if<PeersInSync>(&event.message)) return peers_in_sync_arrived(index, *message);
   if (const auto* message = std::get_if<PromoteRequest>(&event.message))
     return promote_request_arrived(index, *message);
   if (const auto* message = std::get_if<PromoteAnswer>(&event.message)) return promote_answer_arrived(index, *message);
@@ -161,7 +176,8 @@ void Replica::State::check_peers() {
           return client.phase == ClientSlot::Phase::RemoteReading && client.asked_of == index &&
                  is_late(client.asked_us);
         });
-    if (is_stuck(index) || read_is_stuck) {
+    const bool stores_late = (generation_unconfirmed & mask_of(index)) != 0 && is_late(peer.generation_sent_us);
+    if (is_stuck(index) || stores_late || read_is_stuck) {
       drop_peer(index, LinkEnd::Timeout, "a write or a flush was not acknowledged within peer-timeout");
       continue;
     }
@@ -233,6 +249,10 @@ void Replica::State::peer_lost(PeerIndex index) {
 
   end_verify(index, false, peer.bitmap.dirty_blocks());
   stop_serving(index);
+  const bool was_primary = peer.role == Role::Primary;
+  const bool was_source = peer.replication == ReplicationState::WFBitMapT ||
+                          peer.replication == ReplicationState::SyncTarget ||
+                          peer.replication == ReplicationState::PausedSyncT;
   peer.incarnation = 0;
   peer.report_sent = peer.report_arrived = peer.decided = false;
   peer.replication = ReplicationState::Off;
@@ -249,17 +269,22 @@ void Replica::State::peer_lost(PeerIndex index) {
   if (role == Role::Primary && served.is_zero() && may_hold_our_current(superblock.peers[index]) &&
       !LOCKSTEP_MUTANT("lost-peer-keeps-generation")) {
     may_hold_current |= mask;
+    // It may hand our current generation on to any node that is not with us.
+    for (PeerIndex other = 0; other < peer_count(); ++other) {
+      if (!gets_stream(peers[other])) may_hold_current |= mask_of(other);
+    }
     if (loss_suspends(index)) await_peer(index);
   }
 
   // Protocol A: the peer may lack what was answered already, and must not pass for equal.
-  if (answered_unreceived && role == Role::Primary && serves_locally()) record_divergence();
-  for (uint32_t slot = 0; slot < clients.size(); ++slot) complete_write_if_done(slot);
-  if ((cycle_promise.asked & mask) != 0) {
-    cycle_promise.asked = without(cycle_promise.asked);
-    cycle_promise.kept = without(cycle_promise.kept);
-    finish_flush_cycle_if_done();
+  if (answered_unreceived && role == Role::Primary && serves_locally()) {
+    record_divergence();
   }
+
+  cycle_promise.asked = without(cycle_promise.asked);
+  cycle_promise.kept = without(cycle_promise.kept);
+  generation_confirmed(index);
+  settle_promises();
   release_stable_entries();
   waiting_may_start = true;
 
@@ -271,6 +296,13 @@ void Replica::State::peer_lost(PeerIndex index) {
   if (switchover_asked && switchover_peer == index) {
     switchover_asked = false;
     act(OrderAnswered{switchover_ticket, Outcome::PeerLost, index});
+  }
+  if (has_third_nodes() && role != Role::Primary) {
+    if (was_primary || (unstable_from == index && unstable_first < unstable_end)) {
+      primary_lost(index);
+    } else if (was_source && !stopping) {
+      restart_secondary_links(index);
+    }
   }
   changed();
 }

@@ -32,6 +32,17 @@ struct StateReport {
   Life remembered;             // of the receiver's, as it told last
   uint64_t size_bytes = 0;     // of the device
   uint64_t prepared_size_bytes = 0;
+
+  // With more than one peer.
+  bool sees_primary = false;  // the sender is connected to a Primary, and is none
+  bool is_target = false;     // the sender is target of a resync from another node
+  NodeMask may_hold = 0;      // nodes that may hold the sender's current generation, as far as it knows
+  // Of a target whose resync did not come to its end, and not from the receiver: the generation that it held before,
+  // zero if what it holds now cannot be told by bits; and the one that it was on its way to.
+  Generation sync_base;
+  Generation sync_toward;
+  // The sender made its current generation and has answered nothing in it: the one before. Else zero.
+  Generation unanswered_since;
 };
 
 // Role or disk state of the sender changed.
@@ -44,6 +55,7 @@ struct StateChanged {
 struct GenerationChanged {
   Generation current;
   std::array<Generation, kHistoryGenerations> history{};
+  NodeMask may_hold = 0;  // nodes that may hold it
 };
 
 // The ordered stream: sequences grow strictly on a link.
@@ -95,6 +107,7 @@ struct Acknowledged {
 // Resync, in the order in which it is spoken. S is the source, T the target.
 struct ResyncStart {  // S → T: T takes sync_generation and is Inconsistent from now on
   Generation sync_generation;
+  Generation toward;  // S's current generation
   bool full = false;
 };
 struct BitmapRun {
@@ -114,6 +127,8 @@ struct ResyncProgress {  // S → T, now and then: what T shows
 struct ResyncDone {  // S → T: all is copied and stable: T takes S's generations and is UpToDate
   Generation current;
   std::array<Generation, kHistoryGenerations> history{};
+  NodeMask may_hold = 0;  // nodes that may hold S's current generation
+  NodeMask in_sync = 0;   // nodes that hold what S holds, and so what T holds
 };
 // The receiver's current generation (ResyncDone, GenerationChanged) is stored durably by the sender.
 struct GenerationStored {
@@ -134,6 +149,18 @@ struct VerifyEnded {  // S → T
   bool complete = false;
   uint64_t differing_blocks = 0;
   uint64_t left_blocks = 0;  // of those, still out of sync
+};
+
+// What a Primary of several peers tells those that get its stream, so that they know it once the Primary is gone.
+// Writes up to `through` are on stable storage on every node but those of `missing`, which lack some of them.
+struct StableThrough {
+  Sequence through = 0;
+  NodeMask missing = 0;
+};
+// Sender, receiver and these hold the same but for writes that are not stable everywhere yet; no other node does.
+struct PeersInSync {
+  Generation current;  // the sender's
+  NodeMask nodes = 0;
 };
 
 // Promotion: asked of every connected peer; a peer that is Primary, or is asking itself and comes first, says no.
@@ -254,7 +281,8 @@ using Message =
                  BitmapRuns, BitmapWanted, ResyncProgress, ResyncDone, GenerationStored, PromoteRequest, PromoteAnswer,
                  TakeOver, TakeOverAnswer, SwitchoverRequest, SwitchoverAnswer, InvalidateWanted, InvalidateRequest,
                  InvalidateAnswer, Lived, ResizePrepare, ResizePrepared, ResizeCommit, ResizeCommitted, Ping, Pong,
-                 Goodbye, ServeRequest, ServeConfirmed, ReadRequest, ReadReply, PauseWrites, WritesPaused>;
+                 Goodbye, ServeRequest, ServeConfirmed, ReadRequest, ReadReply, PauseWrites, WritesPaused,
+                 StableThrough, PeersInSync>;
 
 // Part of the ordered stream: it has a sequence, and stands in an apply slot until it is done.
 inline bool is_stream_frame(const Message& message) {

@@ -42,6 +42,14 @@ struct SuperblockImage {
   DiskState disk_state = DiskState::Inconsistent;         // only Inconsistent, Outdated, Consistent and UpToDate
   bool primary = false;  // this node is Primary: found set at a start, it crashed as one
   bool forced = false;   // somebody accepted a loss of data by promoting this disk
+  // Of a target whose resync has not come to its end: the generation that it held before (zero: what it holds cannot
+  // be told by bits), the one that it is on its way to, and from whom it has copied since.
+  Generation sync_base;
+  Generation sync_toward;
+  uint8_t sync_sources = 0;  // by place of the peer
+  // Not zero: this node made its current generation, asked peers to take it, and answers nothing in it before each of
+  // them has it or is left behind. The generation before.
+  Generation unanswered_since;
   std::array<PeerRecord, kMaximumPeers> peers{};
   // Not zero: the disk has room up to there and reads as zeroes beyond the present size. A peer that has grown so far
   // is followed.

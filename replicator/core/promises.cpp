@@ -21,4 +21,10 @@ void Replica::State::reached(PeerIndex index, const TransferEntry& entry, Milest
   complete_write_if_done(entry.client_slot);
 }
 
+// Whatever a request waits for may be there now.
+void Replica::State::settle_promises() {
+  for (uint32_t slot = 0; slot < clients.size(); ++slot) complete_write_if_done(slot);
+  finish_flush_cycle_if_done();
+}
+
 }  // namespace lockstep::repl

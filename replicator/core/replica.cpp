@@ -15,6 +15,7 @@ Replica::State::State(const ReplicaOptions& replica_options)
       transfer_log(options.transfer_log_entries),
       applies(options.apply_slots),
       apply_order(options.apply_slots),
+      unstable(options.peer_count > 1 ? options.transfer_log_entries + options.apply_slots : 0),
       resyncs(options.resync_slots),
       comparisons(size_t{kComparisonsInFlight} * options.peer_count) {
   waiting_reads.reserve(options.client_slots);
@@ -105,11 +106,13 @@ void Replica::State::on(const Ticked&) {
   persist_what_verify_found();
   grow_older();
   keep_lives();
+  check_secondary_links();
   waiting_may_start = true;
 }
 
 void Replica::State::on(const TurnEnded&) {
   if (waiting_may_start) retry_waiting_writes();
+  if (has_third_nodes() && applies_waiting > 0) start_waiting_applies();
   build_activity_log_transaction();
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     const Peer& peer = peers[index];
@@ -121,6 +124,7 @@ void Replica::State::on(const TurnEnded&) {
   start_flush_cycle_if_wanted();
   confirm_serving();
   send_acknowledgements();
+  tell_who_is_in_sync();
   release_held_slots();
   save_bitmaps_kept_in_memory();
   advance_order();

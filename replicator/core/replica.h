@@ -3,6 +3,7 @@
 // the one rule that its driver enforces.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -18,7 +19,8 @@ namespace lockstep::repl {
 struct ReplicaOptions {
   uint64_t size_bytes = 0;  // of the device, a multiple of kBlockBytes
   uint8_t peer_count = 0;
-  uint8_t node_order = 0;  // place of this node's name among the resource's sorted names
+  uint8_t node_order = 0;                            // place of this node's name among the resource's sorted names
+  std::array<uint8_t, kMaximumPeers> peer_orders{};  // the same of each peer; not looked at with one peer
   Protocol protocol = Protocol::C;
   LossPolicy on_peer_loss = LossPolicy::Continue;
   uint64_t peer_timeout_us = 3'000'000;

@@ -1,5 +1,6 @@
 // Everything that a replica remembers, and the steps it is made of. Private to the core; one file per concern:
 //   replica.cpp        construction, dispatch of events, what status shows
+//   third_nodes.cpp    what is kept for other nodes than the one at the link, when there are several peers
 //   startup.cpp        what a node makes of what it finds on stable storage
 //   client_writes.cpp  admission, activity log, sequence, legs and replies of a client's request
 //   protocols.cpp      what protocols A, B and C wait for, the bounds of A, and the change from one to another
@@ -88,6 +89,13 @@ struct ApplySlot {
   bool zeroes = false;
   bool may_deallocate = false;
   uint64_t behind = 0;  // so many applies, counted since the start of the node, are stable before it starts
+  bool resync = false;
+  // With several peers: its extents must be hot durably first; it holds or has reserved references on them; and its
+  // place among the unstable writes, where it has one.
+  bool needs_log = false;
+  bool extents_reserved = false;
+  bool holds_extents = false;
+  uint64_t unstable = 0;
   uint32_t comparison = kNoComparison;  // what was sent, if the range is to be compared
   static constexpr uint32_t kNoComparison = UINT32_MAX;
 };
@@ -98,6 +106,16 @@ struct Comparison {
   bool resync = false;
   std::array<BlockDigest, kBlocksPerComparison> digests{};
 };
+
+// A write of the Primary's stream that is not known to be stable on every node.
+struct UnstableWrite {
+  Sequence sequence = 0;
+  ByteRange range;
+  bool holds_extents = false;
+};
+
+inline constexpr PeerIndex kNoPeer = UINT8_MAX;
+inline constexpr uint16_t kNothingTold = UINT16_MAX;
 
 struct ResyncSlot {
   enum class Phase : uint8_t { Free, Reading };
@@ -207,6 +225,13 @@ struct Peer {
 
   PersistId restart_after = 0;  // the link ends once this is durable: what the handshake was about has changed
 
+  // With several peers.
+  Sequence stream_from = 1;              // the first of our stream that it got on this link
+  uint16_t told_in_sync = kNothingTold;  // the NodeMask of the last PeersInSync
+  uint64_t generation_sent_us = 0;       // it was asked then to take our new generation
+  uint64_t decided_us = 0;
+  bool in_sync_by_primary = false;  // the Primary, another node, says that this peer holds what we hold
+
   // We granted its promotion and wait to hear how that went.
   bool granted = false;
 };
@@ -276,6 +301,8 @@ struct Replica::State {
   // --- promises.cpp
   bool enough(const Promise& promise) const;
   bool promise_kept(const ClientSlot& client) const;
+  void settle_promises();
+  void leave_behind(PeerRecord& record, const Generation& old) const;
   void reached(PeerIndex peer, const TransferEntry& entry, Milestone milestone);
 
   // --- suspension.cpp
@@ -321,6 +348,39 @@ struct Replica::State {
   void start_peer_flush_if_wanted();
   void send_acknowledgements();
   void acknowledged(PeerIndex peer, const Acknowledged& message);
+
+  // --- third_nodes.cpp
+  bool has_third_nodes() const { return peer_count() > 1; }
+  NodeMask node_of(PeerIndex peer) const;
+  bool sees_primary(PeerIndex but) const;
+  bool is_target_of_another(PeerIndex than) const;
+  NodeMask may_hold_nodes() const;
+  bool has_entries_before(const Peer& peer) const {  // of writes, from before it had our stream
+    return application_entries > 0 && transfer_log.first() < peer.stream_from;
+  }
+  bool is_in_sync(PeerIndex peer) const;
+  NodeMask in_sync_nodes() const;
+  void tell_who_is_in_sync();
+  void tell_stable(Sequence through, PeerMask missing);
+  PeerMask lacking(const ByteRange& range) const;
+  void pop_unstable(PeerMask mark);
+  bool note_unstable(PeerIndex from, ApplySlot& apply);
+  bool try_start_logged_apply(uint32_t slot);
+  void reserve_for_applies();
+  void stable_through_arrived(PeerIndex peer, const StableThrough& message);
+  void forget_unstable(PeerIndex primary);
+  void mark_copied(PeerIndex source, const ByteRange& range);
+  void peers_in_sync_arrived(PeerIndex peer, const PeersInSync& message);
+  void set_in_sync_by_primary(PeerIndex peer, bool in_sync);
+  bool forget_differences(PeerIndex peer);
+  void take_over_view(PeerIndex from, const Generation& old, NodeMask may_hold);
+  void take_over_view_at_end(PeerIndex source, const ResyncDone& message);
+  void restart_secondary_links(PeerIndex but);
+  void restart_other_resyncs(PeerIndex but);
+  void primary_lost(PeerIndex peer);
+  void primary_appeared(PeerIndex peer);
+  void restart_undecided_links();
+  void check_secondary_links();
 
   // --- links.cpp
   void on(const LinkEstablished& event);
@@ -388,6 +448,7 @@ struct Replica::State {
   void remember(const Generation& generation);
   void make_new_generation();
   void generation_changed(PeerIndex peer, const GenerationChanged& message);
+  void generation_confirmed(PeerIndex peer);
   void generation_stored(PeerIndex peer, const GenerationStored& message);
 
   // --- resync.cpp
@@ -537,7 +598,8 @@ struct Replica::State {
   std::vector<ServeSlot> serves;
 
   std::vector<Peer> peers;
-  PeerMask may_hold_current = 0;  // absent peers that may hold our current generation: a write needs a new one
+  PeerMask generation_unconfirmed = 0;  // peers that were sent the current generation and have not stored it
+  PeerMask may_hold_current = 0;        // absent peers that may hold our current generation: a write needs a new one
 
   // Losing peers.
   PeerMask awaited_peers = 0;   // lost while they may hold our current generation, and not given up
@@ -568,10 +630,12 @@ struct Replica::State {
 
   // The local flush, and the cycle of the Primary that it belongs to.
   bool local_flush_in_flight = false;
-  bool local_flush_for_peers = false;       // it is the answer to barriers of the peer's stream
+  bool local_flush_for_peers = false;  // it is the answer to barriers of the peer's stream
+  PeerIndex local_flush_peer = 0;
   Incarnation local_flush_incarnation = 0;  // … of this link
   Sequence local_flush_covers = 0;
   bool cycle_running = false;
+  uint64_t cycles = 0;
   bool cycle_local_pending = false;
   uint64_t local_cycles_started = 0, local_cycles_done = 0;  // cycles that flush the local disk
   bool local_flush_wanted = false;                           // also as Secondary
@@ -592,6 +656,11 @@ struct Replica::State {
   uint64_t applies_hold = 0;              // what arrives now waits until so many are stable
   std::vector<Sequence> written_besides;  // completed since the last acknowledgement, ahead of others
   PeerIndex stream_peer = 0;
+
+  // With several peers: a ring of the writes that are not stable everywhere, in the order of their sequence.
+  std::vector<UnstableWrite> unstable;
+  uint64_t unstable_first = 0, unstable_end = 0;
+  PeerIndex unstable_from = kNoPeer;  // whose stream that is
 
   std::vector<ResyncSlot> resyncs;
   std::vector<Comparison> comparisons;

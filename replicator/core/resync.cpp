@@ -18,6 +18,8 @@ void Replica::State::start_as_source(PeerIndex index) {
   peer.resync_read_failed = false;
   PeerRecord& record = superblock.peers[index];
   peer.replication = ReplicationState::WFBitMapS;
+  peer.stream_from = transfer_log.last() + 1;
+  peer.told_in_sync = kNothingTold;
   peer.resync_done_sent = false;
   peer.resync_started_us = now_us;
   peer.resync_total_blocks = 0;
@@ -39,7 +41,7 @@ void Replica::State::start_as_source(PeerIndex index) {
   }
   const PersistId id = persist_superblock();
   may_hold_current &= static_cast<PeerMask>(~mask_of(index));
-  send(index, ResyncStart{record.bitmap_generation, full}, {}, id);
+  send(index, ResyncStart{record.bitmap_generation, superblock.current, full}, {}, id);
 }
 
 void Replica::State::resync_start_arrived(PeerIndex index, const ResyncStart& message) {
@@ -47,9 +49,21 @@ void Replica::State::resync_start_arrived(PeerIndex index, const ResyncStart& me
   if (peer.replication != ReplicationState::WFBitMapT || (role == Role::Primary && served.is_zero())) {
     return drop_peer(index, LinkEnd::BrokenRule, "a resync that was not decided");
   }
+  if (has_third_nodes()) {
+    restart_other_resyncs(index);  // what this node was source of
+    for (PeerIndex other = 0; other < peer_count(); ++other) {
+      if (other != index) set_in_sync_by_primary(other, false);
+    }
+    if (superblock.sync_toward.is_zero()) superblock.sync_base = superblock.current;
+    if (peer.decision.rule == Rule::SelfRolledBack) superblock.sync_base = Generation{};  // no bits tell what it holds
+    superblock.sync_toward = message.toward;
+    superblock.sync_sources |= mask_of(index);
+  }
+  persist_bitmap(index, true);  // what it says here must outlive us: the source may know it from us alone
   superblock.current = message.sync_generation;
   // What it was and will be has nothing in common: no peer must compare their ages.
   if (peer.decision.rule == Rule::SelfRolledBack) superblock.life.birth = fresh_generation().high;
+  superblock.unanswered_since = Generation{};
   disk_state = superblock.disk_state =
       LOCKSTEP_MUTANT("target-stays-consistent") ? DiskState::Consistent : DiskState::Inconsistent;
   apply_floor = persist_superblock();
@@ -98,6 +112,7 @@ void Replica::State::bitmap_runs_arrived(PeerIndex index, const BitmapRuns& mess
 
   // The target holds the resync's generation durably: from now on that one alone counts, and bits may be cleared.
   superblock.peers[index].previous_bitmap_generation = Generation{};
+  persist_bitmap(index, true);  // bits that an earlier handshake brought may be known here alone
   peer.resync_gate = persist_superblock();
   // What the last Primary sent us may still be in our disk's volatile cache, and no bit of ours says so: what we copy
   // must be stable here before its bit goes.
@@ -131,7 +146,10 @@ void Replica::State::finish_resync(PeerIndex index) {
   const PersistId id = persist_superblock();
   peer.resync_done_sent = true;
   peer.asking = Asking{};
-  send(index, ResyncDone{superblock.current, superblock.history}, {}, id);
+  send(index,
+       ResyncDone{superblock.current, superblock.history, may_hold_nodes(),
+                  has_entries_before(peer) ? NodeMask{0} : in_sync_nodes()},
+       {}, id);
 }
 
 void Replica::State::resync_done_arrived(PeerIndex index, const ResyncDone& message) {
@@ -140,12 +158,18 @@ void Replica::State::resync_done_arrived(PeerIndex index, const ResyncDone& mess
     return drop_peer(index, LinkEnd::BrokenRule, "the end of a resync that does not run");
   }
   peer.bitmap.clear_all();
-  persist_bitmap(index, false);
+  for (PeerIndex other = 0; other < peer_count(); ++other) persist_bitmap(other, false);
   superblock.current = LOCKSTEP_MUTANT("target-keeps-its-generation") ? superblock.current : message.current;
   superblock.history = message.history;
+  if (has_third_nodes()) take_over_view_at_end(index, message);
   superblock.peers[index] = PeerRecord{};
   become_up_to_date();
   leave_served_mode();
+  if (has_third_nodes() && peer.disk_state != DiskState::UpToDate) {
+    // The source cannot vouch for it: a node that it has not met may have gone on.
+    disk_state = superblock.disk_state =
+        peer.disk_state == DiskState::Outdated ? DiskState::Outdated : DiskState::Consistent;
+  }
   const PersistId id = persist_superblock();
   peer.replication = ReplicationState::Established;
   peer.progress.stop();
@@ -153,6 +177,7 @@ void Replica::State::resync_done_arrived(PeerIndex index, const ResyncDone& mess
   tell_state();
   note(NoteKind::ResyncFinished, index, peer.resync_total_blocks, "target");
   changed();
+  if (has_third_nodes() && peer.role != Role::Primary) restart_secondary_links(index);
 }
 
 }  // namespace lockstep::repl

@@ -136,7 +136,9 @@ void Replica::State::order_promote() {
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     if (!is_connected(peers[index])) continue;
     grants_outstanding |= mask_of(index);
-    send(index, PromoteRequest{promote_ticket, first_generation});
+    // A peer that was never written to may not have heard of the generation that a third one offered us.
+    const bool may_lack = has_third_nodes() && first_generation.is_zero() && peers[index].peer_report.current.is_zero();
+    send(index, PromoteRequest{promote_ticket, may_lack ? superblock.current : first_generation});
   }
   stage = grants_outstanding != 0 ? OrderStage::WaitForGrants : OrderStage::WaitForApplies;
   advance_order();
@@ -148,18 +150,23 @@ void Replica::State::promote_request_arrived(PeerIndex index, const PromoteReque
   const bool asking = stage == OrderStage::WaitForGrants || stage == OrderStage::WaitForApplies;
   const bool granted_other =
       std::any_of(peers.begin(), peers.end(), [&peer](const Peer& other) { return &other != &peer && other.granted; });
-  const bool first_fits = message.first_generation.is_zero() || superblock.current.is_zero();
-  if (role == Role::Primary || granted_other || !first_fits || stopping ||
+  const bool first_fits = message.first_generation.is_zero() || superblock.current.is_zero() ||
+                          message.first_generation == superblock.current;
+  if (role == Role::Primary || granted_other || sees_primary(index) || !first_fits || stopping ||
       (asking && !LOCKSTEP_MUTANT("two-promotions-granted") &&
        (stage == OrderStage::WaitForApplies || options.node_order < peer.peer_report.node_order))) {
-    return send(index, PromoteAnswer{message.ticket, false});
+    send(index, PromoteAnswer{message.ticket, false});
+    // It does not know what a third node offered us; the handshake tells.
+    if (has_third_nodes() && !first_fits) say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
+    return;
   }
   if (asking && !LOCKSTEP_MUTANT("two-promotions-granted")) promote_failed(Outcome::PeerSaidNo, index);
   interrupt_verifies();
   peer.granted = true;
   PersistId after = 0;
-  if (!message.first_generation.is_zero() && disk_usable()) {
+  if (!message.first_generation.is_zero() && message.first_generation != superblock.current && disk_usable()) {
     superblock.current = message.first_generation;
+    superblock.unanswered_since = Generation{};
     after = persist_superblock();
     changed();
   }
@@ -215,6 +222,7 @@ void Replica::State::become_primary() {
     return promote_failed(Outcome::ConnectedPeer, 0);
   }
   interrupt_verifies();
+  if (has_third_nodes()) restart_undecided_links();
   role = Role::Primary;
   superblock.primary = !LOCKSTEP_MUTANT("primary-not-recorded");
   awaited_peers = given_up_peers = 0;
@@ -229,10 +237,10 @@ void Replica::State::become_primary() {
     for (PeerIndex index = 0; index < peer_count(); ++index) {
       PeerRecord& record = superblock.peers[index];
       const bool took_it = is_connected(peers[index]) && is_disk(peers[index].disk_state);
-      if (took_it || !record.bitmap_generation.is_zero()) continue;
-      record.bitmap_generation = old.is_zero() ? kHeldByNobody : old;
+      if (!took_it) leave_behind(record, old);
     }
     superblock.current = order.give_generation ? fresh_generation() : first_generation;
+    superblock.unanswered_since = Generation{};
   }
   if (order.give_generation) {
     superblock.forced = true;
@@ -241,7 +249,10 @@ void Replica::State::become_primary() {
   set_answered_ahead(true);
   may_hold_current = 0;
   for (PeerIndex index = 0; index < peer_count(); ++index) {
-    if (!gets_stream(peers[index]) && may_hold_our_current(superblock.peers[index])) may_hold_current |= mask_of(index);
+    // Of several peers one may have got it from another since this node heard of it last.
+    if (!gets_stream(peers[index]) && (has_third_nodes() || may_hold_our_current(superblock.peers[index]))) {
+      may_hold_current |= mask_of(index);
+    }
   }
   reply_floor = persist_superblock();
   act(OpenExport{reply_floor});
@@ -340,12 +351,18 @@ void Replica::State::finish_shutdown() {
     return is_connected(peer) && peer.role == Role::Primary && !peer.served_here;
   });
   if (primary_goes_on) become_outdated();
+  if (unstable_from != kNoPeer) forget_unstable(unstable_from);
   if (disk_usable()) {
     for (PeerIndex index = 0; index < peer_count(); ++index) persist_bitmap(index, false);
     // What the bitmaps count in memory is complete: nothing of the stream is taken any more.
     bool kept_in_memory = false;
     for (PeerRecord& record : superblock.peers) kept_in_memory |= std::exchange(record.bitmap_in_memory, false);
     if (kept_in_memory) persist_superblock();
+    // What a Secondary's log holds is in the bitmaps now. Writes on their way to the disk keep it as it is.
+    if (!activity_log.is_empty() && activity_log.referenced_slots() == 0 && activity_log_persist == 0) {
+      activity_log.clear();
+      act(PersistActivityLogEmpty{++asked_persist});
+    }
   }
   answer(Outcome::Done, 0, disk_usable() ? asked_persist : 0);
   stopping = true;

@@ -22,6 +22,7 @@ void Replica::State::recover(const DurableState& durable) {
   superblock = durable.superblock;
   durable_life = superblock.life;
   const bool crashed = superblock.primary;
+  const bool undone = undo_unanswered(superblock);
 
   bool found_hot = false;
   for (PeerIndex index = 0; index < peer_count(); ++index) {
@@ -51,7 +52,7 @@ void Replica::State::recover(const DurableState& durable) {
       superblock.peers[index].crashed_primary = true;
     }
   }
-  if (crashed || kept_in_memory) persist_superblock();
+  if (crashed || undone || kept_in_memory) persist_superblock();
   if (found_hot) act(PersistActivityLogEmpty{++asked_persist});
   if (crashed || found_hot) {
     note(NoteKind::CrashRecovered, 0, peer_count() > 0 ? peers[0].bitmap.dirty_blocks() : 0);

@@ -59,6 +59,12 @@ bool Replica::State::hold_reply(uint32_t slot) {
 
 void Replica::State::release_held_slots() {
   if (held_slots == 0 || !may_answer()) return;
+  const bool answers = std::any_of(clients.begin(), clients.end(),
+                                   [](const ClientSlot& client) { return client.phase == ClientSlot::Phase::Held; });
+  if (answers && serves_locally()) {
+    record_divergence();  // that may drop a peer, and every peer in the stream must store what it makes
+    if (generation_unconfirmed != 0 || !may_answer()) return;
+  }
   for (uint32_t slot = 0; slot < clients.size() && held_slots > 0; ++slot) {
     const ClientSlot::Phase phase = clients[slot].phase;
     if (phase == ClientSlot::Phase::Held) {

@@ -22,6 +22,7 @@ using PeerMask = uint8_t;   // a bit for each peer
 constexpr PeerMask mask_of(PeerIndex peer) {
   return static_cast<PeerMask>(1U << peer);
 }
+using NodeMask = uint8_t;      // of nodes of a resource, each by the place of its name among the sorted names
 using Incarnation = uint64_t;  // of a link; never 0, grows with each link to a peer
 using Sequence = uint64_t;     // of a replicated write; grows by one for each while a node is Primary
 using PersistId = uint64_t;    // of a metadata write, in order; 0 means "nothing to wait for"

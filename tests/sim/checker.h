@@ -74,10 +74,12 @@ class Checker {
   bool check_pair(Difference& difference);
   bool is_covered(const Difference& difference, uint64_t block) const;
   Restarted restarted(int node, int peer) const;
+  void trace_report(const Restarted& restarted) const;
   std::string first_wrong(int node) const;
 
   World& world_;
   bool looks_away_ = false;
+  int last_primary_ = 0;
   std::vector<Knowledge> nodes_;
   std::vector<Difference> differences_;
 };

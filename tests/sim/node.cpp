@@ -16,6 +16,9 @@ Node::Node(World& world, int id, const ReplicaOptions& options)
       actions_(Replica::actions_capacity(options)),
       wants_link_(options.peer_count, false) {
   options_.node_order = static_cast<uint8_t>(id);
+  for (PeerIndex peer = 0; peer < options.peer_count; ++peer) {
+    options_.peer_orders[peer] = static_cast<uint8_t>(peer_id(peer));
+  }
   durable_.activity_log.assign(options.activity_log_slots, kNoExtent);
   const uint64_t pages = divide_up(divide_up(options.size_bytes, kBlockBytes), kBlocksPerBitmapPage);
   durable_.bitmaps.assign(options.peer_count,

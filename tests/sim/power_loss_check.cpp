@@ -35,7 +35,8 @@ bool has_bits(const Node& node, PeerIndex peer) {
 // As replicator/core/startup.cpp makes it.
 Checker::Restarted Checker::restarted(int id, int peer_id) const {
   const Node& node = world_.node(id);
-  const SuperblockImage& superblock = node.durable().superblock;
+  SuperblockImage superblock = node.durable().superblock;
+  undo_unanswered(superblock);
   Restarted result{&node, node.peer_index(peer_id), {}};
   const PeerRecord& record = superblock.peers[result.peer];
   StateReport& report = result.report;
@@ -51,6 +52,11 @@ Checker::Restarted Checker::restarted(int id, int peer_id) const {
   if (report.disk_state == DiskState::UpToDate && !all_behind) report.disk_state = DiskState::Consistent;
   report.crashed_primary = superblock.primary || record.crashed_primary;
   report.node_order = static_cast<uint8_t>(id);
+  if (node.peer_count() > 1) {
+    report.sync_toward = superblock.sync_toward;
+    report.unanswered_since = superblock.unanswered_since;
+    if ((superblock.sync_sources >> result.peer & 1) == 0) report.sync_base = superblock.sync_base;
+  }
   return result;
 }
 
@@ -121,6 +127,8 @@ bool Checker::check_pair(Difference& difference) {
   const Restarted second = restarted(difference.b, difference.a);
   const Decision decision = decide(first.report, second.report);
   const auto failed = [&](const std::string& what) {
+    trace_report(first);
+    trace_report(second);
     world_.fail("after a loss of power on nodes " + std::to_string(difference.a) + " and " +
                 std::to_string(difference.b) + " " + what + " (rule " + std::string(to_string(decision.rule)) + ")");
     return false;
@@ -146,10 +154,27 @@ bool Checker::check_pair(Difference& difference) {
   }
   const int source = decision.kind == SyncKind::Target ? difference.b : difference.a;
   const int target = source == difference.a ? difference.b : difference.a;
-  if (known(source).wrong_count > 0 && (world_.node_count() == 2 || known(target).wrong_count == 0)) {
+  // A third node may be the one that has everything: it is where the promises were made in a generation that neither
+  // of the two holds, or while the target's resync had not ended durably.
+  const SuperblockImage& of_target = world_.node(target).durable().superblock;
+  const bool target_has = known(target).wrong_count == 0 && of_target.disk_state != DiskState::Inconsistent &&
+                          of_target.current == world_.node(last_primary_).durable().superblock.current;
+  if (known(source).wrong_count > 0 && (world_.node_count() == 2 || target_has)) {
     return failed("node " + std::to_string(source) + " would be source, and " + first_wrong(source));
   }
   return true;
+}
+
+void Checker::trace_report(const Restarted& restarted) const {
+  const StateReport& report = restarted.report;
+  std::string history;
+  for (const Generation& each : report.history) history += " " + to_string(each).substr(0, 6);
+  world_.trace("would report: %s %s, slots %s %s, history%s; bits %d, crashed %d; sync from %s to %s",
+               std::string(to_string(report.disk_state)).c_str(), to_string(report.current).substr(0, 6).c_str(),
+               to_string(report.bitmap_generation).substr(0, 6).c_str(),
+               to_string(report.previous_bitmap_generation).substr(0, 6).c_str(), history.c_str(),
+               report.out_of_sync_blocks > 0 ? 1 : 0, report.crashed_primary ? 1 : 0,
+               to_string(report.sync_base).substr(0, 6).c_str(), to_string(report.sync_toward).substr(0, 6).c_str());
 }
 
 std::string Checker::first_wrong(int id) const {

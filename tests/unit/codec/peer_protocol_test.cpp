@@ -31,6 +31,11 @@ std::vector<Message> examples() {
   StateReport report{{1, 2}, {3, 4}, {5, 6}, history(9), 77,       Role::Primary, DiskState::Outdated,
                      true,   true,   false,  3,          {10, 11}, {12, 13},      14};
   static const std::array<BlockDigest, kBlocksPerComparison> digests{{{1, 2}, {3, 4}}};
+  report.sees_primary = true;
+  report.may_hold = 0x85;
+  report.sync_base = {12, 13};
+  report.sync_toward = {14, 15};
+  report.unanswered_since = {16, 17};
   Acknowledged acknowledged{10, 9, 8, 2, {}};
   acknowledged.besides[0] = 11;
   acknowledged.besides[1] = UINT64_MAX;
@@ -38,7 +43,7 @@ std::vector<Message> examples() {
   full.besides.fill(5);
   return {report,
           StateChanged{Role::Secondary, DiskState::UpToDate},
-          GenerationChanged{{7, 8}, history(1)},
+          GenerationChanged{{7, 8}, history(1), 0x81},
           Write{42, {4096, 8192}, false},
           Write{43, {kDeviceBytes - kMaximumPayloadBytes, kMaximumPayloadBytes}, true},
           WriteZeroes{44, {0, kDeviceBytes}, true, true},
@@ -54,12 +59,12 @@ std::vector<Message> examples() {
           Barrier{UINT64_MAX},
           acknowledged,
           full,
-          ResyncStart{{1, 1}, true},
+          ResyncStart{{1, 1}, {1, 2}, true},
           BitmapRuns{true, runs},
           BitmapRuns{false, {}},
           BitmapWanted{},
           ResyncProgress{5, 6},
-          ResyncDone{{2, 2}, history(3)},
+          ResyncDone{{2, 2}, history(3), 0x7F, 0x01},
           GenerationStored{{4, 4}},
           PromoteRequest{5, {6, 6}},
           PromoteAnswer{5, true},
@@ -86,7 +91,9 @@ std::vector<Message> examples() {
           ReadReply{UINT64_MAX, false, kServedReadBytes},
           ReadReply{7, true, 0},
           PauseWrites{},
-          WritesPaused{}};
+          WritesPaused{},
+          StableThrough{UINT64_MAX, 0x40},
+          PeersInSync{{6, 7}, 0x03}};
 }
 
 uint32_t payload_bytes(const Message& message) {

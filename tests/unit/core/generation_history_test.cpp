@@ -222,6 +222,9 @@ class History {
       case SyncKind::Unrelated:
         fail("two nodes of one lineage are called unrelated");
         break;
+      case SyncKind::Wait:
+        fail("two nodes wait for a third");
+        break;
       case SyncKind::Refuse:
         met_ = "refused";
         if (there.decision.kind != SyncKind::Refuse) fail("only alpha refuses");

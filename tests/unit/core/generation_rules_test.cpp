@@ -57,6 +57,21 @@ struct Says : StateReport {
       says.remembered = {born, last_met};
     });
   }
+  Says partial(Generation base, Generation toward) const {
+    return with([&](Says& says) {
+      says.sync_base = base;
+      says.sync_toward = toward;
+    });
+  }
+  Says unanswered(Generation since) const {
+    return with([&](Says& says) { says.unanswered_since = since; });
+  }
+  Says sees_a_primary() const {
+    return with([&](Says& says) { says.sees_primary = true; });
+  }
+  Says synced_by_another() const {
+    return with([&](Says& says) { says.is_target = true; });
+  }
   Says gives_way() const {
     return with([&](Says& says) { says.discard_my_data = true; });
   }
@@ -83,6 +98,9 @@ constexpr Decision kNone(Rule rule) {
 }
 constexpr Decision kSplit(Rule rule) {
   return {SyncKind::SplitBrain, SyncExtent::Nothing, rule};
+}
+constexpr Decision kWait(Rule rule) {
+  return {SyncKind::Wait, SyncExtent::Nothing, rule};
 }
 constexpr Decision kRefuse(Rule rule) {
   return {SyncKind::Refuse, SyncExtent::Nothing, rule};
@@ -209,6 +227,32 @@ std::vector<Row> table() {
       {Says(kG1, kOutdated).aged(9, 5), Says(kG1).aged(4, 9), kRefuse(Rule::PeerRolledBack)},
       {Says(kG1).aged(4, 9), Says(kG1).aged(8, 5), kRefuse(Rule::BothRolledBack)},
       {Says(kG1).aged(4, 9).primary(), Says(kG1).aged(9, 5), kRefuse(Rule::PrimaryWouldBeTarget)},
+      // A resync from a third node that broke off: whoever knows what it was on its way to completes it.
+      {Says(kG4, kInconsistent).partial(kG1, kG2), Says(kG2).since(kG1), kTarget(kBitmap, Rule::SelfIsPartial)},
+      {Says(kG1), Says(kG4, kInconsistent).partial(kG1, kG1), kSource(kBitmap, Rule::PeerIsPartial)},
+      {Says(kG2), Says(kG4, kInconsistent).partial(kG1, kG2), kSource(kFull, Rule::PeerIsPartial)},
+      {Says(kG3).after(kG2), Says(kG4, kInconsistent).partial(kZero, kG2), kSource(kFull, Rule::PeerIsPartial)},
+      {Says(kG2).since(kG4), Says(kG4, kInconsistent).since(kG2).partial(kG1, kG2),
+       kSource(kBitmap, Rule::PeerIsBehind)},
+      {Says(kG1), Says(kG4, kInconsistent).partial(kG1, kG2), kRefuse(Rule::InconsistentWouldBeSource)},
+      {Says(kG3, kInconsistent), Says(kG4, kInconsistent).partial(kG1, kG2), kRefuse(Rule::BothInconsistent)},
+
+      // A generation in which nothing was answered.
+      {Says(kG2).or_since(kG1).unanswered(kG1), Says(kG3).since(kG1), kTarget(kBitmap, Rule::SelfIsUnanswered)},
+      {Says(kG3).since(kG1), Says(kG2).or_since(kG1).unanswered(kG1), kSource(kBitmap, Rule::PeerIsUnanswered)},
+      {Says(kG2).since(kG1).unanswered(kG1), Says(kG3).since(kG1).unanswered(kG1), kSplit(Rule::SplitBrain)},
+
+      // Two Secondaries, and a third node that decides.
+      {Says(kG1).sees_a_primary(), Says(kG1), kWait(Rule::PrimaryDecides)},
+      {Says(kG1).bits(3), Says(kG1).bits(2).sees_a_primary(), kWait(Rule::PrimaryDecides)},
+      {Says(kG1), Says(kG2).since(kG1).sees_a_primary(), kWait(Rule::PrimaryDecidesSelfIsBehind)},
+      {Says(kG2).since(kG1).sees_a_primary(), Says(kG1), kWait(Rule::PrimaryDecidesPeerIsBehind)},
+      {Says(kG2).since(kG1), Says(kG3).since(kG1).sees_a_primary(), kSplit(Rule::SplitBrain)},
+      {Says(kG1).primary(), Says(kG1).sees_a_primary(), kNone(Rule::EqualClean)},
+      {Says(kG1).bits(1), Says(kG1, kInconsistent).synced_by_another(), kWait(Rule::TargetOfAnother)},
+      {Says(kG3, kInconsistent).synced_by_another(), Says(kG4, kInconsistent).partial(kG1, kG2),
+       kWait(Rule::TargetOfAnother)},
+
       // Nothing in common; "held by nobody" and "none" are no names that two nodes could share.
       {Says(kG1), Says(kG2), {SyncKind::Unrelated, SyncExtent::Nothing, Rule::Unrelated}},
       {Says(kG1).gives_way(), Says(kG2), {SyncKind::Unrelated, SyncExtent::Nothing, Rule::Unrelated}},
@@ -242,6 +286,9 @@ Rule mirrored(Rule rule) {
         {Rule::EqualSelfFirst, Rule::EqualPeerFirst},
         {Rule::PeerIsBehind, Rule::SelfIsBehind},
         {Rule::PeerIsFarBehind, Rule::SelfIsFarBehind},
+        {Rule::SelfIsPartial, Rule::PeerIsPartial},
+        {Rule::SelfIsUnanswered, Rule::PeerIsUnanswered},
+        {Rule::PrimaryDecidesSelfIsBehind, Rule::PrimaryDecidesPeerIsBehind},
         {Rule::SplitBrainSelfGivesWay, Rule::SplitBrainPeerGivesWay},
         {Rule::SelfRolledBack, Rule::PeerRolledBack},
     };
@@ -304,6 +351,10 @@ const char* broken_by(const StateReport& self, const StateReport& peer, Decision
     if (server.disk_state != kUpToDate && server.disk_state != kConsistent)
       return "clients see a copy that is not whole";
     if (server.current != client.served && server.current != client.served_previous) return "clients see other data";
+  }
+  if (decision.kind == SyncKind::Wait) {
+    if (self.role == Role::Primary || peer.role == Role::Primary) return "a Primary waits";
+    if (!self.sees_primary && !peer.sees_primary && !self.is_target && !peer.is_target) return "they wait for nobody";
   }
   if (decision.kind == SyncKind::None) {
     if (self.role == Role::Primary && peer.role == Role::Primary) return "two Primaries get along";
@@ -384,6 +435,12 @@ std::vector<StateReport> every_condition(const StateReport& lineage) {
         report.out_of_sync_blocks = (flags & 4) != 0 ? 5 : 0;
         if ((flags & 16) != 0) report.served = kG2;
         reports.push_back(report);
+        if (report.discard_my_data || role == Role::Unknown) continue;
+        report.sees_primary = true;
+        reports.push_back(report);
+        report.sees_primary = false;
+        report.is_target = true;
+        reports.push_back(report);
       }
     }
   }
@@ -444,6 +501,8 @@ TEST_CASE("every pair of conditions is decided safely for each kind of lineage")
       {Says(kG1).aged(4, 9), Says(kG1).aged(9, 5)},
       {Says(kG2).since(kG1).aged(4, 9), Says(kG1).aged(8, 5)},
       {Says(kG1).aged(4, 9), Says(kZero).aged(9, 5)},
+      {Says(kG2), Says(kG4).partial(kG1, kG2)},
+      {Says(kG2).or_since(kG1).unanswered(kG1), Says(kG3).since(kG1)},
   };
   Survey survey;
   for (const auto& [first, second] : lineages) {
@@ -477,6 +536,11 @@ TEST_CASE("lineages and conditions together, sampled, are decided safely") {
     }
     report.life = {random() % 2, random() % 4};
     report.remembered = {random() % 2, random() % 4};
+    report.sees_primary = random() % 3 == 0;
+    report.is_target = random() % 3 == 0;
+    report.sync_base = kNames[random() % kNames.size()];
+    report.sync_toward = kNames[random() % kNames.size()];
+    report.unanswered_since = kNames[random() % kNames.size()];
     for (size_t i = 1; i < report.history.size(); ++i) {
       if (random() % 4 == 0) report.history[i] = kNames[random() % kNames.size()];
     }
@@ -496,7 +560,7 @@ TEST_CASE("docs/states.md names every rule and every state") {
   const auto is_named = [&text](std::string_view name) {
     return text.find("`" + std::string(name) + "`") != std::string::npos;
   };
-  REQUIRE(all_rules().size() == 41);
+  REQUIRE(all_rules().size() == 49);
   for (const Rule rule : all_rules()) {
     INFO(to_string(rule));
     CHECK(is_named(to_string(rule)));

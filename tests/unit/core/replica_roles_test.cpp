@@ -316,9 +316,10 @@ TEST_CASE("a switchover that fails after the old Primary agreed leaves it Primar
   report.disk_state = DiskState::UpToDate;
   report.node_order = 2;
   report.size_bytes = kTestDeviceBytes;
+  report.sees_primary = true;
   pair.beta.feed(LinkEstablished{1, kThird});
   pair.beta.feed(MessageArrived{1, kThird, report, 0});
-  REQUIRE(pair.beta.replica().peer_status(1).replication == ReplicationState::Established);
+  REQUIRE(pair.beta.replica().peer_status(1).connection == ConnectionState::Connected);
 
   const uint64_t ticket = pair.alpha.order(switchover_to_peer());
   pair.run();  // alpha has granted; the third node has not answered

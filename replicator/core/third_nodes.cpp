@@ -1,0 +1,340 @@
+// What a node must know of the others when it has more than one peer, so that the survivors of a Primary agree. With
+// one peer nothing of this happens.
+//
+// A Secondary keeps the writes that it applies under its own activity log until the Primary says that they are stable
+// everywhere. What was not when the Primary is lost is out of sync with every other node: they may lack it. What the
+// Primary calls missing at an absent node is marked for that node; so is what a resync brings, for all but its source.
+// So whoever meets the absent node first knows what it lacks. docs/decisions/survivors.md has the reasons.
+#include <algorithm>
+
+#include "replicator/core/replica_state.h"
+
+namespace lockstep::repl {
+namespace {
+
+NodeMask node_mask(uint8_t order) {
+  return static_cast<NodeMask>(1U << order);
+}
+
+// Of two links that mean to copy to one target, the Primary's stays.
+bool is_resync(ReplicationState state) {
+  return state == ReplicationState::WFBitMapS || state == ReplicationState::WFBitMapT ||
+         state == ReplicationState::SyncSource || state == ReplicationState::SyncTarget ||
+         state == ReplicationState::PausedSyncS || state == ReplicationState::PausedSyncT;
+}
+
+bool is_target(ReplicationState state) {
+  return state == ReplicationState::WFBitMapT || state == ReplicationState::SyncTarget ||
+         state == ReplicationState::PausedSyncT;
+}
+
+}  // namespace
+
+NodeMask Replica::State::node_of(PeerIndex index) const {
+  return node_mask(options.peer_orders[index]);
+}
+
+bool Replica::State::sees_primary(PeerIndex but) const {
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    if (index != but && is_connected(peers[index]) && peers[index].role == Role::Primary) return true;
+  }
+  return false;
+}
+
+bool Replica::State::is_target_of_another(PeerIndex than) const {
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    if (index != than && is_target(peers[index].replication)) return true;
+  }
+  return false;
+}
+
+NodeMask Replica::State::may_hold_nodes() const {
+  NodeMask nodes = node_mask(options.node_order);
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    if (may_hold_our_current(superblock.peers[index])) nodes |= node_of(index);
+  }
+  return nodes;
+}
+
+// ---- the Primary's side ----
+
+// The peer holds what this node holds, but for writes that it has in its stream. Entries from before it had the stream
+// may still be missing elsewhere, and it would not know which: so they must be gone.
+bool Replica::State::is_in_sync(PeerIndex index) const {
+  const Peer& peer = peers[index];
+  const PeerRecord& record = superblock.peers[index];
+  return is_connected(peer) && peer.replication == ReplicationState::Established &&
+         record.bitmap_generation.is_zero() && record.previous_bitmap_generation.is_zero() &&
+         peer.bitmap.dirty_blocks() == 0 && !has_entries_before(peer);
+}
+
+NodeMask Replica::State::in_sync_nodes() const {
+  NodeMask nodes = 0;
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    if (is_in_sync(index)) nodes |= node_of(index);
+  }
+  return nodes;
+}
+
+void Replica::State::tell_who_is_in_sync() {
+  if (!has_third_nodes() || role != Role::Primary) return;
+  const NodeMask nodes = in_sync_nodes();
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    Peer& peer = peers[index];
+    if ((nodes & node_of(index)) == 0) continue;
+    const auto others = static_cast<NodeMask>(nodes & ~node_of(index));
+    if (peer.told_in_sync == others) continue;
+    peer.told_in_sync = others;
+    send(index, PeersInSync{superblock.current, others});
+  }
+}
+
+// Entries up to `through` have left the transfer log; those of `missing` lack some of them.
+void Replica::State::tell_stable(Sequence through, PeerMask missing) {
+  NodeMask nodes = 0;
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    if ((missing & mask_of(index)) != 0) nodes |= node_of(index);
+  }
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    if (gets_stream(peers[index])) send(index, StableThrough{through, static_cast<NodeMask>(nodes & ~node_of(index))});
+  }
+}
+
+PeerMask Replica::State::lacking(const ByteRange& range) const {
+  PeerMask peers_mask = 0;
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    if (peers[index].bitmap.is_any_dirty(range)) peers_mask |= mask_of(index);
+  }
+  return peers_mask;
+}
+
+// ---- the Secondary's side ----
+
+void Replica::State::pop_unstable(PeerMask mark) {
+  const UnstableWrite& write = unstable[unstable_first % unstable.size()];
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    if ((mark & mask_of(index)) != 0) peers[index].bitmap.set(write.range);
+  }
+  if (write.holds_extents) activity_log.release(write.range);
+  ++unstable_first;
+}
+
+// The write's extents are referred to until it is stable everywhere. No if there is no room to remember it.
+bool Replica::State::note_unstable(PeerIndex from, ApplySlot& apply) {
+  if (unstable_from != from) forget_unstable(unstable_from);
+  unstable_from = from;
+  if (unstable_end - unstable_first == unstable.size()) return false;
+  apply.needs_log = true;
+  apply.unstable = unstable_end++;
+  unstable[apply.unstable % unstable.size()] = {apply.sequence, apply.range, false};
+  return true;
+}
+
+bool Replica::State::try_start_logged_apply(uint32_t slot) {
+  ApplySlot& apply = applies[slot];
+  if (apply.needs_log) {
+    if (!activity_log.acquire_hot(apply.range)) return false;
+    if (apply.extents_reserved) activity_log.release(apply.range);  // the reservation's references stand for these
+    apply.extents_reserved = apply.needs_log = false;
+    apply.holds_extents = true;
+    if (apply.unstable >= unstable_first) {
+      LOCKSTEP_CHECK(activity_log.acquire_hot(apply.range));
+      unstable[apply.unstable % unstable.size()].holds_extents = true;
+    }
+  }
+  start_apply(slot);
+  return true;
+}
+
+void Replica::State::reserve_for_applies() {
+  for (uint32_t i = 0; i < apply_count; ++i) {
+    ApplySlot& apply = applies[apply_order[(apply_head + i) % apply_order.size()]];
+    if (apply.phase != ApplySlot::Phase::Waiting || !apply.needs_log || apply.extents_reserved) continue;
+    if (!activity_log.reserve(apply.range)) return;  // the oldest comes first; room comes with StableThrough
+    apply.extents_reserved = true;
+  }
+}
+
+void Replica::State::stable_through_arrived(PeerIndex index, const StableThrough& message) {
+  if (peers[index].role != Role::Primary) {
+    return drop_peer(index, LinkEnd::BrokenRule, "a word of stable writes from a node that is not Primary");
+  }
+  if (unstable_from != index) return;
+  PeerMask mark = 0;
+  for (PeerIndex other = 0; other < peer_count(); ++other) {
+    if (other != index && (message.missing & node_of(other)) != 0) mark |= mask_of(other);
+  }
+  while (unstable_first < unstable_end && unstable[unstable_first % unstable.size()].sequence <= message.through) {
+    if (unstable[unstable_first % unstable.size()].sequence > peers[index].stream_flushed) {
+      return drop_peer(index, LinkEnd::BrokenRule, "a write called stable that is not so here");
+    }
+    pop_unstable(mark);
+  }
+}
+
+// The Primary is gone, or another one is there: any other node may lack what was not stable everywhere.
+void Replica::State::forget_unstable(PeerIndex primary) {
+  while (unstable_first < unstable_end) pop_unstable(static_cast<PeerMask>(~mask_of(primary)));
+}
+
+// A resync's copies change this disk, and nodes other than the source may hold neither the old nor the new. By whole
+// extents, so that a long row of copies costs one metadata write for each.
+void Replica::State::mark_copied(PeerIndex source, const ByteRange& range) {
+  const uint64_t first = range.offset_bytes / kExtentBytes * kExtentBytes;
+  const uint64_t end = std::min(divide_up(range.end_bytes(), kExtentBytes) * kExtentBytes, options.size_bytes);
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    if (index == source) continue;
+    DirtyBitmap& bitmap = peers[index].bitmap;
+    bitmap.set({first, end - first});
+    const auto first_page = static_cast<uint32_t>(first / kBlockBytes / kBlocksPerBitmapPage);
+    const auto last_page = static_cast<uint32_t>((end / kBlockBytes - 1) / kBlocksPerBitmapPage);
+    for (uint32_t page = first_page; page <= last_page; ++page) {
+      if (bitmap.lacks_bits_on_disk(page)) apply_floor = std::max(apply_floor, persist_bitmap_page(index, page));
+    }
+  }
+}
+
+void Replica::State::peers_in_sync_arrived(PeerIndex index, const PeersInSync& message) {
+  if (peers[index].role != Role::Primary || role == Role::Primary) {
+    return drop_peer(index, LinkEnd::BrokenRule, "a word of who is in sync from a node that is not Primary");
+  }
+  if (message.current != superblock.current || peers[index].replication != ReplicationState::Established) return;
+  bool superblock_changed = false;
+  for (PeerIndex other = 0; other < peer_count(); ++other) {
+    if (other == index) continue;
+    set_in_sync_by_primary(other, (message.nodes & node_of(other)) != 0);
+    if (!peers[other].in_sync_by_primary) continue;
+    superblock_changed = forget_differences(other) || superblock_changed;
+  }
+  if (superblock_changed) persist_superblock();
+}
+
+void Replica::State::set_in_sync_by_primary(PeerIndex index, bool in_sync) {
+  Peer& peer = peers[index];
+  peer.in_sync_by_primary = in_sync;
+  if (!is_connected(peer) || is_resync(peer.replication)) return;
+  const ReplicationState state = in_sync ? ReplicationState::Established : ReplicationState::Off;
+  if (peer.replication == state) return;
+  peer.replication = state;
+  changed();
+}
+
+bool Replica::State::forget_differences(PeerIndex index) {
+  peers[index].bitmap.clear_all();
+  persist_bitmap(index, false);
+  PeerRecord& record = superblock.peers[index];
+  if (record == PeerRecord{}) return false;
+  remember(record.bitmap_generation);
+  remember(record.previous_bitmap_generation);
+  record = PeerRecord{};
+  return true;
+}
+
+// The Primary's new generation, taken over here: whoever does not hold it lacks what changes from here on.
+void Replica::State::take_over_view(PeerIndex from, const Generation& old, NodeMask may_hold) {
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    if (index == from) continue;
+    PeerRecord& record = superblock.peers[index];
+    if ((may_hold & node_of(index)) != 0) {
+      if (record.bitmap_generation.is_zero() && record.previous_bitmap_generation.is_zero()) {
+        record.previous_bitmap_generation = old;  // it may not have heard of the new one
+      }
+      continue;
+    }
+    if (record.bitmap_generation.is_zero()) record.bitmap_generation = old.is_zero() ? kHeldByNobody : old;
+    set_in_sync_by_primary(index, false);
+  }
+}
+
+// The end of a resync: this node holds what the source holds, and knows of the others what the source knows. The bits
+// here still count from what this node held before.
+void Replica::State::take_over_view_at_end(PeerIndex source, const ResyncDone& message) {
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    if (index == source) continue;
+    if ((message.in_sync & node_of(index)) != 0) {
+      forget_differences(index);
+      continue;
+    }
+    PeerRecord& record = superblock.peers[index];
+    Generation since = record.bitmap_generation;
+    if (since.is_zero() || since == kHeldByNobody) since = record.previous_bitmap_generation;
+    if (since.is_zero()) since = superblock.sync_base;
+    if (since == message.current) since = Generation{};
+    remember(record.bitmap_generation);
+    remember(record.previous_bitmap_generation);
+    if ((message.may_hold & node_of(index)) != 0) {
+      record.bitmap_generation = Generation{};
+      record.previous_bitmap_generation = since;
+    } else {
+      record.bitmap_generation = since.is_zero() ? kHeldByNobody : since;
+      record.previous_bitmap_generation = Generation{};
+    }
+  }
+  superblock.sync_base = superblock.sync_toward = Generation{};
+  superblock.sync_sources = 0;
+}
+
+// ---- links between Secondaries ----
+
+// What the two decided from is not true any more: they start again.
+void Replica::State::restart_secondary_links(PeerIndex but) {
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    if (index == but || !is_connected(peers[index]) || peers[index].role == Role::Primary) continue;
+    say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
+  }
+}
+
+void Replica::State::restart_other_resyncs(PeerIndex but) {
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    if (index == but || !is_connected(peers[index]) || !is_resync(peers[index].replication)) continue;
+    say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
+  }
+}
+
+void Replica::State::primary_lost(PeerIndex index) {
+  forget_unstable(index);
+  for (Peer& peer : peers) peer.in_sync_by_primary = false;
+  restart_secondary_links(index);
+}
+
+// A peer is Primary from now on. It decides for all of its peers; resyncs between Secondaries end.
+void Replica::State::primary_appeared(PeerIndex index) {
+  restart_other_resyncs(index);
+  const Peer& peer = peers[index];
+  if (is_connected(peer) && peer.replication == ReplicationState::Off) {
+    say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
+  }
+}
+
+// This node is Primary from now on: whom the last Primary did not call in sync must shake hands again first.
+void Replica::State::restart_undecided_links() {
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    Peer& peer = peers[index];
+    peer.stream_from = transfer_log.last() + 1;
+    peer.told_in_sync = kNothingTold;
+    if (!is_connected(peer) || is_resync(peer.replication)) continue;
+    const PeerRecord& record = superblock.peers[index];
+    const bool clean = peer.replication == ReplicationState::Established && record.bitmap_generation.is_zero() &&
+                       record.previous_bitmap_generation.is_zero() && peer.bitmap.dirty_blocks() == 0;
+    if (!clean) say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
+  }
+}
+
+// Two Secondaries left a Primary to decide, and it is none any more.
+void Replica::State::check_secondary_links() {
+  if (!has_third_nodes() || role == Role::Primary || sees_primary(kNoPeer)) return;
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    const Peer& peer = peers[index];
+    if (!is_connected(peer) || peer.decision.kind != SyncKind::Wait || peer.replication != ReplicationState::Off ||
+        now_us - peer.decided_us < options.peer_timeout_us / 3) {
+      continue;
+    }
+    const bool other_waits = peer.peer_report.sees_primary || peer.peer_report.is_target;
+    const bool self_waited = peer.own_report.sees_primary || peer.own_report.is_target;
+    if (self_waited ? !is_target_of_another(index) : !other_waits) {
+      say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
+    }
+  }
+}
+
+}  // namespace lockstep::repl
