@@ -31,6 +31,8 @@ struct NodeConfiguration {
   std::string tls_certificates;  // absolute path of a folder; the resource's unless given; empty: none
   std::string tls_psk_file;      // absolute path; the resource's unless given; empty: none
   int line = 0;                  // of the section in the file
+
+  friend bool operator==(const NodeConfiguration&, const NodeConfiguration&) = default;
 };
 
 // Who may use the export, and how.
@@ -40,6 +42,8 @@ struct ExportConfiguration {
   TlsPolicy tls = TlsPolicy::Off;  // of TCP addresses; unix sockets offer TLS unless it is off, and never require it
   bool tls_verify_peer = false;
   std::vector<std::string> tls_allow;  // empty: everybody
+
+  friend bool operator==(const ExportConfiguration&, const ExportConfiguration&) = default;
 };
 
 struct ResourceConfiguration {
@@ -63,7 +67,11 @@ struct ResourceConfiguration {
     int on_peer_loss = 0;
     int secret_file = 0;
     int fence_command = 0;
+
+    friend bool operator==(const Lines&, const Lines&) = default;
   } lines;
+
+  friend bool operator==(const ResourceConfiguration&, const ResourceConfiguration&) = default;
 
   // The node of that name, or null.
   const NodeConfiguration* find_node(std::string_view node_name) const;

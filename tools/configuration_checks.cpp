@@ -219,6 +219,7 @@ Status complete_and_check_nodes(ResourceConfiguration& configuration, const Conf
 FeatureSupport supported_features() {
   FeatureSupport support;
   support.suspend_on_peer_loss = true;
+  support.protocol_a = support.protocol_b = true;
   return support;
 }
 

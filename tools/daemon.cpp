@@ -18,18 +18,6 @@
 namespace lockstep::tools {
 namespace {
 
-repl::Protocol core_protocol(Protocol protocol) {
-  switch (protocol) {
-    case Protocol::A:
-      return repl::Protocol::A;
-    case Protocol::B:
-      return repl::Protocol::B;
-    case Protocol::C:
-      break;
-  }
-  return repl::Protocol::C;
-}
-
 repl::LossPolicy core_policy(PeerLossPolicy policy) {
   switch (policy) {
     case PeerLossPolicy::Suspend:
@@ -85,7 +73,7 @@ Status Daemon::open_everything(const std::string& run_dir) {
   auto loop = io::Loop::create();
   if (!loop) return std::move(loop).error();
   loop_ = std::move(*loop);
-  auto signals = io::ProcessSignals::create(*loop_, {SIGTERM, SIGINT});
+  auto signals = io::ProcessSignals::create(*loop_, {SIGTERM, SIGINT, SIGHUP});
   if (!signals) return std::move(signals).error();
   signals_ = std::move(*signals);
 
@@ -239,7 +227,11 @@ void Daemon::explain(const repl::ControlRequest&, std::unique_ptr<repl::ControlA
 // ---- the end ----
 
 io::Task<void> Daemon::await_signal() {
-  const Result<int> signal = co_await signals_->next();
+  Result<int> signal = co_await signals_->next();
+  while (signal.ok() && *signal == SIGHUP && !stopping_) {
+    reload_configuration([](repl::ControlExit, const std::string&) {});  // what came of it is in the log
+    signal = co_await signals_->next();
+  }
   if (!signal || stopping_) co_return;
   spdlog::info("{}: signal {}: stopping", configuration_.name, *signal);
   stopping_ = true;

@@ -72,6 +72,7 @@ class Daemon final : private repl::DriverOwner, private repl::ControlVerbs {
   void detach(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
   void attach(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
   io::Task<void> attach_when_released(std::unique_ptr<repl::ControlAnswer> answer);
+  void reload(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
   void explain(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
   void down(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
   void not_in_this_version(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
@@ -88,10 +89,12 @@ class Daemon final : private repl::DriverOwner, private repl::ControlVerbs {
   std::string words_for(repl::OrderKind order, repl::OrderAnswer outcome, repl::ControlExit& exit) const;
   io::Task<void> demote_by_force(std::unique_ptr<repl::ControlAnswer> answer);
   io::Task<void> await_signal();
+  // Takes over what may change while the node runs; `told` hears when it is in force, or why nothing was changed.
+  void reload_configuration(std::function<void(repl::ControlExit, const std::string&)> told);
   io::Task<void> stop(std::unique_ptr<repl::ControlAnswer> answer);
   io::Task<repl::Outcome> order_shutdown();
 
-  const ResourceConfiguration configuration_;
+  ResourceConfiguration configuration_;
   const NodeConfiguration node_;
   std::unique_ptr<io::Loop> loop_;
   std::unique_ptr<io::ProcessSignals> signals_;

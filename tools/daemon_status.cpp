@@ -61,6 +61,7 @@ json peer_of(const repl::Driver& driver, PeerIndex index) {
                  {"role", to_string(peer.role)},
                  {"replication-state", replication_of(peer)},
                  {"disk-state", to_string(peer.disk_state)},
+                 {"protocol", to_string(peer.protocol)},
                  {"out-of-sync-bytes", peer.out_of_sync_blocks * repl::kBlockBytes},
                  {"sent-sequence", peer.sent},
                  {"received-sequence", peer.received},
@@ -83,6 +84,18 @@ json peer_of(const repl::Driver& driver, PeerIndex index) {
 }
 
 }  // namespace
+
+repl::Protocol core_protocol(Protocol protocol) {
+  switch (protocol) {
+    case Protocol::A:
+      return repl::Protocol::A;
+    case Protocol::B:
+      return repl::Protocol::B;
+    case Protocol::C:
+      break;
+  }
+  return repl::Protocol::C;
+}
 
 json status_of(const DaemonView& view) {
   const repl::ReplicaStatus status = view.driver.status();

@@ -8,6 +8,7 @@
 
 #include "nbd-server/export_table.h"
 #include "replicator/driver.h"
+#include "tools/configuration.h"
 
 namespace lockstep::tools {
 
@@ -18,6 +19,8 @@ struct DaemonView {
   repl::Protocol protocol;
   uint64_t now_us = 0;  // of the loop
 };
+
+repl::Protocol core_protocol(Protocol protocol);
 
 // One object of `lockstep status --json`.
 nlohmann::json status_of(const DaemonView& view);

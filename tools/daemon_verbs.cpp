@@ -33,6 +33,7 @@ Daemon::Verb Daemon::find_verb(const std::string& name) {
       Entry{"suspend", &Daemon::suspend},
       Entry{"resume", &Daemon::resume},
       Entry{"outdate", &Daemon::outdate},
+      Entry{"reload", &Daemon::reload},
       Entry{"explain", &Daemon::explain},
       Entry{"down", &Daemon::down},
       Entry{"verify", &Daemon::verify},

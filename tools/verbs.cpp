@@ -176,6 +176,14 @@ const std::vector<VerbSpec>& all_verbs() {
        ResourceOperand::Required,
        {},
        {}},
+      {"reload",
+       "take over what changed in the configuration file",
+       "Only protocol may change while a node runs; anything else is refused (exit 3), and nothing is taken over. The\n"
+       "file is the same on every node: change and reload it on each. On the Primary it returns when everything that\n"
+       "the old protocol had answered is stable on the peers, or marked for those that are gone.",
+       ResourceOperand::Required,
+       {},
+       {}},
       {"explain",
        "say why the resource is in its state, and what would change it",
        "",

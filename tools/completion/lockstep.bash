@@ -25,7 +25,8 @@ _lockstep_nodes() {
 
 _lockstep() {
   local verbs='create up down status events wait promote demote switchover connect disconnect resync pause-resync
-    resume-resync invalidate invalidate-peer verify suspend resume outdate resize detach attach explain dump-metadata metrics'
+    resume-resync invalidate invalidate-peer verify suspend resume outdate resize detach attach reload explain dump-metadata
+    metrics'
   local common='--config --node --run-dir --json --help'
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
   local verb='' resource='' options='' plain=0 i
