@@ -85,8 +85,10 @@ void Replica::State::local_flush_completed(int error_errno) {
     Peer& peer = peers[local_flush_peer];
     if (error_errno == 0) {
       applies_stable = applies_flushing;
-      if (peer.incarnation != 0 && peer.incarnation == local_flush_incarnation) {
-        peer.stream_flushed = std::max(peer.stream_flushed, local_flush_covers);
+      // Not on a link that is newer than what was flushed: there is nothing to tell of it.
+      if (peer.incarnation != 0 && peer.incarnation == local_flush_incarnation &&
+          local_flush_covers > peer.stream_flushed) {
+        peer.stream_flushed = local_flush_covers;
         peer.acknowledge = true;
       }
     }
