@@ -56,7 +56,10 @@ void Replica::State::enqueue_apply(uint32_t slot, const ApplySlot& apply) {
   applies[slot].behind = applies_hold;
   ++applies_arrived;
   apply_order[(apply_head + apply_count++) % apply_order.size()] = slot;
-  if (must_wait(applies[slot], apply_count - 1) || !try_start_logged_apply(slot)) ++applies_waiting;
+  if (must_wait(applies[slot], apply_count - 1) || !try_start_logged_apply(slot)) {
+    ++applies_waiting;
+    start_peer_flush_if_wanted();  // the barrier that it waits for may be one of a link that ended before it was done
+  }
 }
 
 // Overlapping writes reach the disk in the order of the stream, and nothing overtakes a barrier that holds it. What is

@@ -173,6 +173,26 @@ TEST_CASE("the peer starts nothing behind a barrier before the barrier is done")
   }
 }
 
+TEST_CASE("a barrier that a lost link left behind is done when the next link brings something to wait for it") {
+  ProtocolPair pair(Protocol::A);
+  pair.beta.holds_writes = true;
+  pair.alpha.write(1, blocks(5), 42);
+  pair.run();
+  pair.alpha.flush(2);
+  pair.run();
+  pair.lose_link();
+  pair.beta.holds_writes = false;
+  pair.run();
+  CHECK(pair.beta.disk[5] == 42);
+  pair.connect();
+  pair.run();
+  pair.alpha.write(3, blocks(6), 43);
+  pair.run();
+  CHECK(pair.beta.disk[6] == 43);
+  CHECK(pair.alpha.peer().replication == ReplicationState::Established);
+  CHECK(pair.beta.apply_slots_in_use.empty());
+}
+
 TEST_CASE("several barriers with writes between them are done one after the other") {
   ProtocolPair pair(Protocol::A);
   pair.holds_to_beta = true;
