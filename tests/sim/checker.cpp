@@ -12,6 +12,7 @@ using namespace repl;  // NOLINT(google-build-using-namespace): the simulator sp
 
 void Checker::prepare() {
   nodes_.resize(static_cast<size_t>(world_.node_count()));
+  stream_order.prepare();
   for (Knowledge& each : nodes_) each.wrong.assign(world_.layout.unit_count(), 0);
   for (int a = 0; a < world_.node_count(); ++a) {
     for (int b = a + 1; b < world_.node_count(); ++b) {
@@ -29,13 +30,18 @@ void Checker::start() {
 
 void Checker::node_crashed(int id, bool power_lost) {
   ++crashes;
-  if (power_lost) known(id).has_acknowledged = false;
+  // What was received and not written is gone with the process, though B has answered it.
+  const bool was_peer = !world_.node(id).durable().superblock.primary;
+  if (power_lost || (was_peer && world_.uses_weak_protocols())) known(id).has_acknowledged = false;
+  stream_order.check(id);
+  stream_order.forget(id);
 }
 
 void Checker::check_units_stable(int id, const Layout::Units& units, bool peers_as_well, const char* promise) {
   for (int each = 0; each < world_.node_count(); ++each) {
     if (each != id) {
       if (!peers_as_well || world_.node(id).peer(each).replication != ReplicationState::Established) continue;
+      if (answers_ahead(id, each)) continue;
     }
     const Disk& disk = world_.node(each).disk();
     for (size_t unit = units.first; unit < units.end; ++unit) {
@@ -46,14 +52,50 @@ void Checker::check_units_stable(int id, const Layout::Units& units, bool peers_
   }
 }
 
+bool Checker::answers_ahead(int id, int other) const {
+  return world_.promised(world_.node(id).peer(other).protocol) == Protocol::A;
+}
+
+void Checker::caught_up(int id, int with) {
+  known(id).may_lack = known(with).may_lack;
+  known(id).has_acknowledged = known(with).has_acknowledged;
+}
+
+void Checker::protocol_changed(int id) {
+  if (!world_.node(id).alive() || world_.node(id).status().role != Role::Primary) return;
+  for (int other = 0; other < world_.node_count(); ++other) {
+    if (other == id || world_.node(id).peer(other).replication != ReplicationState::Established) continue;
+    if (!answers_ahead(id, other)) caught_up(other, id);
+  }
+}
+
+// Protocol A, and the Primary is gone with what it was ahead. It may still come back and be the source, as long as
+// nobody has written since.
+void Checker::give_up_what_is_lost(int id) {
+  for (int other = 0; other < world_.node_count(); ++other) {
+    if (other == id || !world_.node(other).alive() || known(other).may_lack) continue;
+    if (world_.node(id).peer(other).connection == ConnectionState::Connected) {
+      return world_.fail("node " + std::to_string(id) + " lacks what was answered and was promoted next to node " +
+                         std::to_string(other));
+    }
+  }
+  if (world_.ledger.lose(world_.node(id).disk())) ++losses;
+  for (Knowledge& each : nodes_) each.has_acknowledged = false;
+  known(id).may_lack = false;
+}
+
 // Invariant 10: whoever is left out must not be able to take itself for a copy of the same generation.
 void Checker::write_answered(int id, uint32_t write, bool fua) {
   world_.ledger.acknowledge(write, fua);
   for (int other = 0; other < world_.node_count(); ++other) {
     if (other == id) continue;
     const ReplicationState state = world_.node(id).peer(other).replication;
-    if (state == ReplicationState::Established) continue;
+    if (state == ReplicationState::Established && !answers_ahead(id, other)) continue;
     known(other).has_acknowledged = false;
+    if (state == ReplicationState::Established) {
+      known(other).may_lack = true;
+      continue;
+    }
     if (state == ReplicationState::SyncSource || state == ReplicationState::PausedSyncS ||
         state == ReplicationState::WFBitMapS) {
       continue;
@@ -117,6 +159,8 @@ void Checker::export_opened(int id) {
   if (known(id).behind) {
     return world_.fail("node " + std::to_string(id) + " was promoted and lacks acknowledged writes");
   }
+  if (known(id).may_lack) give_up_what_is_lost(id);
+  stream_order.forget(id);
   const std::span<const Value> content = promoted.disk().content();
   const auto keeps = [&](Promise promise) {
     for (size_t unit = 0; unit < content.size(); ++unit) {
@@ -146,7 +190,27 @@ void Checker::noted(int id, const Note& note) {
   const std::string text = note.text;
   const int other = world_.node(id).peer_id(note.peer);
   if (note.kind == NoteKind::HandshakeDecided) reach_mark(mark_of_rule(note.text));
-  if (note.kind == NoteKind::ResyncFinished && text == "target") {
+  if (note.kind == NoteKind::HandshakeDecided) {
+    stream_order.forget(id);
+    stream_order.forget(other);
+  }
+  if (note.kind == NoteKind::GenerationMade) {
+    // Protocol A: the peer is on its own with what it had received.
+    for (int each = 0; each < world_.node_count(); ++each) {
+      if (each != id && known(each).may_lack && world_.node(id).peer(each).replication == ReplicationState::Off) {
+        known(each).behind = true;
+      }
+    }
+  } else if (note.kind == NoteKind::Demoted) {
+    for (int each = 0; each < world_.node_count(); ++each) {
+      if (each != id && world_.node(id).peer(each).replication == ReplicationState::Established) caught_up(each, id);
+    }
+  } else if (note.kind == NoteKind::ResyncFinished && text == "target") {
+    if (known(other).may_lack && !known(id).may_lack) {
+      world_.fail("node " + std::to_string(other) + " lacks what was answered and was the source of node " +
+                  std::to_string(id));
+    }
+    known(id).may_lack = known(other).may_lack;
     // It holds what the source holds.
     known(id).has_acknowledged = known(other).has_acknowledged;
     known(id).behind = known(other).behind;
@@ -156,6 +220,7 @@ void Checker::noted(int id, const Note& note) {
     Knowledge& peer = known(other);
     self.has_acknowledged = peer.has_acknowledged = self.has_acknowledged || peer.has_acknowledged;
     self.behind = peer.behind = self.behind && peer.behind;
+    self.may_lack = peer.may_lack = self.may_lack && peer.may_lack;
   } else if (note.kind == NoteKind::VerifyDiffers && !looks_away_) {
     world_.fail("a verify found a difference that is not one, near block " + std::to_string(note.number));
   } else if (note.kind == NoteKind::SplitBrain) {

@@ -10,6 +10,7 @@
 #include "replicator/core/generation_rules.h"
 #include "replicator/core/replica.h"
 #include "tests/sim/ledger.h"
+#include "tests/sim/stream_order.h"
 
 namespace lockstep::sim {
 
@@ -18,12 +19,14 @@ class Node;
 
 class Checker {
  public:
-  explicit Checker(World& world) : world_(world) {}
+  explicit Checker(World& world) : stream_order(world), world_(world) {}
   void prepare();  // once the nodes are there
   void start();
 
   // What the nodes report.
   void before_crash() { check_stable_storage(); }
+  // The node has changed to another protocol, and what the old one had answered is safe.
+  void protocol_changed(int node);
   void node_crashed(int node, bool power_lost);
   void write_answered(int node, uint32_t write, bool fua);
   void read_answered(const ByteRange& range, std::span<const Value> seen, uint64_t issued);
@@ -39,6 +42,9 @@ class Checker {
   // What is on stable storage is not what was written any more, and nobody knows it.
   void look_away() { looks_away_ = true; }
 
+  // Promotions that lost answered writes with their Primary, as protocol A may.
+  uint64_t losses = 0;
+  StreamOrder stream_order;
   uint64_t promotions = 0, crashes = 0, resyncs = 0, checks = 0;
 
  private:
@@ -46,6 +52,7 @@ class Checker {
   struct Knowledge {
     bool has_acknowledged = true;  // every answered write
     bool behind = false;
+    bool may_lack = false;  // answered writes, even flushed ones: protocol A
     // Units whose stable value breaks a promise to a client who was told that it is flushed.
     std::vector<uint8_t> wrong;
     size_t wrong_count = 0;
@@ -64,6 +71,9 @@ class Checker {
   };
 
   Knowledge& known(int node) { return nodes_[static_cast<size_t>(node)]; }
+  bool answers_ahead(int node, int peer) const;
+  void caught_up(int node, int with);
+  void give_up_what_is_lost(int node);
   void check_units_stable(int node, const Layout::Units& units, bool peers_as_well, const char* promise);
 
   // power_loss_check.cpp

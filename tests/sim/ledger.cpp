@@ -1,6 +1,7 @@
 #include "tests/sim/ledger.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace lockstep::sim {
 
@@ -85,17 +86,42 @@ std::string Ledger::objection(size_t unit, Value value, Promise promise, uint64_
          (promise == Promise::Acknowledged ? " was acknowledged" : " was flushed");
 }
 
+bool Ledger::lose(const Disk& disk) {
+  bool lost = false;
+  for (size_t unit = 0; unit < by_unit_.size(); ++unit) {
+    lost = lost || !allows(unit, disk.read(unit), Promise::Acknowledged);
+    if (allows(unit, disk.stable(unit), Promise::Flushed)) continue;
+    for (const uint32_t number : by_unit_[unit]) {
+      Write& write = writes_[number];
+      if (!std::exchange(write.durable, false)) continue;
+      unflushed_.push_back(number);
+      for (size_t each = write.units.first; each < write.units.end; ++each) changed.add(each);
+    }
+  }
+  // Older candidates were forgotten when what is lost became durable.
+  for (size_t unit = 0; unit < by_unit_.size(); ++unit) {
+    for (const Value value : {disk.stable(unit), disk.read(unit)}) {
+      if (!allows(unit, value, Promise::Flushed)) write_again(unit, value);
+    }
+  }
+  return lost;
+}
+
+void Ledger::write_again(size_t unit, Value value) {
+  Write write;
+  write.units = {unit, unit + 1};
+  write.value = value;
+  write.issued = write.acknowledged = write.ended = moment();
+  const auto number = static_cast<uint32_t>(writes_.size());
+  writes_.push_back(write);
+  by_unit_[unit].push_back(number);
+  unflushed_.push_back(number);
+}
+
 void Ledger::accept(std::span<const Value> content) {
   for (size_t unit = 0; unit < by_unit_.size(); ++unit) {
     if (allows(unit, content[unit], Promise::Acknowledged)) continue;
-    Write write;
-    write.units = {unit, unit + 1};
-    write.value = content[unit];
-    write.issued = write.acknowledged = write.ended = moment();
-    const auto number = static_cast<uint32_t>(writes_.size());
-    writes_.push_back(write);
-    by_unit_[unit].push_back(number);
-    unflushed_.push_back(number);
+    write_again(unit, content[unit]);
   }
 }
 

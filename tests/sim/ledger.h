@@ -43,6 +43,9 @@ class Ledger {
   // The application was given `content` after a loss of power took writes that were acknowledged and not flushed: where
   // it shows an older value, that is the acknowledged one from now on, as if it had been written again.
   void accept(std::span<const Value> content);
+  // Its Primary is gone, and `disk` is all there is. What was flushed and is not on its stable storage is promised to
+  // nobody any more; until somebody flushes, it may come back with the old Primary. False when nothing is missing.
+  bool lose(const Disk& disk);
   size_t write_count() const { return writes_.size() - 1; }
 
   // Units whose allowed flushed values changed since they were cleared.
@@ -63,6 +66,7 @@ class Ledger {
   };
   Ruling ruling(size_t unit, Promise promise, uint64_t since) const;
   void prune(size_t unit);
+  void write_again(size_t unit, Value value);
 
   std::vector<Write> writes_;
   std::vector<uint32_t> unflushed_;             // acknowledged writes that no flush covers yet

@@ -19,7 +19,7 @@ constexpr uint64_t kSeedsForMarks = 10'000;
 void usage() {
   std::puts(
       "usage: lockstep-sim --seed N [--trace] | --seeds COUNT [--from N] [--jobs N] [--seconds N] [--marks]\n"
-      "                    [--nodes N] [--mutant NAME] | --list-mutants\n"
+      "                    [--nodes N] [--protocol P] [--promise P] [--mutant NAME] | --list-mutants\n"
       "  --seed N       runs one seed, and with --trace prints what happens\n"
       "  --seeds COUNT  runs COUNT seeds from --from (default 1) on; exits 1 at the first violation, and names its "
       "seed\n"
@@ -28,6 +28,8 @@ void usage() {
       "  --marks        prints how many seeds reached each mark; in sweeps of 10000 seeds and more, a mark that none\n"
       "                 reached is a failure in any case\n"
       "  --nodes N      how many nodes there are, 2 to 4 (default: drawn by the seed)\n"
+      "  --protocol P   A, B or C (default: drawn by the seed, and changed in some runs)\n"
+      "  --promise P    holds the runs to what this protocol promises, whichever they use: must fail for a weaker one\n"
       "  --mutant NAME  a known bug is put back into the core; --list-mutants prints their names");
 }
 
@@ -82,6 +84,14 @@ int main(int argc, char** argv) {
       options.seconds = number();
     } else if (option == "--nodes") {
       options.run.nodes = static_cast<int>(number());
+    } else if (option == "--protocol" || option == "--promise") {
+      const char letter = i + 1 < argc ? *argv[++i] : '?';
+      if (letter < 'A' || letter > 'C') {
+        usage();
+        return 2;
+      }
+      (option == "--protocol" ? options.run.protocol : options.run.promise) =
+          static_cast<lockstep::repl::Protocol>(letter - 'A');
     } else if (option == "--mutant" && i + 1 < argc) {
       const std::string name = argv[++i];
       if (!switch_mutant_on(name)) {
@@ -121,5 +131,9 @@ int main(int argc, char** argv) {
   }
   if (marks) print_marks(result);
   print_figures(result);
+  if (result.total.losses > 0) {
+    std::printf("%llu promotions lost answered writes with their Primary, as protocol A may\n",
+                static_cast<unsigned long long>(result.total.losses));
+  }
   return result.seeds >= kSeedsForMarks && options.run.nodes == 0 && !all_marks_reached(result) ? 1 : 0;
 }

@@ -32,6 +32,7 @@ bool Node::is_frozen() const {
 void Node::boot() {
   LOCKSTEP_CHECK(!alive());
   ++boots_;
+  options_.protocol = world_.protocol;
   replica_ = std::make_unique<Replica>(options_);
   persisted_ = 0;
   requests_.assign(options_.client_slots, {});
@@ -193,6 +194,8 @@ void Node::perform(const Action& action, Frame frame) {
         } else if constexpr (std::is_same_v<A, SubmitFlush>) {
           submit_flush(one.slot);
         } else if constexpr (std::is_same_v<A, Send>) {
+          world_.checker.stream_order.sent(id_, peer_id(one.peer), one.incarnation, one.message,
+                                           frame.values.empty() ? 0 : frame.values[0]);
           world_.network.send(id_, peer_id(one.peer), one.incarnation, std::move(frame));
         } else if constexpr (std::is_same_v<A, PersistSuperblock> || std::is_same_v<A, PersistActivityLog> ||
                              std::is_same_v<A, PersistBitmapPages> || std::is_same_v<A, PersistActivityLogEmpty>) {

@@ -1,5 +1,7 @@
 #include "tests/sim/operator.h"
 
+#include <utility>
+
 #include "tests/sim/world.h"
 
 namespace lockstep::sim {
@@ -26,11 +28,13 @@ void Operator::give(int id, OrderGiven order) {
 void Operator::answered(int id, uint64_t ticket, Outcome outcome) {
   world_.trace("node %d answers order %llu: %d", id, static_cast<unsigned long long>(ticket),
                static_cast<int>(outcome));
-  if (ticket == ticket_) pending_ = false;
+  if (ticket != ticket_) return;
+  pending_ = false;
+  if (std::exchange(changes_protocol_, false) && outcome == Outcome::Done) world_.checker.protocol_changed(id);
 }
 
 void Operator::node_crashed(int id) {
-  if (id == pending_node_) pending_ = false;
+  if (id == pending_node_) pending_ = changes_protocol_ = false;
 }
 
 void Operator::turn() {
@@ -88,6 +92,27 @@ void Operator::promote_somebody() {
   give(id, order);
 }
 
+// The same file on every node: each takes it over, or finds it when it starts.
+void Operator::change_protocol() {
+  world_.protocol = static_cast<Protocol>(world_.random.below(3));
+  OrderGiven order;
+  order.kind = OrderKind::SetProtocol;
+  order.protocol = world_.protocol;
+  order.ticket = UINT64_MAX;  // nobody waits for the Secondaries
+  int primary = -1;
+  for (int id = 0; id < world_.node_count(); ++id) {
+    if (!world_.node(id).responds()) continue;
+    if (world_.node(id).status().role == Role::Primary) {
+      primary = id;
+    } else {
+      world_.node(id).order(order);
+    }
+  }
+  if (primary < 0) return;
+  changes_protocol_ = true;
+  give(primary, order);
+}
+
 void Operator::disturb() {
   Random& random = world_.random;
   const int id = static_cast<int>(random.below(static_cast<uint64_t>(world_.node_count())));
@@ -95,6 +120,7 @@ void Operator::disturb() {
   if (!node.responds()) return;
   OrderGiven order;
   order.peer = static_cast<PeerIndex>(random.below(static_cast<uint64_t>(node.peer_count())));
+  if (world_.changes_protocols() && random.chance(0.3)) return change_protocol();
   switch (random.below(6)) {
     case 0:
       order.kind = OrderKind::Switchover;

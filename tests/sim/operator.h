@@ -24,12 +24,14 @@ class Operator {
   bool repair();
   void promote_somebody();
   void disturb();
+  void change_protocol();
   void give(int node, repl::OrderGiven order);
 
   World& world_;
   bool disturbs_;
   uint64_t ticket_ = 0;
   bool pending_ = false;
+  bool changes_protocol_ = false;  // the pending order does
   int pending_node_ = 0;
 };
 

@@ -51,6 +51,7 @@ Checker::Restarted Checker::restarted(int id, int peer_id) const {
                                        [](const PeerRecord& each) { return each.bitmap_generation.is_zero(); });
   if (report.disk_state == DiskState::UpToDate && !all_behind) report.disk_state = DiskState::Consistent;
   report.crashed_primary = superblock.primary || record.crashed_primary;
+  report.answered_ahead = report.crashed_primary && record.answered_ahead;
   report.node_order = static_cast<uint8_t>(id);
   if (node.peer_count() > 1) {
     report.sync_toward = superblock.sync_toward;
@@ -63,6 +64,7 @@ Checker::Restarted Checker::restarted(int id, int peer_id) const {
 void Checker::check_stable_storage() {
   if (!world_.ok()) return;
   ++checks;
+  stream_order.check_all();
   look_at_changes();
   const bool somebody_complete =
       std::any_of(nodes_.begin(), nodes_.end(), [](const Knowledge& each) { return each.wrong_count == 0; });

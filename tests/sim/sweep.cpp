@@ -27,6 +27,7 @@ void name_the_seed(int) {
 
 void add(RunResult& total, const RunResult& one) {
   total.writes += one.writes;
+  total.losses += one.losses;
   total.promotions += one.promotions;
   total.crashes += one.crashes;
   total.resyncs += one.resyncs;

@@ -1,6 +1,7 @@
 #include "tests/sim/world.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdarg>
 #include <cstdio>
 
@@ -45,6 +46,7 @@ ReplicaOptions World::replica_options() {
   options.transfer_log_entries = 64;
   options.activity_log_slots = 18;
   options.flush_interval_us = 300'000;
+  options.queue_limit_bytes = 512 * kKiB;
   return options;
 }
 
@@ -63,6 +65,17 @@ World::World(const RunOptions& options)
   const ReplicaOptions core = replica_options();
   for (int id = 0; id < node_count_; ++id) nodes_.push_back(std::make_unique<Node>(*this, id, core));
   checker.prepare();
+  draw_protocols();
+}
+
+void World::draw_protocols() {
+  constexpr std::array kMoods{Protocol::C, Protocol::C, Protocol::B, Protocol::A};
+  protocol = kMoods[random.below(kMoods.size())];
+  changes_protocols_ = random.chance(0.25);
+  // Which of several survivors has most of what A or B answered is not compared yet.
+  if (node_count_ > 2) protocol = Protocol::C;
+  if (options_.protocol) protocol = *options_.protocol;
+  if (options_.protocol || node_count_ > 2) changes_protocols_ = false;
 }
 
 void World::thawed(int id, uint64_t boot, Task what) {
@@ -149,6 +162,7 @@ RunResult World::run() {
   result_.crashes = checker.crashes;
   result_.resyncs = checker.resyncs;
   result_.checks = checker.checks;
+  result_.losses = checker.losses;
   result_.simulated_us = now_us;
   return result_;
 }

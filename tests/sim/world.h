@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,11 +26,14 @@ struct RunOptions {
   uint64_t seed = 1;
   int nodes = 0;  // 0: drawn
   bool trace = false;
+  std::optional<repl::Protocol> protocol;  // else drawn
+  std::optional<repl::Protocol> promise;   // what the run is held to, whatever it uses: a control of the checks
 };
 
 struct RunResult {
   bool ok = true;
   std::string violation;  // what went wrong, in one line
+  uint64_t losses = 0;
   uint64_t writes = 0, promotions = 0, crashes = 0, resyncs = 0, checks = 0;
   uint64_t simulated_us = 0;
 };
@@ -61,8 +65,13 @@ class World {
   // Faults are over: everything comes back, nobody disturbs any more.
   bool is_healing() const { return healing_; }
 
+  bool uses_weak_protocols() const { return changes_protocols_ || protocol != repl::Protocol::C; }
+  bool changes_protocols() const { return changes_protocols_; }
+  repl::Protocol promised(repl::Protocol used) const { return options_.promise.value_or(used); }
+
   uint64_t now_us = 0;
   Random random;
+  repl::Protocol protocol = repl::Protocol::C;  // as the configuration file says now
   const Layout layout;
   Ledger ledger;
   Network network;
@@ -87,6 +96,8 @@ class World {
   Timeline timeline_;
   std::vector<std::unique_ptr<Node>> nodes_;
   bool healing_ = false;
+  bool changes_protocols_ = false;
+  void draw_protocols();
 };
 
 }  // namespace lockstep::sim
