@@ -28,7 +28,7 @@ bool Driver::has_map(io::BlockMap map) const {
 size_t Driver::extents(io::BlockMap map, uint64_t offset_bytes, uint64_t length_bytes,
                        std::span<io::BlockExtent> into) {
   if (map == io::BlockMap::Dirty) return dirty_extents(offset_bytes, length_bytes, into);
-  if (replica_.status().disk_state == DiskState::UpToDate) {
+  if (disk_ != nullptr && replica_.status().disk_state == DiskState::UpToDate) {
     return io::FileMap(disk().descriptor()).extents(offset_bytes, length_bytes, into);
   }
   // What this disk holds is not what a client reads.
