@@ -19,7 +19,9 @@ bool Rot::begin() {
   if (primary_ < 0) return false;
   rotten_ = static_cast<int>(random.below(static_cast<uint64_t>(world_.node_count() - 1)));
   if (rotten_ >= primary_) ++rotten_;
-  on_primary_ = random.chance(0.2);
+  // The Primary's copy counts, also when it is the rotten one: a third node, which nobody asks here, keeps the old
+  // data.
+  on_primary_ = random.chance(0.2) && world_.node_count() == 2;
   world_.checker.look_away();
   Disk& disk = world_.node(on_primary_ ? primary_ : rotten_).disk();
   for (uint64_t i = random.below(4); i > 0; --i) {
