@@ -57,6 +57,7 @@ void Replica::State::enqueue_apply(uint32_t slot, const ApplySlot& apply) {
   ++applies_arrived;
   apply_order[(apply_head + apply_count++) % apply_order.size()] = slot;
   if (must_wait(applies[slot], apply_count - 1) || !try_start_logged_apply(slot)) {
+    LOCKSTEP_MARK("apply waits for an earlier one");
     ++applies_waiting;
     start_peer_flush_if_wanted();  // the barrier that it waits for may be one of a link that ended before it was done
   }
@@ -93,8 +94,7 @@ void Replica::State::start_apply(uint32_t slot) {
   if (has_third_nodes() && apply.resync) mark_copied(apply.peer, apply.range);
   ++applies_writing;
   wrote_since_life = true;
-  const PersistId after =
-      is_durable(apply_floor) || LOCKSTEP_MUTANT("copy-before-inconsistent-is-durable") ? 0 : apply_floor;
+  const PersistId after = is_durable(apply_floor) ? 0 : apply_floor;
   if (apply.comparison != ApplySlot::kNoComparison) {
     act(SubmitRead{{SlotKind::Apply, slot}, apply.range, true, after});
   } else if (apply.zeroes) {

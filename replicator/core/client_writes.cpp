@@ -161,12 +161,14 @@ void Replica::State::build_activity_log_transaction() {
     ClientSlot& client = clients[slot];
     if (client.extents_reserved) continue;
     if (!activity_log.reserve(client.range)) {
+      LOCKSTEP_MARK("every slot of the activity log is held");
       flush_wanted = true;  // references go when what holds them is stable everywhere
       break;                // the oldest comes first, or it might never find all its slots at once
     }
     client.extents_reserved = true;
   }
   if (has_third_nodes()) reserve_for_applies();
+  if (!activity_log.evicted().empty()) LOCKSTEP_MARK("extents evicted");
   if (activity_log.updates().empty()) {
     waiting_may_start = true;  // everything reserved was hot already
     activity_log.commit_transaction();
@@ -198,9 +200,10 @@ void Replica::State::build_activity_log_transaction() {
 void Replica::State::local_write_completed(uint32_t slot, int error_errno) {
   ClientSlot& client = clients[slot];
   LOCKSTEP_CHECK(client.phase == ClientSlot::Phase::Writing && !client.local_done);
+  if (LOCKSTEP_MUTANT("write-error-hidden")) error_errno = 0;
   // Where peers serve from now on, their legs alone count. Else an error is never overwritten by another leg's success.
   if (error_errno != 0 && disk_usable() && !disk_failed(DiskFault::Write)) {
-    client.error_errno = LOCKSTEP_MUTANT("write-error-hidden") ? 0 : error_errno;
+    client.error_errno = error_errno;
     mark_unknown(client.range);
   }
   client.local_done = true;

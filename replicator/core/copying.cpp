@@ -76,6 +76,7 @@ void Replica::State::pump_resync(PeerIndex index) {
         return;
       }
       if (peer.verify.runs && (!peer.verify.repair || peer.bitmap.dirty_blocks() == 0)) return finish_verify(index);
+      LOCKSTEP_MARK("resync goes round again");
       // What is still dirty differs, was skipped, or was not made stable: it is copied, and nobody is asked.
       peer.cursor_block = 0;
       peer.asking.wanted = peer.verify.comparing = false;
@@ -86,6 +87,7 @@ void Replica::State::pump_resync(PeerIndex index) {
     const ByteRange range{run.first_block * kBlockBytes, run.block_count * kBlockBytes};
     const bool is_written = busy_ranges.overlaps(range) || is_being_applied(range);
     if (is_written && !LOCKSTEP_MUTANT("resync-read-passes-write")) {
+      LOCKSTEP_MARK("resync waits for a write in flight");
       peer.asking = asking;
       return;
     }
@@ -109,7 +111,10 @@ void Replica::State::resync_read_completed(uint32_t slot, const LocalIoCompleted
   Peer& peer = peers[resync.peer];
   const bool superseded = is_being_applied(resync.range);
   start_waiting_applies();
-  if (peer.incarnation != resync.incarnation) return;
+  if (peer.incarnation != resync.incarnation) {
+    LOCKSTEP_MARK("resync read of a lost link");
+    return;
+  }
   --peer.reading_slots;
   const bool unread = event.error_errno != 0;
   if (unread && !LOCKSTEP_MUTANT("unreadable-copied-as-zeroes")) {

@@ -84,7 +84,7 @@ void Replica::State::lose_disk(DiskState to, const char* why) {
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     Peer& peer = peers[index];
     const bool lost_sends = persist_failed && !is_durable(peer.send_floor);
-    send(index, StateChanged{role, disk_state});
+    if (is_connected(peers[index])) send(index, StateChanged{role, disk_state});
     if (goes_on && can_serve_us(peer) && !lost_sends) {
       ask_to_serve(index, previous);
     } else {

@@ -94,11 +94,13 @@ Verdict decide_equal(const StateReport& self, const StateReport& peer) {
   if (self.crashed_primary != peer.crashed_primary) {
     // A peer that lived on completed what the crashed Primary may have lost from its volatile cache. If it was
     // restarted too, it only knows that its data is consistent, and the Primary had every write first.
-    if (self.crashed_primary != LOCKSTEP_MUTANT("crashed-primary-wins")) {
-      return is_up_to_date(peer) ? target(kBitmap, Rule::EqualSelfCrashed)
-                                 : source(kBitmap, Rule::EqualSelfCrashedAlone);
+    const bool ignores_survivor = LOCKSTEP_MUTANT("crashed-primary-wins");
+    if (self.crashed_primary) {
+      return is_up_to_date(peer) && !ignores_survivor ? target(kBitmap, Rule::EqualSelfCrashed)
+                                                      : source(kBitmap, Rule::EqualSelfCrashedAlone);
     }
-    return is_up_to_date(self) ? source(kBitmap, Rule::EqualPeerCrashed) : target(kBitmap, Rule::EqualPeerCrashedAlone);
+    return is_up_to_date(self) && !ignores_survivor ? source(kBitmap, Rule::EqualPeerCrashed)
+                                                    : target(kBitmap, Rule::EqualPeerCrashedAlone);
   }
   if (self_has_bits != peer_has_bits) {
     return self_has_bits ? source(kBitmap, Rule::EqualSelfHasBits) : target(kBitmap, Rule::EqualPeerHasBits);

@@ -66,6 +66,7 @@ void Replica::State::decide_when_ready(PeerIndex index) {
       now.bitmap_generation != sent.bitmap_generation ||
       now.previous_bitmap_generation != sent.previous_bitmap_generation ||
       decide(now, peer.peer_report) != peer.decision) {
+    LOCKSTEP_MARK("handshake begun again, own state changed");
     return say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
   }
   peer.decided = peer.ever_decided = true;
@@ -224,6 +225,7 @@ void Replica::State::make_new_generation() {
     const PeerRecord& record = superblock.peers[index];
     if (gets_stream(peers[index]) && record.bitmap_generation.is_zero() &&
         !record.previous_bitmap_generation.is_zero()) {
+      LOCKSTEP_MARK("third generation before the second is confirmed");
       // It has not confirmed the last change yet; a third name for what it may hold has no place.
       say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
     }
@@ -303,6 +305,7 @@ void Replica::State::generation_stored(PeerIndex index, const GenerationStored& 
   }
   generation_confirmed(index);
   if (peer.resync_done_sent) {
+    LOCKSTEP_MARK("source hears that the target is done");
     peer.resync_done_sent = false;
     peer.replication = ReplicationState::Established;
     peer.disk_state = has_third_nodes() ? disk_state : DiskState::UpToDate;

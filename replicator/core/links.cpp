@@ -7,6 +7,7 @@ namespace lockstep::repl {
 
 void Replica::State::on(const LinkEstablished& event) {
   Peer& peer = peers[event.peer];
+  if (peer.incarnation != 0) LOCKSTEP_MARK("new link before the old one is lost");
   if (peer.incarnation != 0) peer_lost(event.peer);  // a new link is proof that the old one is gone
   if (stopping || peer.connection == ConnectionState::StandAlone) {
     act(CloseLink{event.peer, event.incarnation, LinkEnd::Ordered});
@@ -309,6 +310,7 @@ void Replica::State::peer_lost(PeerIndex index) {
 
 void Replica::State::goodbye_arrived(PeerIndex index, const Goodbye& message) {
   note(NoteKind::PeerDropped, index, 0, "the peer said goodbye");
+  if (message.continues_alone) LOCKSTEP_MARK("goodbye from a Primary that goes on");
   if (message.continues_alone) become_outdated();
   // In good order: whoever ended it wants this node to go on.
   if (message.outdated && role == Role::Primary) given_up_peers |= mask_of(index);
@@ -320,6 +322,7 @@ void Replica::State::goodbye_arrived(PeerIndex index, const Goodbye& message) {
 // The Primary goes on without this node, which knows it: its data must not be taken for the newest any more.
 void Replica::State::become_outdated() {
   if (role == Role::Primary || (disk_state != DiskState::UpToDate && disk_state != DiskState::Consistent)) return;
+  LOCKSTEP_MARK("outdated");
   disk_state = superblock.disk_state = DiskState::Outdated;
   outdated_persist = persist_superblock();
   note(NoteKind::Outdated, 0);

@@ -61,6 +61,9 @@ void Replica::State::resync_start_arrived(PeerIndex index, const ResyncStart& me
   }
   persist_bitmap(index, true);  // what it says here must outlive us: the source may know it from us alone
   superblock.current = message.sync_generation;
+  // Of a resync of our own that did not come to its start: from here on our bitmap counts from nothing of ours. Left
+  // there, an interruption would look as if each tracked changes since the other's generation: a split brain.
+  superblock.peers[index].bitmap_generation = superblock.peers[index].previous_bitmap_generation = Generation{};
   // What it was and will be has nothing in common: no peer must compare their ages.
   if (peer.decision.rule == Rule::SelfRolledBack) superblock.life.birth = fresh_generation().high;
   superblock.unanswered_since = Generation{};
@@ -108,7 +111,10 @@ void Replica::State::bitmap_runs_arrived(PeerIndex index, const BitmapRuns& mess
     }
     if (!LOCKSTEP_MUTANT("target-bits-not-merged")) peer.bitmap.set_blocks(run.first_block, run.block_count);
   }
-  if (!message.last) return send(index, BitmapWanted{});
+  if (!message.last) {
+    LOCKSTEP_MARK("bitmap in several messages");
+    return send(index, BitmapWanted{});
+  }
 
   // The target holds the resync's generation durably: from now on that one alone counts, and bits may be cleared.
   superblock.peers[index].previous_bitmap_generation = Generation{};

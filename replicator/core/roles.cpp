@@ -70,9 +70,12 @@ void Replica::State::answer(Outcome outcome, PeerIndex about, PersistId after) {
       act(OrderAnswered{order.ticket, outcome, about, wait});
       break;
     case OrderFrom::PeerSwitchover:
+      // On a link that has not shaken hands yet nobody waits for it any more.
+      if (!is_connected(peers[order.peer])) break;
       send(order.peer, SwitchoverAnswer{order.ticket, static_cast<uint8_t>(outcome)}, {}, wait);
       break;
     case OrderFrom::PeerTakeOver:
+      if (!is_connected(peers[order.peer])) break;
       send(order.peer, TakeOverAnswer{order.ticket, outcome == Outcome::Done}, {}, wait);
       break;
     case OrderFrom::Nobody:
@@ -119,6 +122,7 @@ void Replica::State::order_promote() {
     return advance_order();
   }
   if (role != Role::Primary && is_shaking_hands()) {
+    LOCKSTEP_MARK("promotion waits for a handshake");
     // Who that is, and whether there is anybody at all, is known when the handshake ends: within peer-timeout.
     stage = OrderStage::WaitForHandshakes;
     return;
@@ -155,6 +159,7 @@ void Replica::State::promote_request_arrived(PeerIndex index, const PromoteReque
   if (role == Role::Primary || granted_other || sees_primary(index) || !first_fits || stopping ||
       (asking && !LOCKSTEP_MUTANT("two-promotions-granted") &&
        (stage == OrderStage::WaitForApplies || options.node_order < peer.peer_report.node_order))) {
+    LOCKSTEP_MARK("promotion refused by a peer");
     send(index, PromoteAnswer{message.ticket, false});
     // It does not know what a third node offered us; the handshake tells.
     if (has_third_nodes() && !first_fits) say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
@@ -432,6 +437,7 @@ void Replica::State::take_over_arrived(PeerIndex index, const TakeOver& message)
 void Replica::State::take_over_answered(PeerIndex index, const TakeOverAnswer& message) {
   if (stage != OrderStage::WaitForTakeOver || order.peer != index || message.ticket != order.ticket) return;
   if (message.promoted) return answer(Outcome::Done, index);
+  LOCKSTEP_MARK("switchover undone");
   stage = OrderStage::None;
   restoring = true;
   order_promote();

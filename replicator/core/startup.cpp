@@ -46,6 +46,8 @@ void Replica::State::recover(const DurableState& durable) {
     persist_bitmap(index, false);
     kept_in_memory |= std::exchange(superblock.peers[index].bitmap_in_memory, false);
   }
+  if (crashed && !found_hot) LOCKSTEP_MARK("crashed as Primary with a cold log");
+  if (!crashed && found_hot) LOCKSTEP_MARK("hot extents of an earlier recovery");
   if (crashed) {
     superblock.primary = false;
     for (PeerIndex index = 0; index < peer_count() && !LOCKSTEP_MUTANT("crash-as-primary-forgotten"); ++index) {

@@ -30,6 +30,7 @@ void Checker::start() {
 
 void Checker::node_crashed(int id, bool power_lost) {
   ++crashes;
+  known(id).steady = false;
   // What was received and not written is gone with the process, though B has answered it.
   const bool was_peer = !world_.node(id).durable().superblock.primary;
   if (power_lost || (was_peer && world_.uses_weak_protocols())) known(id).has_acknowledged = false;
@@ -37,11 +38,55 @@ void Checker::node_crashed(int id, bool power_lost) {
   stream_order.forget(id);
 }
 
+// Invariant 7: whoever was away while others wrote does not take its data for the newest.
+void Checker::node_started(int id) {
+  // An older copy of a disk cannot tell that it is one before it meets a peer.
+  if (known(id).behind && !known(id).replaced && world_.node(id).status().disk_state == DiskState::UpToDate) {
+    world_.fail("node " + std::to_string(id) + " started as UpToDate and lacks acknowledged writes");
+  }
+}
+
+void Checker::cache_lost(int id) {
+  known(id).has_acknowledged = false;
+}
+
+void Checker::disk_replaced(int id) {
+  known(id).has_acknowledged = false;
+  known(id).behind = known(id).replaced = true;
+}
+
+// Invariant 7: from the first copy on the disk is a mixture, and says so.
+void Checker::copy_written(int id) {
+  bool is_target = false;  // else a verify repairs a block of a copy that is in sync
+  for (int other = 0; other < world_.node_count(); ++other) {
+    is_target = is_target || (other != id && world_.node(id).peer(other).replication == ReplicationState::SyncTarget);
+  }
+  if (!is_target) return;
+  if (world_.node(id).durable().superblock.disk_state == DiskState::Inconsistent) return;
+  world_.fail("a copy of a resync reached the disk of node " + std::to_string(id) + ", which is not Inconsistent");
+}
+
+bool Checker::keeps(int id, Promise promise) const {
+  const Disk& disk = world_.node(id).disk();
+  for (size_t unit = 0; unit < world_.layout.unit_count(); ++unit) {
+    if (!world_.ledger.allows(unit, disk.read(unit), promise)) return false;
+  }
+  return true;
+}
+
+bool Checker::suffices_alone(int id) {
+  look_at_changes();
+  const Node& node = world_.node(id);
+  return node.alive() && !node.met_disk_fault() && node.status().disk_state == DiskState::UpToDate &&
+         node.durable().superblock.disk_state == DiskState::UpToDate && !known(id).behind && known(id).wrong_count == 0;
+}
+
 void Checker::check_units_stable(int id, const Layout::Units& units, bool peers_as_well, const char* promise) {
   for (int each = 0; each < world_.node_count(); ++each) {
     if (each != id) {
       if (!peers_as_well || world_.node(id).peer(each).replication != ReplicationState::Established) continue;
       if (answers_ahead(id, each)) continue;
+      if (known(each).behind) continue;  // its disk was replaced, and nobody has noticed yet
     }
     const Disk& disk = world_.node(each).disk();
     for (size_t unit = units.first; unit < units.end; ++unit) {
@@ -118,6 +163,18 @@ void Checker::write_answered(int id, uint32_t write, bool fua) {
                   " in a generation that it holds, too");
     }
   }
+  // Protocol C: the write is on the disk of everybody who is in sync. A node that lost power has it no more.
+  for (int each = 0; each < world_.node_count(); ++each) {
+    const bool holds = each == id || world_.node(id).peer(each).replication == ReplicationState::Established;
+    if (!holds || !known(each).has_acknowledged || (each != id && world_.uses_weak_protocols())) continue;
+    const Layout::Units& units = world_.ledger.units_of(write);
+    const Disk& disk = world_.node(each).disk();
+    for (size_t unit = units.first; unit < units.end; ++unit) {
+      if (world_.ledger.allows(unit, disk.read(unit), Promise::Acknowledged)) continue;
+      return world_.fail("a write was answered, and on node " + std::to_string(each) + "'s disk " +
+                         world_.ledger.objection(unit, disk.read(unit), Promise::Acknowledged));
+    }
+  }
   // Invariant 1, for this write alone.
   if (fua) check_units_stable(id, world_.ledger.units_of(write), true, "FUA");
 }
@@ -140,8 +197,8 @@ void Checker::read_answered(const ByteRange& range, std::span<const Value> seen,
 }
 
 void Checker::request_failed(int id, int error_errno) {
-  // Requests of a node that is being demoted are refused; nothing else fails while disks are whole.
-  if (error_errno == ESHUTDOWN) return;
+  // Requests of a node that is being demoted are refused; else only a disk's fault is a reason.
+  if (error_errno == ESHUTDOWN || (error_errno == EIO && world_.node(id).met_disk_fault())) return;
   world_.fail("node " + std::to_string(id) + " failed a request with errno " + std::to_string(error_errno));
 }
 
@@ -194,7 +251,16 @@ void Checker::noted(int id, const Note& note) {
     stream_order.forget(id);
     stream_order.forget(other);
   }
-  if (note.kind == NoteKind::GenerationMade) {
+  if (note.kind == NoteKind::ResyncStarted && text == "target") {
+    // Invariant 3: who lived on with everything that was acknowledged is not overwritten by one that lost some of it.
+    const Knowledge& target = known(id);
+    const bool called_up_to_date = world_.node(id).peer(other).own_report.disk_state == DiskState::UpToDate;
+    if (!world_.uses_weak_protocols() && target.has_acknowledged && target.steady && !target.behind &&
+        called_up_to_date && !keeps(other, Promise::Acknowledged) && keeps(id, Promise::Acknowledged)) {
+      world_.fail("node " + std::to_string(id) + " has every acknowledged write and is target of node " +
+                  std::to_string(other) + ", which lacks some");
+    }
+  } else if (note.kind == NoteKind::GenerationMade) {
     // Protocol A: the peer is on its own with what it had received.
     for (int each = 0; each < world_.node_count(); ++each) {
       if (each != id && known(each).may_lack && world_.node(id).peer(each).replication == ReplicationState::Off) {
@@ -211,16 +277,20 @@ void Checker::noted(int id, const Note& note) {
                   std::to_string(id));
     }
     known(id).may_lack = known(other).may_lack;
+    known(id).steady = true;
+    known(id).replaced = false;
     // It holds what the source holds.
     known(id).has_acknowledged = known(other).has_acknowledged;
     known(id).behind = known(other).behind;
     ++resyncs;
-  } else if (note.kind == NoteKind::HandshakeDecided && text == "equal-clean") {
+  } else if (note.kind == NoteKind::HandshakeDecided && (text == "equal-clean" || text == "both-just-created")) {
     Knowledge& self = known(id);
     Knowledge& peer = known(other);
     self.has_acknowledged = peer.has_acknowledged = self.has_acknowledged || peer.has_acknowledged;
     self.behind = peer.behind = self.behind && peer.behind;
     self.may_lack = peer.may_lack = self.may_lack && peer.may_lack;
+    self.steady = peer.steady = true;
+    self.replaced = peer.replaced = false;
   } else if (note.kind == NoteKind::VerifyDiffers && !looks_away_) {
     world_.fail("a verify found a difference that is not one, near block " + std::to_string(note.number));
   } else if (note.kind == NoteKind::SplitBrain) {

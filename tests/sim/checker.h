@@ -28,6 +28,10 @@ class Checker {
   // The node has changed to another protocol, and what the old one had answered is safe.
   void protocol_changed(int node);
   void node_crashed(int node, bool power_lost);
+  void node_started(int node);
+  void cache_lost(int node);     // by a flush that failed
+  void disk_replaced(int node);  // by an empty one, or an older copy
+  void copy_written(int node);   // of a resync, to the disk
   void write_answered(int node, uint32_t write, bool fua);
   void read_answered(const ByteRange& range, std::span<const Value> seen, uint64_t issued);
   void flush_answered(int node, uint64_t issued);
@@ -37,6 +41,10 @@ class Checker {
 
   // Some other node answered writes that this one lacks.
   bool is_behind(int node) const { return nodes_[static_cast<size_t>(node)].behind; }
+  // An operator gave up this node's data.
+  void invalidated(int node) { known(node).steady = false; }
+  // It could be the only one that is left, and no promise would be broken.
+  bool suffices_alone(int node);
 
   void check_converged();
   // What is on stable storage is not what was written any more, and nobody knows it.
@@ -53,6 +61,8 @@ class Checker {
     bool has_acknowledged = true;  // every answered write
     bool behind = false;
     bool may_lack = false;  // answered writes, even flushed ones: protocol A
+    bool steady = true;     // it lives since it was last in sync
+    bool replaced = false;  // its disk, by an empty one or an older copy, and not resynced yet
     // Units whose stable value breaks a promise to a client who was told that it is flushed.
     std::vector<uint8_t> wrong;
     size_t wrong_count = 0;
@@ -70,6 +80,7 @@ class Checker {
     repl::StateReport report;
   };
 
+  bool keeps(int node, Promise promise) const;
   Knowledge& known(int node) { return nodes_[static_cast<size_t>(node)]; }
   bool answers_ahead(int node, int peer) const;
   void caught_up(int node, int with);

@@ -12,10 +12,15 @@ class Faults {
 
  private:
   void one_fault();
+  void fault_of_link(int a, int b);
+  void fault_of_node(int id);
   void crash(int id);
+  void lose_disk(int id);
 
   World& world_;
-  bool crashes_, power_losses_, cuts_, silences_, stalls_, freezes_, partitions_;
+  bool crashes_, power_losses_, long_absences_, freezes_, clock_jumps_;
+  bool cuts_, silences_, stalls_, partitions_, flaps_;
+  bool disk_errors_, slow_disks_, replacements_, rollbacks_;
 };
 
 }  // namespace lockstep::sim

@@ -14,7 +14,7 @@ namespace {
 using namespace lockstep::sim;  // NOLINT(google-build-using-namespace)
 
 // In a sweep of so many seeds every mark is reached.
-constexpr uint64_t kSeedsForMarks = 10'000;
+constexpr uint64_t kSeedsForMarks = 20'000;
 
 void usage() {
   std::puts(
@@ -25,11 +25,18 @@ void usage() {
       "seed\n"
       "  --jobs N       at once (default 1)\n"
       "  --seconds N    begins no seed after so many seconds\n"
-      "  --marks        prints how many seeds reached each mark; in sweeps of 10000 seeds and more, a mark that none\n"
+      "  --marks        prints how many seeds reached each mark; in sweeps of 20000 seeds and more, a mark that none\n"
       "                 reached is a failure in any case\n"
       "  --nodes N      how many nodes there are, 2 to 4 (default: drawn by the seed)\n"
       "  --protocol P   A, B or C (default: drawn by the seed, and changed in some runs)\n"
       "  --promise P    holds the runs to what this protocol promises, whichever they use: must fail for a weaker one\n"
+      "  --disk-errors  some seeds know disks that fail (not by default: the simulated driver does not know how a "
+      "peer\n"
+      "                 serves for them)\n"
+      "  --lost-disks   some seeds know disks that are replaced by empty ones or older copies (not by default: seed "
+      "638\n"
+      "                 then shows a Primary that is called rolled back after its disk was replaced)\n"
+      "  --ignore-flushes  a control: disks that flush nothing, which must be found\n"
       "  --mutant NAME  a known bug is put back into the core; --list-mutants prints their names");
 }
 
@@ -98,6 +105,12 @@ int main(int argc, char** argv) {
         std::fprintf(stderr, "lockstep-sim: there is no mutant %s; see --list-mutants\n", name.c_str());
         return 2;
       }
+    } else if (option == "--disk-errors") {
+      options.run.disk_errors = true;
+    } else if (option == "--lost-disks") {
+      options.run.lost_disks = true;
+    } else if (option == "--ignore-flushes") {
+      options.run.ignore_flushes = true;
     } else if (option == "--list-mutants") {
       for (const std::string& name : mutant_names()) std::puts(name.c_str());
       return 0;

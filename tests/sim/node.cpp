@@ -1,12 +1,21 @@
 #include "tests/sim/node.h"
 
 #include <algorithm>
+#include <cerrno>
 
 #include "tests/sim/world.h"
 
 namespace lockstep::sim {
 
 using namespace repl;  // NOLINT(google-build-using-namespace): the simulator speaks the core's language throughout
+
+namespace {
+bool is_copy(const Message& message) {
+  const auto* write = std::get_if<Write>(&message);
+  const auto* zeroes = std::get_if<WriteZeroes>(&message);
+  return (write != nullptr && write->resync) || (zeroes != nullptr && zeroes->resync);
+}
+}  // namespace
 
 Node::Node(World& world, int id, const ReplicaOptions& options)
     : world_(world),
@@ -36,8 +45,7 @@ void Node::boot() {
   replica_ = std::make_unique<Replica>(options_);
   persisted_ = 0;
   requests_.assign(options_.client_slots, {});
-  apply_values_.assign(options_.apply_slots, {});
-  apply_used_.assign(options_.apply_slots, false);
+  applies_.assign(options_.apply_slots, {});
   resync_values_.assign(options_.resync_slots, {});
   for (PeerIndex peer = 0; peer < options_.peer_count; ++peer) {
     for (uint32_t page = 0; page < durable_.bitmaps[peer].size(); ++page) {
@@ -48,8 +56,9 @@ void Node::boot() {
   state.superblock = durable_.superblock;
   state.activity_log = durable_.activity_log;
   world_.trace("node %d boots", id_);
-  replica_->start(state, {world_.random.next(), world_.random.next()}, world_.now_us, actions_);
+  replica_->start(state, {world_.random.next(), world_.random.next()}, world_.now_us + clock_ahead_us_, actions_);
   execute();
+  world_.checker.node_started(id_);
   world_.every(20'000, [this, boot = boots_] {
     if (boots_ != boot || !alive()) return false;
     if (!is_frozen()) feed(Ticked{});
@@ -73,21 +82,53 @@ void Node::crash(bool power_lost) {
   replica_.reset();
   held_.clear();
   persists_.clear();
-  persisting_ = false;
+  persisting_ = persist_failed_ = false;
   std::fill(wants_link_.begin(), wants_link_.end(), false);
   export_open_ = false;
   turn_end_scheduled_ = false;
   application_in_flight_ = 0;
-  frozen_until_us_ = 0;
+  frozen_until_us_ = slow_until_us_ = 0;
+  disk_fault_ = DiskFault::None;
+  met_disk_fault_ = false;
   world_.network.node_gone(id_, power_lost && world_.random.chance(0.5));
   world_.checker.node_crashed(id_, power_lost);
   world_.orders.node_crashed(id_);
 }
 
+void Node::break_disk(DiskFault fault, bool once) {
+  world_.trace("node %d: its disk fails, kind %d%s", id_, static_cast<int>(fault), once ? ", once" : "");
+  disk_fault_ = fault;
+  disk_fault_once_ = once;
+}
+
+void Node::replace_disk() {
+  LOCKSTEP_CHECK(!alive());
+  world_.trace("node %d gets an empty disk", id_);
+  const Layout::Units all{0, world_.layout.unit_count()};
+  disk_.write(all, std::vector<Value>{0}, true);
+  durable_.superblock = SuperblockImage{};
+  std::fill(durable_.activity_log.begin(), durable_.activity_log.end(), kNoExtent);
+  for (auto& pages : durable_.bitmaps) {
+    for (auto& page : pages) std::fill(page.begin(), page.end(), 0);
+  }
+}
+
+void Node::take_snapshot() {
+  snapshot_ = std::make_unique<Snapshot>(Snapshot{{}, durable_});
+  for (size_t unit = 0; unit < world_.layout.unit_count(); ++unit) snapshot_->content.push_back(disk_.stable(unit));
+}
+
+void Node::roll_back() {
+  LOCKSTEP_CHECK(!alive());
+  world_.trace("node %d is rolled back to an older copy of its disk", id_);
+  disk_.write({0, world_.layout.unit_count()}, snapshot_->content, true);
+  durable_ = snapshot_->metadata;
+}
+
 void Node::step(EventBody body) {
   LOCKSTEP_CHECK(!executing_);  // a completion is scheduled, never fed from inside a step
   Event event;
-  event.now_us = world_.now_us;
+  event.now_us = world_.now_us + clock_ahead_us_;
   event.body = std::move(body);
   replica_->step(event, actions_);
 }
@@ -114,10 +155,12 @@ void Node::schedule_turn_end() {
 void Node::execute() {
   executing_ = true;
   for (const Action& action : actions_) {
-    if (must_wait(action)) {
-      held_.push_back({action, frame_of_send(action)});
-    } else {
+    if (!must_wait(action)) {
       perform(action, frame_of_send(action));
+    } else if (persist_failed_) {
+      fail(action);
+    } else {
+      held_.push_back({action, frame_of_send(action)});
     }
   }
   actions_.clear();
@@ -168,12 +211,31 @@ void Node::release_held() {
   }
 }
 
+// What waits for a persist that failed, as action.h says.
+void Node::fail(const Action& action) {
+  std::visit(
+      [this](const auto& one) {
+        using A = std::decay_t<decltype(one)>;
+        if constexpr (std::is_same_v<A, SubmitRead> || std::is_same_v<A, SubmitWrite> ||
+                      std::is_same_v<A, SubmitZeroes> || std::is_same_v<A, SubmitFlush>) {
+          world_.at(world_.now_us, [this, boot = boots_, slot = one.slot] {
+            world_.thawed(id_, boot, [this, slot] { feed(LocalIoCompleted{slot, EIO, false}); });
+          });
+        } else if constexpr (std::is_same_v<A, Reply>) {
+          replied(one.slot, EIO);
+        } else if constexpr (std::is_same_v<A, OrderAnswered>) {
+          world_.orders.answered(id_, one.ticket, Outcome::NoDisk);
+        }
+      },
+      action);
+}
+
 std::vector<Value> Node::payload_of(const SlotRef& slot) const {
   switch (slot.kind) {
     case SlotKind::Client:
       return {world_.ledger.value_of(requests_[slot.slot].write)};
     case SlotKind::Apply:
-      return apply_values_[slot.slot];
+      return applies_[slot.slot].values;
     case SlotKind::Resync:
       return resync_values_[slot.slot];
     default:
@@ -201,7 +263,7 @@ void Node::perform(const Action& action, Frame frame) {
                              std::is_same_v<A, PersistBitmapPages> || std::is_same_v<A, PersistActivityLogEmpty>) {
           queue_persist(action);
         } else if constexpr (std::is_same_v<A, ReleaseApply>) {
-          apply_used_[one.slot] = false;
+          applies_[one.slot].used = false;
         } else if constexpr (std::is_same_v<A, Reply>) {
           replied(one.slot, one.error_errno);
         } else if constexpr (std::is_same_v<A, CloseLink>) {
@@ -230,7 +292,7 @@ void Node::perform(const Action& action, Frame frame) {
 
 bool Node::can_receive(const Frame& frame) const {
   return !is_stream_frame(frame.message) ||
-         std::find(apply_used_.begin(), apply_used_.end(), false) != apply_used_.end();
+         std::any_of(applies_.begin(), applies_.end(), [](const ApplyPayload& apply) { return !apply.used; });
 }
 
 void Node::receive(int from, Incarnation incarnation, const Frame& frame) {
@@ -241,10 +303,10 @@ void Node::receive(int from, Incarnation incarnation, const Frame& frame) {
   if (auto* runs = std::get_if<BitmapRuns>(&event.message)) runs->runs = frame.runs;
   if (auto* digests = std::get_if<RangeDigests>(&event.message)) digests->digests = frame.digests;
   if (is_stream_frame(frame.message)) {
-    const auto free = std::find(apply_used_.begin(), apply_used_.end(), false);
-    event.apply_slot = static_cast<uint32_t>(free - apply_used_.begin());
-    *free = true;
-    apply_values_[event.apply_slot] = frame.values;
+    const auto free =
+        std::find_if(applies_.begin(), applies_.end(), [](const ApplyPayload& apply) { return !apply.used; });
+    event.apply_slot = static_cast<uint32_t>(free - applies_.begin());
+    *free = ApplyPayload{true, is_copy(frame.message), frame.values};
   }
   feed(std::move(event));
 }

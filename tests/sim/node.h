@@ -15,6 +15,9 @@ namespace lockstep::sim {
 
 class World;
 
+// What a disk does not do any more, once or from now on; a restart of the node puts it right.
+enum class DiskFault : uint8_t { None, Read, Write, Flush, Persist, CopyRead };
+
 // What of a node survives its process: the metadata, as values.
 struct DurableMetadata {
   repl::SuperblockImage superblock;
@@ -30,6 +33,17 @@ class Node {
   // The process dies in the middle of whatever it does; with the power, the disk's cache goes as well.
   void crash(bool power_lost);
   void freeze(uint64_t until_us) { frozen_until_us_ = until_us; }
+  void break_disk(DiskFault fault, bool once);
+  void slow_down(uint64_t until_us) { slow_until_us_ = until_us; }
+  // The clock of this node jumps forward.
+  void jump_clock(uint64_t by_us) { clock_ahead_us_ += by_us; }
+  // While it is down: an empty disk and metadata as create leaves them.
+  void replace_disk();
+  // A copy of disk and metadata as they are on stable storage, and what an earlier copy brings back.
+  void take_snapshot();
+  bool has_snapshot() const { return snapshot_ != nullptr; }
+  const repl::Generation& generation_of_snapshot() const { return snapshot_->metadata.superblock.current; }
+  void roll_back();
 
   int id() const { return id_; }
   int peer_count() const { return options_.peer_count; }
@@ -43,6 +57,8 @@ class Node {
   uint64_t frozen_until_us() const { return frozen_until_us_; }
   bool wants_link(int other) const { return responds() && wants_link_[peer_index(other)]; }
   bool export_open() const { return alive() && export_open_; }
+  bool has_failed_disk() const { return alive() && status().disk_state == repl::DiskState::Failed; }
+  bool met_disk_fault() const { return met_disk_fault_; }  // since it started
   const repl::Replica& replica() const { return *replica_; }
   repl::ReplicaStatus status() const { return replica_->status(); }
   repl::PeerStatus peer(int other) const { return replica_->peer_status(peer_index(other)); }
@@ -78,6 +94,19 @@ class Node {
     uint64_t id;
     ByteRange range;
     std::vector<Value> values;
+    bool is_copy = false;  // of a resync
+  };
+  struct ReadDone {
+    repl::SlotRef slot;
+    int error_errno = 0;
+    bool all_zeroes = false;
+    std::vector<Value> values;
+    std::vector<repl::BlockDigest> digests;  // where they were wanted
+  };
+  struct ApplyPayload {
+    bool used = false;
+    bool is_copy = false;
+    std::vector<Value> values;
   };
 
   void step(repl::EventBody body);
@@ -87,6 +116,7 @@ class Node {
   std::vector<Value> payload_of(const repl::SlotRef& slot) const;
   bool must_wait(const repl::Action& action) const;
   void release_held();
+  void fail(const repl::Action& action);
   void schedule_turn_end();
   int take_slot();
   void replied(uint32_t slot, int error_errno);
@@ -94,12 +124,14 @@ class Node {
   // node_io.cpp
   void submit_write(const repl::SlotRef& slot, const ByteRange& range, std::vector<Value> values, bool fua);
   void submit_read(const repl::SlotRef& slot, const ByteRange& range, bool digests);
+  void read_done(ReadDone done);
   void submit_flush(const repl::SlotRef& slot);
   void disk_write_done(uint64_t write_id, const repl::SlotRef& slot, bool fua);
   void queue_persist(const repl::Action& action);
   void start_persist();
   void finish_persist();
   void write_durably(const repl::Action& persist, bool partly);
+  bool disk_fails(DiskFault fault);
   uint64_t disk_latency_us();
 
   World& world_;
@@ -107,12 +139,19 @@ class Node {
   repl::ReplicaOptions options_;
   Disk disk_;
   DurableMetadata durable_;
+  struct Snapshot {
+    std::vector<Value> content;
+    DurableMetadata metadata;
+  };
+  std::unique_ptr<Snapshot> snapshot_;
 
   std::unique_ptr<repl::Replica> replica_;
   repl::Actions actions_;
   bool executing_ = false;
   uint64_t boots_ = 0;
-  uint64_t frozen_until_us_ = 0;
+  uint64_t frozen_until_us_ = 0, slow_until_us_ = 0, clock_ahead_us_ = 0;
+  DiskFault disk_fault_ = DiskFault::None;
+  bool disk_fault_once_ = false, met_disk_fault_ = false;
   std::vector<bool> wants_link_;  // by peer
   bool export_open_ = false;
   bool turn_end_scheduled_ = false;
@@ -123,10 +162,11 @@ class Node {
   std::deque<Held> held_;
   std::deque<repl::Action> persists_;
   bool persisting_ = false;
+  bool persist_failed_ = false;
   repl::PersistId persisted_ = 0;
   std::vector<Request> requests_;
-  std::vector<std::vector<Value>> apply_values_, resync_values_;
-  std::vector<bool> apply_used_;
+  std::vector<ApplyPayload> applies_;
+  std::vector<std::vector<Value>> resync_values_;
   std::vector<DiskWrite> disk_writes_;  // under way
   uint64_t disk_operations_ = 0;
   uint32_t application_in_flight_ = 0;

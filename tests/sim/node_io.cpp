@@ -10,7 +10,15 @@ namespace lockstep::sim {
 using namespace repl;  // NOLINT(google-build-using-namespace): the simulator speaks the core's language throughout
 
 uint64_t Node::disk_latency_us() {
-  return world_.random.between(30, world_.random.chance(0.03) ? 8000 : 300);
+  const uint64_t latency_us = world_.random.between(30, world_.random.chance(0.03) ? 8000 : 300);
+  return slow_until_us_ > world_.now_us ? latency_us * 100 : latency_us;
+}
+
+bool Node::disk_fails(DiskFault fault) {
+  if (disk_fault_ != fault) return false;
+  if (disk_fault_once_) disk_fault_ = DiskFault::None;
+  met_disk_fault_ = true;
+  return true;
 }
 
 void Node::submit_write(const SlotRef& slot, const ByteRange& range, std::vector<Value> values, bool fua) {
@@ -18,7 +26,8 @@ void Node::submit_write(const SlotRef& slot, const ByteRange& range, std::vector
     if (other.range.overlaps(range)) world_.fail("two overlapping writes are on their way to one disk");
   }
   const uint64_t write_id = ++disk_operations_;
-  disk_writes_.push_back({write_id, range, std::move(values)});
+  const bool is_copy = slot.kind == SlotKind::Apply && applies_[slot.slot].is_copy;
+  disk_writes_.push_back({write_id, range, std::move(values), is_copy});
   world_.at(world_.now_us + disk_latency_us(), [this, boot = boots_, write_id, slot, fua] {
     if (boots_ == boot && alive()) disk_write_done(write_id, slot, fua);
   });
@@ -29,13 +38,20 @@ void Node::disk_write_done(uint64_t write_id, const SlotRef& slot, bool fua) {
                                   [write_id](const DiskWrite& write) { return write.id == write_id; });
   const DiskWrite write = std::move(*found);
   disk_writes_.erase(found);
-  world_.trace("node %d: %s slot %u wrote blocks %llu to %llu, value %u", id_,
+  const int error_errno = disk_fails(DiskFault::Write) ? EIO : 0;
+  world_.trace("node %d: %s slot %u wrote blocks %llu to %llu, value %u, errno %d", id_,
                slot.kind == SlotKind::Apply ? "apply" : "client", slot.slot,
                static_cast<unsigned long long>(write.range.offset_bytes / kBlockBytes),
                static_cast<unsigned long long>((write.range.end_bytes() - 1) / kBlockBytes),
-               write.values.empty() ? 0 : write.values[0]);
-  disk_.write(world_.layout.units(write.range), write.values, fua);
-  world_.thawed(id_, boots_, [this, slot] { feed(LocalIoCompleted{slot, 0, false}); });
+               write.values.empty() ? 0 : write.values[0], error_errno);
+  const Layout::Units units = world_.layout.units(write.range);
+  if (error_errno != 0) {
+    disk_.tear(units, write.values, world_.random);
+  } else {
+    disk_.write(units, write.values, fua);
+  }
+  if (write.is_copy) world_.checker.copy_written(id_);
+  world_.thawed(id_, boots_, [this, slot, error_errno] { feed(LocalIoCompleted{slot, error_errno, false}); });
 }
 
 void Node::submit_read(const SlotRef& slot, const ByteRange& range, bool wants_digests) {
@@ -44,32 +60,46 @@ void Node::submit_read(const SlotRef& slot, const ByteRange& range, bool wants_d
     const Layout::Units units = world_.layout.units(range);
     std::vector<Value> values(units.count());
     for (size_t i = 0; i < values.size(); ++i) values[i] = disk_.read(units.first + i);
-    const bool all_zeroes = std::all_of(values.begin(), values.end(), [](Value value) { return value == 0; });
     std::vector<BlockDigest> digests;
     for (uint64_t offset = range.offset_bytes; wants_digests && offset < range.end_bytes(); offset += kBlockBytes) {
       const Layout::Units block = world_.layout.units({offset, kBlockBytes});
       digests.push_back(block.count() == 0 ? BlockDigest{}
                                            : BlockDigest{disk_.read(block.first), disk_.read(block.end - 1)});
     }
-    world_.thawed(id_, boot,
-                  [this, slot, values = std::move(values), all_zeroes, digests = std::move(digests)]() mutable {
-                    if (slot.kind == SlotKind::Resync) resync_values_[slot.slot] = std::move(values);
-                    if (slot.kind == SlotKind::Client) requests_[slot.slot].seen = std::move(values);
-                    feed(LocalIoCompleted{slot, 0, all_zeroes, digests});
-                  });
+    const bool is_copy = slot.kind == SlotKind::Resync;
+    const int error_errno = disk_fails(DiskFault::Read) || (is_copy && disk_fails(DiskFault::CopyRead)) ? EIO : 0;
+    const bool all_zeroes =
+        error_errno == 0 && std::all_of(values.begin(), values.end(), [](Value value) { return value == 0; });
+    ReadDone done{slot, error_errno, all_zeroes, std::move(values), std::move(digests)};
+    world_.thawed(id_, boot, [this, done = std::move(done)]() mutable { read_done(std::move(done)); });
   });
 }
 
+void Node::read_done(ReadDone done) {
+  if (done.slot.kind == SlotKind::Resync) resync_values_[done.slot.slot] = std::move(done.values);
+  if (done.slot.kind == SlotKind::Client) requests_[done.slot.slot].seen = std::move(done.values);
+  feed(LocalIoCompleted{done.slot, done.error_errno, done.all_zeroes, done.digests});
+}
+
+// A flush that failed: what it was to make stable may be lost, and no later flush brings it back.
 void Node::submit_flush(const SlotRef& slot) {
   const uint64_t began = disk_.begin_flush();
   world_.at(world_.now_us + disk_latency_us() * 2, [this, boot = boots_, slot, began] {
     if (boots_ != boot || !alive()) return;
-    disk_.end_flush(began);
-    world_.thawed(id_, boot, [this, slot] { feed(LocalIoCompleted{slot, 0, false}); });
+    const int error_errno = disk_fails(DiskFault::Flush) ? EIO : 0;
+    if (error_errno != 0) {
+      disk_.lose_power(world_.random);
+      world_.checker.cache_lost(id_);
+      break_disk(DiskFault::Read, false);  // nobody is to see what is left
+    } else if (!world_.disks_ignore_flushes()) {
+      disk_.end_flush(began);
+    }
+    world_.thawed(id_, boot, [this, slot, error_errno] { feed(LocalIoCompleted{slot, error_errno, false}); });
   });
 }
 
 void Node::queue_persist(const Action& action) {
+  if (persist_failed_) return;
   persists_.push_back(action);
   start_persist();
 }
@@ -82,6 +112,15 @@ void Node::start_persist() {
 }
 
 void Node::finish_persist() {
+  if (disk_fails(DiskFault::Persist)) {
+    if (world_.random.chance(0.5)) write_durably(persists_.front(), true);
+    persist_failed_ = true;
+    persists_.clear();
+    std::deque<Held> failed;
+    failed.swap(held_);
+    for (const Held& held : failed) fail(held.action);
+    return feed(PersistCompleted{persisted_ + 1, EIO});
+  }
   const Action persist = std::move(persists_.front());
   persists_.pop_front();
   persisting_ = false;

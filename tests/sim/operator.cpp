@@ -37,7 +37,20 @@ void Operator::node_crashed(int id) {
   if (id == pending_node_) pending_ = changes_protocol_ = false;
 }
 
+// A node whose disk failed is of no use until it is restarted, its disk put right.
+void Operator::restart_failed() {
+  for (int id = 0; id < world_.node_count(); ++id) {
+    if (!world_.node(id).has_failed_disk() || !world_.random.chance(0.2)) continue;
+    world_.trace("operator: restarts node %d", id);
+    world_.node(id).crash(false);
+    world_.at(world_.now_us + 20'000, [this, id] {
+      if (!world_.node(id).alive()) world_.node(id).boot();
+    });
+  }
+}
+
 void Operator::turn() {
+  restart_failed();
   if (pending_) return;
   if (world_.is_healing() && repair()) return;
   int primaries = 0;
@@ -73,6 +86,18 @@ bool Operator::repair() {
   return false;
 }
 
+// Another node has begun to write without it, or was about to: that node has recorded so, and to promote this one
+// would make a split brain.
+bool Operator::is_left_behind(int id) const {
+  if (world_.checker.is_behind(id)) return true;
+  for (int other = 0; other < world_.node_count(); ++other) {
+    if (other == id) continue;
+    const Node& node = world_.node(other);
+    if (!node.durable().superblock.peers[node.peer_index(id)].bitmap_generation.is_zero()) return true;
+  }
+  return false;
+}
+
 void Operator::promote_somebody() {
   const int id = static_cast<int>(world_.random.below(static_cast<uint64_t>(world_.node_count())));
   if (!world_.node(id).responds() || !world_.random.chance(0.3)) return;
@@ -88,7 +113,12 @@ void Operator::promote_somebody() {
     if (other == id || !world_.node(other).alive()) continue;
     if (world_.node(id).peer(other).connection != ConnectionState::Connected) order.peer_fenced = false;
   }
-  if (others_absent && order.peer_fenced && (world_.checker.is_behind(id) || world_.is_healing())) return;
+  if (others_absent && order.peer_fenced && (is_left_behind(id) || world_.is_healing())) return;
+  // A second operator, who asks another node at the same moment.
+  const int second = static_cast<int>(world_.random.below(static_cast<uint64_t>(world_.node_count())));
+  if (second != id && !others_absent && world_.node(second).responds() && world_.random.chance(0.3)) {
+    world_.node(second).order(order);
+  }
   give(id, order);
 }
 
@@ -148,6 +178,7 @@ void Operator::disturb() {
     default:
       if (node.status().role == Role::Primary) return;
       order.kind = OrderKind::Invalidate;
+      world_.checker.invalidated(id);
       return give(id, order);
   }
 }

@@ -22,7 +22,9 @@ class Operator {
  private:
   void turn();
   bool repair();
+  void restart_failed();
   void promote_somebody();
+  bool is_left_behind(int node) const;
   void disturb();
   void change_protocol();
   void give(int node, repl::OrderGiven order);

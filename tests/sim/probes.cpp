@@ -79,7 +79,21 @@ bool is_mutant_on(const char* name) {
 
 const std::vector<UnreachedMark>& unreached_marks() {
   static const std::vector<UnreachedMark> list = {
-      {"rule disk-not-usable", "a node without a usable disk closes its links"},
+      {"bitmap in several messages", "a bitmap of a run has fewer than 256 runs of bits"},
+      {"third generation before the second is confirmed", "it takes a second peer"},
+      {"rule both-inconsistent", "it takes a third node, who was source to both"},
+      {"rule inconsistent-would-be-source", "the same"},
+      {"rule both-primary", "it takes an operator who lies"},
+      {"rule primary-would-be-target", "the same"},
+      {"rule split-brain", "the same"},
+      {"rule split-brain-self-gives-way", "the same"},
+      {"rule split-brain-peer-gives-way", "the same"},
+      {"rule equal-self-fresher", "who has bits and is UpToDate has a generation of its own"},
+      {"rule equal-peer-fresher", "the same"},
+      {"rule peer-is-far-behind", "it takes --lost-disks"},
+      {"rule self-is-far-behind", "the same"},
+      {"rule peer-rolled-back", "the same"},
+      {"rule self-rolled-back", "the same"},
       {"rule unrelated", "no run mixes disks of two resources"},
   };
   return list;

@@ -51,7 +51,8 @@ ReplicaOptions World::replica_options() {
 }
 
 World::World(const RunOptions& options)
-    : random(options.seed * 0x9E3779B97F4A7C15 + 1),
+    : options_(options),
+      random(options.seed * 0x9E3779B97F4A7C15 + 1),
       layout(draw_layout(random)),
       ledger(layout.unit_count()),
       network(*this, draw_nodes(options, random)),
@@ -60,7 +61,6 @@ World::World(const RunOptions& options)
       application(*this),
       faults(*this),
       rot(*this),
-      options_(options),
       node_count_(network.node_count()) {
   const ReplicaOptions core = replica_options();
   for (int id = 0; id < node_count_; ++id) nodes_.push_back(std::make_unique<Node>(*this, id, core));

@@ -28,6 +28,9 @@ struct RunOptions {
   bool trace = false;
   std::optional<repl::Protocol> protocol;  // else drawn
   std::optional<repl::Protocol> promise;   // what the run is held to, whatever it uses: a control of the checks
+  bool disk_errors = false;                // reads, writes, flushes and metadata writes may fail
+  bool lost_disks = false;                 // disks may be replaced by empty ones or older copies
+  bool ignore_flushes = false;             // a control: the disks lie, and that must be found
 };
 
 struct RunResult {
@@ -64,11 +67,18 @@ class World {
   void trace(const char* format, ...) __attribute__((format(printf, 2, 3)));
   // Faults are over: everything comes back, nobody disturbs any more.
   bool is_healing() const { return healing_; }
+  bool knows_lost_disks() const { return options_.lost_disks; }
+  bool knows_disk_errors() const { return options_.disk_errors; }
+  bool disks_ignore_flushes() const { return options_.ignore_flushes; }
 
   bool uses_weak_protocols() const { return changes_protocols_ || protocol != repl::Protocol::C; }
   bool changes_protocols() const { return changes_protocols_; }
   repl::Protocol promised(repl::Protocol used) const { return options_.promise.value_or(used); }
 
+ private:
+  RunOptions options_;
+
+ public:
   uint64_t now_us = 0;
   Random random;
   repl::Protocol protocol = repl::Protocol::C;  // as the configuration file says now
@@ -90,7 +100,6 @@ class World {
   bool is_quiet() const;
   std::string describe() const;
 
-  RunOptions options_;
   int node_count_;
   RunResult result_;
   Timeline timeline_;

@@ -263,6 +263,38 @@ TEST_CASE("a resync that is interrupted after any number of messages goes on and
   }
 }
 
+// alpha, Primary, wrote down that it begins a resync and crashed before beta heard of it. beta is the source then: what
+// alpha wrote down must not look, after an interruption, as if both had written apart.
+TEST_CASE("a Primary that crashed at the start of its resync becomes target, and may be interrupted") {
+  for (uint64_t frames = 0; frames < 12; ++frames) {
+    INFO("the link is lost after " << frames << " messages");
+    Pair pair;
+    pair.make_mirrored();
+    pair.alpha.write(0, blocks(5), 7);
+    pair.run();
+    pair.lose_link();
+    pair.run();
+    REQUIRE(pair.alpha.peer().out_of_sync_blocks > 0);
+    pair.alpha.holds_persists = true;
+    pair.connect();
+    REQUIRE(pair.alpha.peer().replication == ReplicationState::WFBitMapS);
+    pair.holds_to_beta = true;
+    while (pair.alpha.complete_one_persist()) {
+    }
+    pair.alpha.crash();
+    pair.lose_link();
+    pair.alpha.holds_persists = pair.holds_to_beta = false;
+    pair.alpha.start();
+    pair.frames_left = frames;
+    pair.connect();
+    pair.lose_link();
+    pair.frames_left = UINT64_MAX;
+    pair.run();
+    pair.connect();
+    require_in_sync(pair);
+  }
+}
+
 TEST_CASE("a resync that is paused copies nothing until it is resumed") {
   Pair pair;
   pair.make_mirrored();
