@@ -36,6 +36,7 @@ struct DriverOptions {
   Protocol protocol = Protocol::C;
   LossPolicy on_peer_loss = LossPolicy::Continue;
   uint64_t peer_timeout_ms = 3000;
+  PaceOptions resync_pace;
   uint32_t client_slots = 512;
   uint32_t apply_slots = 512;
   uint32_t resync_slots = 16;

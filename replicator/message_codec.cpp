@@ -277,6 +277,14 @@ void decode(BodyReader& reader, const DecodingContext&, VerifyProgress& message)
   message.differing_blocks = reader.u64();
 }
 
+FrameKind encode(const ResyncPaused& message, LittleWriter& writer) {
+  writer.u8(message.paused ? 1 : 0);
+  return FrameKind::ResyncPaused;
+}
+void decode(BodyReader& reader, const DecodingContext&, ResyncPaused& message) {
+  message.paused = reader.flag();
+}
+
 FrameKind encode(const VerifyEnded& message, LittleWriter& writer) {
   writer.u8(message.complete ? 1 : 0);
   writer.u64(message.differing_blocks);
@@ -734,6 +742,8 @@ Result<Message> decode_message(const FrameHeader& header, std::span<const uint8_
       return decode_as<VerifyRequest>(header, body, context);
     case FrameKind::VerifyProgress:
       return decode_as<VerifyProgress>(header, body, context);
+    case FrameKind::ResyncPaused:
+      return decode_as<ResyncPaused>(header, body, context);
     case FrameKind::VerifyEnded:
       return decode_as<VerifyEnded>(header, body, context);
     case FrameKind::ServeRequest:

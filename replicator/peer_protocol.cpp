@@ -252,6 +252,8 @@ std::string_view to_string(FrameKind kind) {
       return "PauseWrites";
     case FrameKind::WritesPaused:
       return "WritesPaused";
+    case FrameKind::ResyncPaused:
+      return "ResyncPaused";
     case FrameKind::StableThrough:
       return "StableThrough";
     case FrameKind::PeersInSync:

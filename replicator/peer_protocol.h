@@ -71,6 +71,7 @@ enum class FrameKind : uint8_t {
   ReadReply = 63,
   PauseWrites = 64,
   WritesPaused = 65,
+  ResyncPaused = 56,
   StableThrough = 80,
   PeersInSync = 81,
 };

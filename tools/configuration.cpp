@@ -25,11 +25,24 @@ constexpr std::string_view kNodePrefix = "node.";
 constexpr size_t kMaximumFileBytes = kMiB;
 
 const std::vector<std::string>& resource_keys() {
-  static const std::vector<std::string> keys = {
-      "name",     "size",        "protocol",         "on-peer-loss",         "peer-timeout",
-      "insecure", "secret-file", "fence-command",    "activity-log-extents", "read-only",
-      "shared",   "tls",         "tls-certificates", "tls-psk-file",         "tls-verify-peer",
-      "tls-allow"};
+  static const std::vector<std::string> keys = {"name",
+                                                "size",
+                                                "protocol",
+                                                "on-peer-loss",
+                                                "peer-timeout",
+                                                "insecure",
+                                                "secret-file",
+                                                "fence-command",
+                                                "activity-log-extents",
+                                                "resync-rate-max",
+                                                "resync-rate-min",
+                                                "read-only",
+                                                "shared",
+                                                "tls",
+                                                "tls-certificates",
+                                                "tls-psk-file",
+                                                "tls-verify-peer",
+                                                "tls-allow"};
   return keys;
 }
 
@@ -250,6 +263,20 @@ Status read_resource(const SectionReader& section, ResourceConfiguration& config
       return section.bad("activity-log-extents", "must be a number from 61 to 65534");
     }
     configuration.activity_log_extents = extents;
+  }
+  const auto rate = [&section](const char* key, uint64_t& value) -> Status {
+    if (!section.given(key)) return {};
+    const Result<uint64_t> parsed = parse_size(section.text(key, ""));
+    if (!parsed) return section.bad(key, "write bytes a second, or with K, M or G");
+    value = *parsed;
+    return {};
+  };
+  status = rate("resync-rate-max", configuration.resync_rate_max);
+  if (status) status = rate("resync-rate-min", configuration.resync_rate_min);
+  if (!status) return status;
+  if (configuration.resync_rate_max != 0 && configuration.resync_rate_max < configuration.resync_rate_min) {
+    return section.bad("resync-rate-max", "must not be less than resync-rate-min, which is " +
+                                              format_size(configuration.resync_rate_min) + " a second");
   }
   configuration.secret_file = section.text("secret-file", "");
   if (!configuration.secret_file.empty() && configuration.secret_file.front() != '/') {

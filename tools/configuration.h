@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "io/base/result.h"
+#include "io/base/units.h"
 
 namespace lockstep::tools {
 
@@ -56,6 +57,8 @@ struct ResourceConfiguration {
   std::string secret_file;  // empty: replication is not encrypted
   bool insecure = false;    // plain TCP may leave this host
   uint32_t activity_log_extents = 1237;
+  uint64_t resync_rate_max = 0;  // bytes a second; 0: no limit
+  uint64_t resync_rate_min = 4 * kMiB;
   std::string fence_command;
   ExportConfiguration nbd_export;
   std::vector<NodeConfiguration> nodes;  // in the file's order, 1 .. kMaximumNodes, names and addresses distinct

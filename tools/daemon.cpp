@@ -125,6 +125,7 @@ Status Daemon::open_replica() {
   options.protocol = core_protocol(configuration_.protocol);
   options.on_peer_loss = core_policy(configuration_.on_peer_loss);
   options.peer_timeout_ms = configuration_.peer_timeout_ms;
+  options.resync_pace = {configuration_.resync_rate_max, configuration_.resync_rate_min};
   options.link.stream.user_timeout_ms = 2 * configuration_.peer_timeout_ms;
   for (const NodeConfiguration& other : configuration_.nodes) {
     if (other.name == node_.name) continue;

@@ -14,6 +14,7 @@ void Replica::State::on(const ClientRequestArrived& event) {
   client = ClientSlot{};
   client.operation = event.operation;
   client.range = event.range;
+  client.arrived_us = now_us;
   client.fua = event.fua;
   client.no_hole = event.no_hole;
   ++in_flight;
@@ -40,6 +41,7 @@ void Replica::State::start_request(uint32_t slot) {
     case ClientOperation::Write:
     case ClientOperation::WriteZeroes:
     case ClientOperation::Trim:
+      pace.write_began(now_us);
       if (!try_start_write(slot)) waiting.push_back(slot);
       return;
   }
@@ -255,6 +257,7 @@ void Replica::State::complete_write_if_done(uint32_t slot) {
     if (client.fua) put_barrier_behind(client.sequence);
     ++writes;
     written_bytes += client.range.length_bytes;
+    if (!client.fua) pace.write_ended(now_us - client.arrived_us);
   }
   reply(slot, client.error_errno);
   waiting_may_start = !waiting.empty();

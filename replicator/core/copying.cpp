@@ -7,10 +7,6 @@
 
 namespace lockstep::repl {
 namespace {
-// What may be on its way to a target, not yet written there: enough to keep its disk busy, and less while the
-// application writes, so that a write does not queue behind a long row of copies.
-constexpr uint64_t kIdleWindowBytes = 8 * kMiB;
-constexpr uint64_t kBusyWindowBytes = 1 * kMiB;
 // After so much the target is asked to make it stable, so that bits are cleared and an interruption costs little.
 constexpr uint64_t kFlushEveryBytes = 64 * kMiB;
 constexpr uint64_t kTellProgressEveryUs = 200'000;
@@ -23,6 +19,12 @@ void Replica::State::pump_resyncs() {
       pump_resync(index);
     }
   }
+}
+
+bool Replica::State::is_copying() const {
+  return std::any_of(peers.begin(), peers.end(), [](const Peer& peer) {
+    return peer.replication == ReplicationState::SyncSource || (peer.verify.runs && peer.verify.is_source);
+  });
 }
 
 // What comes next in this pass over the device; nothing at its end.
@@ -40,7 +42,6 @@ void Replica::State::pump_resync(PeerIndex index) {
   Peer& peer = peers[index];
   const bool stable = local_cycles_done >= peer.resync_gate_cycle || LOCKSTEP_MUTANT("resync-before-source-is-stable");
   if (!is_durable(peer.resync_gate) || !stable || peer.resync_done_sent || !disk_usable()) return;
-  const uint64_t window_bytes = in_flight > 0 ? kBusyWindowBytes : kIdleWindowBytes;
 
   for (;;) {
     if (!peer.verify.runs) {
@@ -57,7 +58,7 @@ void Replica::State::pump_resync(PeerIndex index) {
       return finish_resync(index);
     }
     const uint64_t reading_bytes = peer.reading_slots * options.resync_chunk_bytes;
-    if (peer.resync_unwritten_bytes + reading_bytes >= window_bytes) return;
+    if (peer.resync_unwritten_bytes + reading_bytes >= pace.window_bytes() || !pace.has_budget()) return;
     if (transfer_log.size() + options.resync_slots >= transfer_log.capacity()) {
       flush_wanted = true;
       return;
@@ -98,6 +99,7 @@ void Replica::State::pump_resync(PeerIndex index) {
     ++peer.reading_slots;
     if (question) ++peer.comparisons_in_flight;
     peer.cursor_block = run.first_block + run.block_count;
+    pace.copied(range.length_bytes);
     act(SubmitRead{{SlotKind::Resync, slot}, range, question});
   }
 }

@@ -20,6 +20,7 @@ void Replica::State::on(const LinkEstablished& event) {
   peer.leaves_after = 0;
   peer.last_received_us = peer.last_ping_us = now_us;
   peer.resync_sent = 0;
+  peer.paused_there = false;
   peer.sent = peer.received = peer.written = peer.flushed = peer.barrier_sent = peer.barrier_due = 0;
   peer.stream_received = peer.stream_written = peer.stream_flushed = peer.barrier_wanted = 0;
   peer.acknowledge = false;
@@ -124,6 +125,7 @@ void Replica::State::on(const MessageArrived& event) {
     return verify_progress_arrived(index, *message);
   }
   if (const auto* message = std::get_if<VerifyEnded>(&event.message)) return verify_ended_arrived(index, *message);
+  if (const auto* message = std::get_if<ResyncPaused>(&event.message)) return pause_told(index, *message);
   if (const auto* message = std::get_if<ResyncDone>(&event.message)) return resync_done_arrived(index, *message);
   if (const auto* message = std::get_if<ServeRequest>(&event.message)) return serve_request_arrived(index, *message);
   if (const auto* message = std::get_if<ServeConfirmed>(&event.message)) return serve_confirmed(index, *message);

@@ -124,6 +124,9 @@ struct ResyncProgress {  // S → T, now and then: what T shows
   uint64_t blocks_left = 0;
   uint64_t blocks_total = 0;
 };
+struct ResyncPaused {  // either side: its operator wants the resync to wait, or to go on
+  bool paused = false;
+};
 struct ResyncDone {  // S → T: all is copied and stable: T takes S's generations and is UpToDate
   Generation current;
   std::array<Generation, kHistoryGenerations> history{};
@@ -278,11 +281,11 @@ struct Goodbye {
 using Message =
     std::variant<StateReport, StateChanged, GenerationChanged, Write, WriteZeroes, RangeDigests, RangeCompared,
                  VerifyRequest, VerifyProgress, VerifyEnded, StreamRules, Barrier, Acknowledged, ResyncStart,
-                 BitmapRuns, BitmapWanted, ResyncProgress, ResyncDone, GenerationStored, PromoteRequest, PromoteAnswer,
-                 TakeOver, TakeOverAnswer, SwitchoverRequest, SwitchoverAnswer, InvalidateWanted, InvalidateRequest,
-                 InvalidateAnswer, Lived, ResizePrepare, ResizePrepared, ResizeCommit, ResizeCommitted, Ping, Pong,
-                 Goodbye, ServeRequest, ServeConfirmed, ReadRequest, ReadReply, PauseWrites, WritesPaused,
-                 StableThrough, PeersInSync>;
+                 BitmapRuns, BitmapWanted, ResyncProgress, ResyncPaused, ResyncDone, GenerationStored, PromoteRequest,
+                 PromoteAnswer, TakeOver, TakeOverAnswer, SwitchoverRequest, SwitchoverAnswer, InvalidateWanted,
+                 InvalidateRequest, InvalidateAnswer, Lived, ResizePrepare, ResizePrepared, ResizeCommit,
+                 ResizeCommitted, Ping, Pong, Goodbye, ServeRequest, ServeConfirmed, ReadRequest, ReadReply,
+                 PauseWrites, WritesPaused, StableThrough, PeersInSync>;
 
 // Part of the ordered stream: it has a sequence, and stands in an apply slot until it is done.
 inline bool is_stream_frame(const Message& message) {

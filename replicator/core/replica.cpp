@@ -17,6 +17,7 @@ Replica::State::State(const ReplicaOptions& replica_options)
       apply_order(options.apply_slots),
       unstable(options.peer_count > 1 ? options.transfer_log_entries + options.apply_slots : 0),
       resyncs(options.resync_slots),
+      pace(options.resync_pace),
       comparisons(size_t{kComparisonsInFlight} * options.peer_count) {
   waiting_reads.reserve(options.client_slots);
   serves.resize(kServedReads);
@@ -102,6 +103,7 @@ void Replica::State::on(const Ticked&) {
       flush_wanted = true;
     }
   }
+  pace.ticked(now_us, is_copying());
   tell_progress();
   persist_what_verify_found();
   grow_older();

@@ -11,6 +11,7 @@
 #include "replicator/core/action.h"
 #include "replicator/core/event.h"
 #include "replicator/core/generation_rules.h"
+#include "replicator/core/pace.h"
 #include "replicator/core/types.h"
 #include "replicator/core/verify.h"
 
@@ -32,7 +33,8 @@ struct ReplicaOptions {
   uint32_t activity_log_slots = 1237;
   // Protocol A: payload that a peer has not confirmed to have received. From there on writes wait.
   uint64_t queue_limit_bytes = 16 * kMiB;
-  uint64_t life_interval_us = 5'000'000;   // an older copy of the disk is known as one if it is older than this
+  uint64_t life_interval_us = 5'000'000;  // an older copy of the disk is known as one if it is older than this
+  PaceOptions resync_pace;
   uint64_t flush_interval_us = 1'000'000;  // how long a write may stay unflushed when no client flushes
 };
 

@@ -11,6 +11,7 @@
 //   links.cpp          links up and down, heartbeats, time-outs, goodbyes
 //   handshake.cpp      state reports, the decision and what follows from it; generations
 //   resync.cpp         both sides of a resync: start, bitmaps, end
+//   pausing.cpp        a resync that waits, by the word of either side
 //   copying.cpp        what a source reads and sends, and when
 //   comparing.cpp      digests in the stream, and what their answers mean
 //   verify.cpp         online verify, from its order to its end
@@ -76,6 +77,7 @@ struct ClientSlot {
   uint64_t ticket = 0;
   uint64_t asked_us = 0;
   PeerIndex asked_of = 0;
+  uint64_t arrived_us = 0;
 };
 
 // A write of the stream on its way to this node's disk, or a comparison on its way from it.
@@ -199,7 +201,8 @@ struct Peer {
   // As resync target.
   uint64_t bitmap_send_cursor = 0;
   uint64_t resync_left_blocks = 0;  // as the source said last
-  // As either.
+  // As either. The operator of this node, or of the peer, wants it to wait.
+  bool paused_here = false, paused_there = false;
   ProgressMeter progress;
   uint64_t progress_told_us = 0;
 
@@ -468,7 +471,14 @@ struct Replica::State {
            peer.replication == ReplicationState::PausedSyncT;
   }
 
+  // --- pausing.cpp
+  void order_pause(const OrderGiven& given);
+  void tell_pause(PeerIndex peer);
+  void pause_told(PeerIndex peer, const ResyncPaused& message);
+  void show_pause(PeerIndex peer);
+
   // --- copying.cpp
+  bool is_copying() const;
   void pump_resyncs();
   void pump_resync(PeerIndex peer);
   DirtyBitmap::Run next_range(Peer& peer, bool& question);
@@ -663,6 +673,7 @@ struct Replica::State {
   PeerIndex unstable_from = kNoPeer;  // whose stream that is
 
   std::vector<ResyncSlot> resyncs;
+  Pace pace;
   std::vector<Comparison> comparisons;
 
   // The change of protocol that an operator waits for.

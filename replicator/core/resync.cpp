@@ -96,6 +96,8 @@ void Replica::State::send_bitmap_runs(PeerIndex index) {
   send(index, message);
   if (message.last) {
     peer.replication = ReplicationState::SyncTarget;
+    if (peer.paused_here) tell_pause(index);
+    show_pause(index);
     changed();
   }
 }
@@ -125,6 +127,8 @@ void Replica::State::bitmap_runs_arrived(PeerIndex index, const BitmapRuns& mess
   flush_wanted = local_flush_wanted = true;
   peer.resync_gate_cycle = local_cycles_started + 1;
   peer.replication = ReplicationState::SyncSource;
+  if (peer.paused_here) tell_pause(index);
+  show_pause(index);
   peer.resync_total_blocks = peer.bitmap.dirty_blocks();
   peer.cursor_block = 0;
   // Known writes differ; where everything is copied, or whole extents after a crash, most of it may be equal.
@@ -152,6 +156,7 @@ void Replica::State::finish_resync(PeerIndex index) {
   const PersistId id = persist_superblock();
   peer.resync_done_sent = true;
   peer.asking = Asking{};
+  peer.paused_here = peer.paused_there = false;
   send(index,
        ResyncDone{superblock.current, superblock.history, may_hold_nodes(),
                   has_entries_before(peer) ? NodeMask{0} : in_sync_nodes()},
@@ -160,7 +165,7 @@ void Replica::State::finish_resync(PeerIndex index) {
 
 void Replica::State::resync_done_arrived(PeerIndex index, const ResyncDone& message) {
   Peer& peer = peers[index];
-  if (peer.replication != ReplicationState::SyncTarget) {
+  if (peer.replication != ReplicationState::SyncTarget && peer.replication != ReplicationState::PausedSyncT) {
     return drop_peer(index, LinkEnd::BrokenRule, "the end of a resync that does not run");
   }
   peer.bitmap.clear_all();
@@ -179,6 +184,7 @@ void Replica::State::resync_done_arrived(PeerIndex index, const ResyncDone& mess
   const PersistId id = persist_superblock();
   peer.replication = ReplicationState::Established;
   peer.progress.stop();
+  peer.paused_here = peer.paused_there = false;
   send(index, GenerationStored{message.current}, {}, id);
   tell_state();
   note(NoteKind::ResyncFinished, index, peer.resync_total_blocks, "target");

@@ -23,9 +23,10 @@ void Replica::State::on(const OrderGiven& given) {
     case OrderKind::Disconnect:
       return order_connection(given);
     case OrderKind::Resync:
+      return order_resync(given);
     case OrderKind::PauseResync:
     case OrderKind::ResumeResync:
-      return order_resync(given);
+      return order_pause(given);
     case OrderKind::Invalidate:
       return order_invalidate(given);
     case OrderKind::InvalidatePeer:
@@ -473,14 +474,7 @@ void Replica::State::order_connection(const OrderGiven& given) {
 void Replica::State::order_resync(const OrderGiven& given) {
   Peer& peer = peers[given.peer];
   const auto done = [this, &given](Outcome outcome) { act(OrderAnswered{given.ticket, outcome, given.peer}); };
-  if (given.kind == OrderKind::PauseResync) {
-    if (peer.replication != ReplicationState::SyncSource) return done(Outcome::NotSyncing);
-    peer.replication = ReplicationState::PausedSyncS;
-  } else if (given.kind == OrderKind::ResumeResync) {
-    if (peer.replication != ReplicationState::PausedSyncS) return done(Outcome::NotSyncing);
-    peer.replication = ReplicationState::SyncSource;
-    peer.resync_read_failed = false;
-  } else if (given.give_generation) {
+  if (given.give_generation) {
     if (role == Role::Primary) return done(Outcome::IsPrimary);
     if (given.generation != superblock.current) return done(Outcome::WrongGeneration);
     if (!peer.split_brain) return done(Outcome::NotSplitBrain);

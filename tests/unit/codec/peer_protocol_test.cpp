@@ -56,6 +56,7 @@ std::vector<Message> examples() {
           VerifyRequest{true},
           VerifyProgress{true, 7, 8, 9},
           VerifyEnded{true, 9, 10},
+          ResyncPaused{true},
           Barrier{UINT64_MAX},
           acknowledged,
           full,

@@ -315,6 +315,38 @@ TEST_CASE("a resync that is paused copies nothing until it is resumed") {
   require_in_sync(pair);
 }
 
+TEST_CASE("either side pauses a resync, which goes on when both want it, also after a reconnect") {
+  Pair pair;
+  pair.make_mirrored();
+  write_alone(pair, 1);
+  pair.alpha.holds_flushes = true;
+  pair.connect();
+  CHECK(pair.beta.answered(pair.beta.order(OrderKind::PauseResync), Outcome::Done));
+  pair.run();
+  pair.alpha.holds_flushes = false;
+  pair.run();
+  CHECK(pair.alpha.peer().replication == ReplicationState::PausedSyncS);
+  CHECK(pair.beta.peer().replication == ReplicationState::PausedSyncT);
+  CHECK(pair.beta.disk[5] == 0);
+
+  pair.lose_link();
+  pair.run();
+  pair.connect();
+  CHECK(pair.alpha.peer().replication == ReplicationState::PausedSyncS);
+  CHECK(pair.beta.peer().replication == ReplicationState::PausedSyncT);
+
+  pair.alpha.order(OrderKind::PauseResync);
+  pair.run();
+  pair.beta.order(OrderKind::ResumeResync);
+  pair.run();
+  CHECK(pair.beta.peer().replication == ReplicationState::PausedSyncT);
+  CHECK(pair.beta.disk[5] == 0);
+  pair.alpha.order(OrderKind::ResumeResync);
+  pair.run();
+  require_in_sync(pair);
+  CHECK(pair.alpha.answered(pair.alpha.order(OrderKind::PauseResync), Outcome::NotSyncing));
+}
+
 TEST_CASE("a disk that was invalidated is copied as a whole") {
   Pair pair;
   pair.make_mirrored();
