@@ -64,7 +64,11 @@ void Operator::turn() {
 
 // Takes back what an operator did that keeps nodes apart.
 bool Operator::repair() {
-  for (int id = 0; id < world_.node_count(); ++id) {
+  // From any node on: a resync that its peer's operator paused stays paused whatever this one orders.
+  const int nodes = world_.node_count();
+  const int start = static_cast<int>(world_.random.below(static_cast<uint64_t>(nodes)));
+  for (int step = 0; step < nodes; ++step) {
+    const int id = (start + step) % nodes;
     if (!world_.node(id).responds()) continue;
     for (int other = 0; other < world_.node_count(); ++other) {
       if (other == id) continue;

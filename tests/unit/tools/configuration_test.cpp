@@ -108,8 +108,8 @@ TEST_CASE("each mistake is named with its file and line") {
       {4, "wholly-unrelated-thing = C",
        "f.conf:4: unknown key 'wholly-unrelated-thing' in [resource]: known keys are name, size, protocol, "
        "on-peer-loss, "
-       "peer-timeout, insecure, secret-file, fence-command, activity-log-extents, read-only, shared, tls, "
-       "tls-certificates, "
+       "peer-timeout, insecure, secret-file, fence-command, activity-log-extents, "
+       "resync-rate-max, resync-rate-min, read-only, shared, tls, tls-certificates, "
        "tls-psk-file, tls-verify-peer, tls-allow"},
       {11, "size = 1G", "f.conf:11: unknown key 'size' in [node.alpha]: it belongs to [resource]"},
       {11, "metdata = /x", "f.conf:11: unknown key 'metdata' in [node.alpha]: did you mean 'metadata'?"},
