@@ -172,7 +172,8 @@ const std::vector<VerbSpec>& all_verbs() {
        {}},
       {"attach",
        "give the local disk back to a running node",
-       "After 'detach', or when the disk has failed: the same disk gets what it missed, a new one ('create') everything.",
+       "After 'detach', or when the disk has failed: the same disk gets what it missed, a new one ('create') "
+       "everything.",
        ResourceOperand::Required,
        {},
        {}},

@@ -12,8 +12,8 @@
 // Each sector of a write holds its own offset, its sequence number and a checksum, so that data at a wrong offset, of a
 // wrong version or damaged shows. load writes random blocks, several at once, no block twice at a time, with a flush
 // now and then; its ledger has a line for each block: number, sequence submitted, acknowledged, flushed. load ends with
-// 0 when the time is up or the server is gone, and tells how long its longest request took. check wants in each block the version that was acknowledged last, or the
-// one that was in flight after it, whole or sector by sector.
+// 0 when the time is up or the server is gone, and tells how long its longest request took. check wants in each block
+// the version that was acknowledged last, or the one that was in flight after it, whole or sector by sector.
 //
 // Exit status: 0 as expected; 1 not, or an I/O error, whose name is printed; 2 wrong usage.
 #include <fcntl.h>
