@@ -179,8 +179,9 @@ void Driver::message_arrived(PeerIndex peer, Incarnation incarnation, const Mess
     LOCKSTEP_CHECK(can_take_write());
     event.apply_slot = (apply_first_ + apply_count_++) % options_.apply_slots;
     applies_[event.apply_slot] = {std::move(payload), false, false};
+  } else if (std::holds_alternative<ReadReply>(message)) {
+    finished_read_ = std::move(payload);
   }
-  if (std::holds_alternative<ReadReply>(message)) finished_read_ = std::move(payload);
   step(std::move(event));
   finished_read_.reset();
 }
