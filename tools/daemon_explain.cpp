@@ -84,9 +84,9 @@ std::string_view words_of(Rule rule) {
     case Rule::PeerIsPartial:
       return "the peer's resync from another node broke off, and this node can complete it";
     case Rule::SelfIsUnanswered:
-      return "this node answered nothing in the generation that it made last, and the peer went on from the one before";
+      return "nothing was answered in this node's generation, and the peer goes on without it";
     case Rule::PeerIsUnanswered:
-      return "the peer answered nothing in the generation that it made last, and this node went on from the one before";
+      return "nothing was answered in the peer's generation, and this node goes on without it";
     case Rule::SplitBrain:
       return "split brain: both sides wrote apart from each other";
     case Rule::SplitBrainSelfGivesWay:

@@ -42,6 +42,10 @@ void Replica::State::stream_write_arrived(PeerIndex index, const MessageArrived&
   apply.zeroes = zeroes;
   apply.may_deallocate = may_deallocate;
   apply.resync = resync;
+  if (superblock.unanswered_since == kHeldByNobody) {
+    superblock.unanswered_since = Generation{};  // durably, before there is anything to lose
+    apply_floor = std::max(apply_floor, persist_superblock());
+  }
   if (has_third_nodes() && !resync && !note_unstable(index, apply)) {
     act(ReleaseApply{event.apply_slot});
     return drop_peer(index, LinkEnd::BrokenRule, "more writes that are not stable than a Primary may have");

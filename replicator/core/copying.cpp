@@ -48,7 +48,8 @@ void Replica::State::pump_resync(PeerIndex index) {
       const bool may_finish = may_finish_resync(index);
       if (peer.bitmap.dirty_blocks() == 0 && peer.reading_slots == 0) {
         // A generation that may still be undone is not handed on.
-        if (may_finish && superblock.unanswered_since.is_zero()) finish_resync(index);
+        const Generation& since = superblock.unanswered_since;
+        if (may_finish && (since.is_zero() || since == kHeldByNobody)) finish_resync(index);
         return;
       }
     }

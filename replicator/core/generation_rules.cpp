@@ -48,6 +48,10 @@ bool remembers(const StateReport& report, const Generation& generation) {
          std::find(report.history.begin(), report.history.end(), generation) != report.history.end();
 }
 
+bool is_unused(const StateReport& report) {
+  return report.unanswered_since == kHeldByNobody;
+}
+
 // Both bitmaps count from one common generation.
 bool tracks_since_same(const StateReport& a, const StateReport& b) {
   return tracks_since(b, a.bitmap_generation) || tracks_since(b, a.previous_bitmap_generation);
@@ -196,6 +200,15 @@ Verdict decide_lineage(const StateReport& self, const StateReport& peer) {
   if (peer_remembers) return target(far, Rule::SelfIsFarBehind);
 
   if (shares_ancestor(self, peer)) return kSplitBrain;
+  // A first generation that was granted, and nothing was written in it: that node holds zeroes. Of two such any will
+  // do.
+  const bool self_is_unused = is_unused(self);
+  const bool peer_is_unused = is_unused(peer);
+  if (self_is_unused || peer_is_unused) {
+    const bool self_gives_way = self_is_unused && (!peer_is_unused || peer.node_order < self.node_order);
+    return self_gives_way ? target(SyncExtent::Full, Rule::SelfIsUnanswered)
+                          : source(SyncExtent::Full, Rule::PeerIsUnanswered);
+  }
   return {SyncKind::Unrelated, SyncExtent::Nothing, Rule::Unrelated};
 }
 
@@ -240,7 +253,7 @@ Verdict decide_served(const StateReport& self, const StateReport& peer) {
 
 bool undo_unanswered(SuperblockImage& image) {
   const Generation since = image.unanswered_since;
-  if (since.is_zero()) return false;
+  if (since.is_zero() || since == kHeldByNobody) return false;
   image.current = since;
   image.unanswered_since = Generation{};
   for (PeerRecord& peer : image.peers) {

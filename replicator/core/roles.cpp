@@ -171,8 +171,10 @@ void Replica::State::promote_request_arrived(PeerIndex index, const PromoteReque
   peer.granted = true;
   PersistId after = 0;
   if (!message.first_generation.is_zero() && message.first_generation != superblock.current && disk_usable()) {
+    // With several peers two may ask at once, and each be granted by another: neither generation is used then.
+    const bool is_first = has_third_nodes() && superblock.current.is_zero();
+    superblock.unanswered_since = is_first ? kHeldByNobody : Generation{};
     superblock.current = message.first_generation;
-    superblock.unanswered_since = Generation{};
     after = persist_superblock();
     changed();
   }
@@ -252,6 +254,7 @@ void Replica::State::become_primary() {
     superblock.forced = true;
     become_up_to_date();
   }
+  if (superblock.unanswered_since == kHeldByNobody) superblock.unanswered_since = Generation{};
   set_answered_ahead(true);
   may_hold_current = 0;
   for (PeerIndex index = 0; index < peer_count(); ++index) {

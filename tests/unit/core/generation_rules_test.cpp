@@ -241,6 +241,11 @@ std::vector<Row> table() {
       {Says(kG2).or_since(kG1).unanswered(kG1), Says(kG3).since(kG1), kTarget(kBitmap, Rule::SelfIsUnanswered)},
       {Says(kG3).since(kG1), Says(kG2).or_since(kG1).unanswered(kG1), kSource(kBitmap, Rule::PeerIsUnanswered)},
       {Says(kG2).since(kG1).unanswered(kG1), Says(kG3).since(kG1).unanswered(kG1), kSplit(Rule::SplitBrain)},
+      // A first generation in which nothing was written.
+      {Says(kG1).unanswered(kHeldByNobody), Says(kG2), kTarget(kFull, Rule::SelfIsUnanswered)},
+      {Says(kG1), Says(kG2).unanswered(kHeldByNobody), kSource(kFull, Rule::PeerIsUnanswered)},
+      {Says(kG1).unanswered(kHeldByNobody), Says(kG2).since(kG1), kTarget(kBitmap, Rule::SelfIsBehind)},
+      {Says(kG1).unanswered(kHeldByNobody), Says(kG1), kNone(Rule::EqualClean)},
 
       // Two Secondaries, and a third node that decides.
       {Says(kG1).sees_a_primary(), Says(kG1), kWait(Rule::PrimaryDecides)},
