@@ -181,6 +181,10 @@ bool Daemon::run() {
   loop_->spawn(await_signal());
   state_changed();
   spdlog::info("{}: node {} is up", configuration_.name, node_.name);
+  if (configuration_.nodes.size() > 2) {
+    spdlog::warn("{}: {} nodes are configured: more than two are not finished in this version, keep no only copy there",
+                 configuration_.name, configuration_.nodes.size());
+  }
   notify_service_manager("READY=1");
   loop_->run();
   spdlog::info("{}: node {} is down", configuration_.name, node_.name);
