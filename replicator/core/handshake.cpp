@@ -239,7 +239,15 @@ void Replica::State::make_new_generation() {
       record.previous_bitmap_generation = old;
     }
   }
-  if (has_third_nodes()) remember(old);
+  if (has_third_nodes()) {
+    remember(old);
+    // Whoever takes the history over has no slot of ours: a link that flaps must not push out what an absent node
+    // holds.
+    for (PeerIndex index = 0; index < peer_count(); ++index) {
+      remember(superblock.peers[index].bitmap_generation);
+      remember(superblock.peers[index].previous_bitmap_generation);
+    }
+  }
   superblock.current = fresh_generation();
   superblock.unanswered_since = Generation{};
   for (PeerIndex index = 0; index < peer_count(); ++index) {
