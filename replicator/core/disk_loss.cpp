@@ -43,10 +43,11 @@ void Replica::State::lose_disk(DiskState to, const char* why) {
   disk_state = to;
   note(to == DiskState::Failed ? NoteKind::DiskFailed : NoteKind::DiskDetached, 0, 0, why);
 
-  // What may be missing here and not there: the log knows all of it, since its references keep extents hot.
+  // What may be missing here and not there, or, where a peer has not made it stable yet, there and not here: the log
+  // knows all of it, since its references keep extents hot.
   for (Sequence sequence = transfer_log.first(); sequence <= transfer_log.last(); ++sequence) {
     TransferEntry& entry = transfer_log.at(sequence);
-    if (!entry.resync && !entry.remote_only && sequence > local_flushed_through) {
+    if (!entry.resync && !entry.remote_only) {
       for (Peer& peer : peers) peer.bitmap.set(entry.range);
     }
     entry.holds_extents = false;

@@ -569,6 +569,27 @@ TEST_CASE("crashes while a Primary is served, or its disk brought up to date, lo
   check_mirrored(pair);
 }
 
+TEST_CASE("a detached disk counts what its peer has not made stable, though it is stable here") {
+  Pair pair;
+  pair.make_mirrored();
+  pair.beta.holds_flushes = true;
+  pair.alpha.write(0, blocks(5), 1);
+  pair.run();
+  pair.alpha.flush(1);
+  pair.run();
+  REQUIRE(pair.alpha.stable_disk[5] == 1);
+  pair.alpha.order(OrderKind::Detach);
+  pair.run();
+  REQUIRE(pair.alpha.disk_released);
+  pair.alpha.crash(true);
+  pair.beta.crash(true);
+  CHECK((pair.alpha.bitmap[0] >> 5 & 1) == 1);
+  pair.alpha.start();
+  pair.beta.start();
+  settle(pair);
+  check_mirrored(pair);
+}
+
 TEST_CASE("a Primary without a disk hands over to the peer that serves it") {
   Pair pair;
   pair.make_mirrored();
