@@ -37,6 +37,8 @@ void Replica::State::serve_request_arrived(PeerIndex index, const ServeRequest& 
   peer.served_here = true;
   peer.cut_over = Peer::CutOver::None;
   peer.serve_persist = persist_superblock();
+  // Nothing is written here that a crash would not find counted as missed.
+  apply_floor = std::max(apply_floor, peer.serve_persist);
   peer.serve_after = peer.stream_received;
   peer.serve_cycle = 0;
   peer.serve_confirm_owed = true;

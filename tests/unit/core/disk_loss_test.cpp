@@ -590,6 +590,23 @@ TEST_CASE("a detached disk counts what its peer has not made stable, though it i
   check_mirrored(pair);
 }
 
+TEST_CASE("the peer that serves writes nothing before it is durable that its bits are in memory only") {
+  Pair pair;
+  pair.make_mirrored();
+  pair.beta.holds_persists = true;
+  pair.alpha.next_io_errno = EIO;
+  pair.alpha.request(15, ClientOperation::Read, blocks(9));
+  pair.run();
+  pair.alpha.write(0, blocks(6), 2);
+  pair.run();
+  CHECK(pair.beta.disk[6] == 0);
+  pair.beta.holds_persists = false;
+  pair.run();
+  CHECK(pair.beta.superblock.peers[0].bitmap_in_memory);
+  CHECK(pair.beta.disk[6] == 2);
+  CHECK(pair.alpha.replies.at(0) == 0);
+}
+
 TEST_CASE("a Primary without a disk hands over to the peer that serves it") {
   Pair pair;
   pair.make_mirrored();
