@@ -127,13 +127,25 @@ void Replica::State::writes_paused_arrived(PeerIndex index) {
     return drop_peer(index, LinkEnd::BrokenRule, "a pause of writes that was not asked for");
   }
   peer.cut_over = Peer::CutOver::Paused;
+  peer.serve_after = peer.stream_received;
+  peer.serve_cycle = 0;
 }
 
 // The target of this resync may be a Primary whose clients write through this node: they make blocks out of sync again
 // as long as they may write.
 bool Replica::State::may_finish_resync(PeerIndex index) {
   Peer& peer = peers[index];
-  if (!peer.served_here || peer.cut_over == Peer::CutOver::Paused) return true;
+  if (!peer.served_here) return true;
+  if (peer.cut_over == Peer::CutOver::Paused) {
+    // No extent is hot for the writes that only this disk got: a loss of power must not take one that was copied.
+    if (peer.stream_written < peer.serve_after) return false;
+    if (peer.serve_cycle == 0) {
+      flush_wanted = local_flush_wanted = true;
+      peer.serve_cycle = local_cycles_started + 1;
+      start_flush_cycle_if_wanted();
+    }
+    return local_cycles_done >= peer.serve_cycle;
+  }
   if (peer.cut_over == Peer::CutOver::None && peer.bitmap.dirty_blocks() <= kCutOverBlocks &&
       !peer.serve_confirm_owed) {
     peer.cut_over = Peer::CutOver::Asked;

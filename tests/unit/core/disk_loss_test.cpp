@@ -607,6 +607,34 @@ TEST_CASE("the peer that serves writes nothing before it is durable that its bit
   CHECK(pair.alpha.replies.at(0) == 0);
 }
 
+TEST_CASE("a Primary's disk is called up to date once what was copied to it is stable at the source, too") {
+  Pair pair;
+  pair.make_mirrored();
+  lose_alphas_disk(pair);
+  pair.alpha.write(0, blocks(100, 700), 1);  // so much that clients may go on writing while it is copied
+  pair.run();
+  pair.alpha.attach();
+  pair.alpha.holds_flushes = true;  // nothing is made stable, so that the resync is not over
+  pair.run();
+  pair.connect();
+  REQUIRE(pair.alpha.peer().replication == ReplicationState::SyncTarget);
+  pair.alpha.write(1, blocks(20000), 2);
+  pair.run();
+  REQUIRE(pair.alpha.replies.at(1) == 0);
+  pair.beta.holds_flushes = true;
+  pair.alpha.holds_flushes = false;
+  pair.run();
+  pair.pass(500'000);
+  pair.pass(500'000);
+  CHECK(pair.beta.stable_disk[20000] == 0);
+  CHECK(pair.alpha.peer().replication == ReplicationState::SyncTarget);
+  CHECK(pair.alpha.replica().status().served_by_peer);
+  pair.beta.holds_flushes = false;
+  settle(pair);
+  CHECK(pair.beta.stable_disk[20000] == 2);
+  check_mirrored(pair);
+}
+
 TEST_CASE("a Primary without a disk hands over to the peer that serves it") {
   Pair pair;
   pair.make_mirrored();
