@@ -101,7 +101,7 @@ void Replica::State::notice_gap() {
 
 // Of a peer that is lost and may hold our current generation: whether its return, or leave to go on, is waited for.
 bool Replica::State::loss_suspends(PeerIndex index) const {
-  if (role != Role::Primary || demoting || stopping || (given_up_peers & mask_of(index)) != 0) return false;
+  if (role != Role::Primary || (given_up_peers & mask_of(index)) != 0) return false;
   return options.on_peer_loss != LossPolicy::Continue || now_us < thawed_until_us;
 }
 

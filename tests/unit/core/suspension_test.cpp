@@ -144,6 +144,23 @@ TEST_CASE("a demotion while suspended fails what is held, and never calls it don
   CHECK(pair.alpha.replica().status().in_flight == 0);
 }
 
+TEST_CASE("a peer that is lost during a demotion makes no answer good that it did not share") {
+  Pair pair(with_policy(0, LossPolicy::Suspend), with_policy(1, LossPolicy::Suspend));
+  pair.make_mirrored();
+  pair.holds_to_beta = true;
+  pair.alpha.write(0, blocks(1), 11);
+  pair.run();
+  const Generation generation = pair.alpha.superblock.current;
+  const uint64_t ticket = pair.alpha.order(OrderKind::Demote);
+  pair.run();
+  CHECK(pair.alpha.replies.empty());
+  pair.lose_link();
+  pair.run();
+  CHECK(pair.alpha.replies == std::map<uint32_t, int>{{0, ESHUTDOWN}});
+  CHECK(pair.alpha.answered(ticket, Outcome::Done));
+  CHECK(pair.alpha.superblock.current == generation);
+}
+
 TEST_CASE("what is held can be failed first, so that its sessions end before the demotion") {
   Pair pair(with_policy(0, LossPolicy::Suspend), with_policy(1, LossPolicy::Suspend));
   pair.make_mirrored();
