@@ -513,7 +513,8 @@ struct Replica::State {
   void on(const OrderGiven& order);
   void answer(Outcome outcome, PeerIndex peer = 0, PersistId after = 0);
   Outcome promotable(PeerIndex& about, bool peer_fenced) const;
-  bool is_shaking_hands() const;  // a link is up, and what it leads to is not decided yet
+  bool somebody_came_back() const;  // a peer that the promotion under way has not asked is connected
+  bool is_shaking_hands() const;    // a link is up, and what it leads to is not decided yet
   void order_promote();
   void promote_request_arrived(PeerIndex peer, const PromoteRequest& message);
   void promote_answer_arrived(PeerIndex peer, const PromoteAnswer& message);
@@ -695,6 +696,7 @@ struct Replica::State {
   OrderGiven order;
   OrderStage stage = OrderStage::None;
   PeerMask grants_outstanding = 0;
+  PeerMask asked_for_grant = 0;  // linked peers that the promotion under way has asked
   Generation first_generation;
   Generation offered_generation;  // the first one, as peers were asked to take it: they may have it durably
   PersistId demotion_persist = 0;

@@ -110,6 +110,13 @@ bool Replica::State::is_shaking_hands() const {
                      [](const Peer& peer) { return peer.incarnation != 0 && !peer.decided; });
 }
 
+bool Replica::State::somebody_came_back() const {
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    if (is_connected(peers[index]) && (asked_for_grant & mask_of(index)) == 0) return true;
+  }
+  return false;
+}
+
 void Replica::State::order_promote() {
   PeerIndex about = 0;
   if (order.give_generation && role != Role::Primary) {
@@ -145,6 +152,7 @@ void Replica::State::order_promote() {
     const bool may_lack = has_third_nodes() && first_generation.is_zero() && peers[index].peer_report.current.is_zero();
     send(index, PromoteRequest{promote_ticket, may_lack ? superblock.current : first_generation});
   }
+  asked_for_grant = grants_outstanding;
   stage = grants_outstanding != 0 ? OrderStage::WaitForGrants : OrderStage::WaitForApplies;
   advance_order();
 }
@@ -202,6 +210,10 @@ void Replica::State::advance_order() {
       // What the last Primary sent is on its way to the disk: reads must not overtake it.
       if (!order.give_generation && is_shaking_hands()) {
         stage = OrderStage::WaitForHandshakes;
+      } else if (!order.give_generation && somebody_came_back()) {
+        // It may hold more than this node does, and a resync from it be on its way: what it says to a request for its
+        // grant comes behind that.
+        order_promote();
       } else if ((apply_count == 0 && !local_flush_in_flight) ||
                  LOCKSTEP_MUTANT("promoted-before-writes-are-applied")) {
         become_primary();

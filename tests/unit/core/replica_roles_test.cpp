@@ -49,6 +49,31 @@ TEST_CASE("a promotion waits for a handshake under way, and goes on when nobody 
   CHECK(pair.beta.export_open);
 }
 
+TEST_CASE("a peer that comes back within one turn before the promotion is asked for its grant") {
+  Pair pair;
+  pair.make_mirrored();
+  StateReport back = pair.beta.peer().peer_report;
+  back.role = Role::Secondary;
+  pair.beta.holds_writes = true;
+  pair.alpha.write(0, blocks(5), 1);
+  pair.run();
+  pair.lose_link();
+  pair.run();
+  const uint64_t ticket = pair.beta.order(promote_fenced());
+  pair.run();
+  REQUIRE(pair.beta.answers.count(ticket) == 0);  // what the Primary sent is on its way to the disk
+  // Link, report and the end of that write, and the core is told of a turn's end only then.
+  constexpr Incarnation kLink = 99;
+  pair.beta.feed(LinkEstablished{0, kLink});
+  pair.beta.feed(MessageArrived{0, kLink, back, 0});
+  pair.beta.holds_writes = false;
+  pair.beta.complete_one_write();
+  REQUIRE(pair.beta.peer().connection == ConnectionState::Connected);
+  pair.beta.turn();
+  CHECK_FALSE(pair.beta.is_primary());
+  CHECK(pair.beta.answers.count(ticket) == 0);
+}
+
 TEST_CASE("a promotion that waited for a handshake is refused when the peer turns out to be Primary") {
   Pair pair;
   pair.make_mirrored();
