@@ -38,6 +38,8 @@ becomes 10 alpha '.peers[0] | ."flushed-sequence" == ."sent-sequence"' true
 expect_equal_images alpha
 
 say 'changed while clients write'
+# From zeroes on: the ledger knows nothing of the load before.
+sector_client zero "$(uri_of alpha)" --offset 0 --length "$SIZE_BYTES" --flush yes
 start_load alpha 60
 wait_for_writes alpha 500
 reload_both C
@@ -61,6 +63,7 @@ wait_for_writes alpha 200
 say 'every write that C acknowledged is on the survivor, and all that A and B did before'
 kill_node alpha
 finish_load
+wait_until 10 peer_is_lost beta
 order beta promote --peer-fenced
 check_ledger beta
 

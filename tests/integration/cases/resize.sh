@@ -27,6 +27,7 @@ cmp -n $((32 << 20)) -i $((64 << 20)):0 "$(disk_of beta)" /dev/zero || fail 'wha
 sector_client write "$(uri_of alpha)" --offset $((95 << 20)) --length 65536 --sequence 9 --flush yes
 sector_client expect "$(disk_of beta)" --offset $((95 << 20)) --length 65536 --sequence 9
 kill_node alpha
+wait_until 10 peer_is_lost beta
 order beta promote --peer-fenced
 sector_client write "$(uri_of beta)" --offset $((94 << 20)) --length 65536 --sequence 10 --flush yes
 start_node alpha
