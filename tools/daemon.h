@@ -78,6 +78,9 @@ class Daemon final : private repl::DriverOwner, private repl::ControlVerbs {
   void not_in_this_version(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
 
   void give_order(const repl::OrderGiven& order, std::unique_ptr<repl::ControlAnswer> answer);
+  // An order that is only its kind and a peer, or every peer where none is named.
+  void order_about_peer(repl::OrderKind kind, const repl::ControlRequest& request,
+                        std::unique_ptr<repl::ControlAnswer> answer);
   // An order about one peer, or about every one where none is named. False: no such peer, and that is answered.
   bool choose_peer(const repl::ControlRequest& request, const char* argument, repl::OrderGiven& order,
                    std::unique_ptr<repl::ControlAnswer>& answer);

@@ -119,6 +119,12 @@ bool Daemon::choose_generation(const ControlRequest& request, const char* argume
   return true;
 }
 
+void Daemon::order_about_peer(OrderKind kind, const ControlRequest& request, std::unique_ptr<ControlAnswer> answer) {
+  OrderGiven order;
+  order.kind = kind;
+  if (choose_peer(request, "peer", order, answer)) give_order(order, std::move(answer));
+}
+
 void Daemon::promote(const ControlRequest& request, std::unique_ptr<ControlAnswer> answer) {
   OrderGiven order;
   order.kind = OrderKind::Promote;
@@ -158,15 +164,11 @@ void Daemon::switchover(const ControlRequest& request, std::unique_ptr<ControlAn
 }
 
 void Daemon::connect(const ControlRequest& request, std::unique_ptr<ControlAnswer> answer) {
-  OrderGiven order;
-  order.kind = OrderKind::Connect;
-  if (choose_peer(request, "peer", order, answer)) give_order(order, std::move(answer));
+  order_about_peer(OrderKind::Connect, request, std::move(answer));
 }
 
 void Daemon::disconnect(const ControlRequest& request, std::unique_ptr<ControlAnswer> answer) {
-  OrderGiven order;
-  order.kind = OrderKind::Disconnect;
-  if (choose_peer(request, "peer", order, answer)) give_order(order, std::move(answer));
+  order_about_peer(OrderKind::Disconnect, request, std::move(answer));
 }
 
 void Daemon::resync(const ControlRequest& request, std::unique_ptr<ControlAnswer> answer) {
@@ -178,15 +180,11 @@ void Daemon::resync(const ControlRequest& request, std::unique_ptr<ControlAnswer
 }
 
 void Daemon::pause_resync(const ControlRequest& request, std::unique_ptr<ControlAnswer> answer) {
-  OrderGiven order;
-  order.kind = OrderKind::PauseResync;
-  if (choose_peer(request, "peer", order, answer)) give_order(order, std::move(answer));
+  order_about_peer(OrderKind::PauseResync, request, std::move(answer));
 }
 
 void Daemon::resume_resync(const ControlRequest& request, std::unique_ptr<ControlAnswer> answer) {
-  OrderGiven order;
-  order.kind = OrderKind::ResumeResync;
-  if (choose_peer(request, "peer", order, answer)) give_order(order, std::move(answer));
+  order_about_peer(OrderKind::ResumeResync, request, std::move(answer));
 }
 
 void Daemon::verify(const ControlRequest& request, std::unique_ptr<ControlAnswer> answer) {
@@ -197,9 +195,7 @@ void Daemon::verify(const ControlRequest& request, std::unique_ptr<ControlAnswer
 }
 
 void Daemon::invalidate(const ControlRequest&, std::unique_ptr<ControlAnswer> answer) {
-  OrderGiven order;
-  order.kind = OrderKind::Invalidate;
-  give_order(order, std::move(answer));
+  give_order({.kind = OrderKind::Invalidate}, std::move(answer));
 }
 
 void Daemon::resize(const ControlRequest& request, std::unique_ptr<ControlAnswer> answer) {
@@ -225,9 +221,7 @@ void Daemon::invalidate_peer(const ControlRequest& request, std::unique_ptr<Cont
 }
 
 void Daemon::suspend(const ControlRequest&, std::unique_ptr<ControlAnswer> answer) {
-  OrderGiven order;
-  order.kind = OrderKind::Suspend;
-  give_order(order, std::move(answer));
+  give_order({.kind = OrderKind::Suspend}, std::move(answer));
 }
 
 void Daemon::resume(const ControlRequest& request, std::unique_ptr<ControlAnswer> answer) {
@@ -238,15 +232,11 @@ void Daemon::resume(const ControlRequest& request, std::unique_ptr<ControlAnswer
 }
 
 void Daemon::outdate(const ControlRequest&, std::unique_ptr<ControlAnswer> answer) {
-  OrderGiven order;
-  order.kind = OrderKind::Outdate;
-  give_order(order, std::move(answer));
+  give_order({.kind = OrderKind::Outdate}, std::move(answer));
 }
 
 void Daemon::detach(const ControlRequest&, std::unique_ptr<ControlAnswer> answer) {
-  OrderGiven order;
-  order.kind = OrderKind::Detach;
-  give_order(order, std::move(answer));
+  give_order({.kind = OrderKind::Detach}, std::move(answer));
 }
 
 void Daemon::attach(const ControlRequest&, std::unique_ptr<ControlAnswer> answer) {
