@@ -18,6 +18,7 @@
 #include "io/signal.h"
 #include "io/task.h"
 #include "io/timer.h"
+#include "replicator/arbiter.h"
 #include "replicator/buffered_reads.h"
 #include "replicator/core/replica.h"
 #include "replicator/local_disk.h"
@@ -41,6 +42,7 @@ struct DriverOptions {
   uint32_t apply_slots = 512;
   uint32_t resync_slots = 16;
   LinkOptions link;
+  Arbiter* arbiter = nullptr;  // on-peer-loss = arbiter; outlives the driver
 };
 
 class DriverOwner {
@@ -188,6 +190,7 @@ class Driver final : public io::BlockBackend,
   void execute(const OpenExport& action) { notify(action); }
   void execute(const CloseExport& action) { notify(action); }
   void execute(const OrderAnswered& action) { notify(Answered{action.ticket, {action.outcome, action.peer}}); }
+  void execute(const AskArbiter& action);
   void execute(const Note& note);
   // Whether a handshake came to what the one before with that peer came to.
   bool is_repeated(const Note& note);

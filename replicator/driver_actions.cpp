@@ -221,6 +221,23 @@ void Driver::execute(const CloseLink& action) {
   links_[action.peer]->close(action.incarnation);
 }
 
+void Driver::execute(const AskArbiter& action) {
+  LOCKSTEP_CHECK(options_.arbiter != nullptr);
+  ArbiterRequest request;
+  request.question = action.question;
+  for (PeerIndex peer = 0; peer < links_.size(); ++peer) {
+    if ((action.peers & mask_of(peer)) != 0) request.peers.push_back(links_[peer]->peer_name());
+  }
+  const ReplicaStatus status = replica_.status();
+  request.role = status.role;
+  request.disk_state = status.disk_state;
+  request.generations = replica_.superblock();
+  request.next_generation = action.next_generation;
+  options_.arbiter->ask(std::move(request), [this, ticket = action.ticket](ArbiterVerdict verdict) {
+    step(ArbiterAnswered{ticket, verdict});
+  });
+}
+
 // ---- telling others ----
 
 void Driver::notify(Notice notice) {
@@ -327,6 +344,9 @@ void Driver::execute(const Note& note) {
     case NoteKind::Thawed:
       return spdlog::warn("{}: nothing ran here for {} ms: the peers may have gone on without this node", resource,
                           note.number);
+    case NoteKind::ArbiterUnclear:
+      return spdlog::error("{}: the arbiter gave no answer: suspended until it does, or until a peer is back",
+                           resource);
     case NoteKind::Replaced:
       return spdlog::error("{}: this node steps down: {}", resource, note.text);
     case NoteKind::CrashRecovered:

@@ -270,6 +270,7 @@ void encode_superblock(const Superblock& superblock, MetadataUnit unit) {
   for (const Life& life : superblock.image.peer_lives) write_life(writer, life);
   LOCKSTEP_CHECK(writer.position_bytes() == kPreparedSizeOffset);
   writer.u64(superblock.image.prepared_size_bytes);
+  write_generation(writer, superblock.image.reserved);
   writer.zeroes(writer.left_bytes());
   LittleWriter(unit.subspan(kChecksumOffset, 4)).u32(checksum_without_field(unit, kChecksumOffset));
 }
@@ -312,6 +313,7 @@ SuperblockDecoding decode_superblock(ConstMetadataUnit unit) {
   superblock.image.life = read_life(reader);
   for (Life& life : superblock.image.peer_lives) life = read_life(reader);
   superblock.image.prepared_size_bytes = reader.u64();
+  superblock.image.reserved = read_generation(reader);
   if (!reader.ok()) return decoding;
   decoding.superblock = std::move(superblock);
   return decoding;

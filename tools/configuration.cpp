@@ -285,6 +285,16 @@ Status read_resource(const SectionReader& section, ResourceConfiguration& config
   configuration.fence_command = section.text("fence-command", "");
   status = read_export(section, configuration.nbd_export);
   if (!status) return status;
+  const bool wants_arbiter = configuration.on_peer_loss == PeerLossPolicy::Arbiter;
+  if (wants_arbiter && configuration.fence_command.empty()) {
+    return section.bad("on-peer-loss", "needs the key 'fence-command': the program that is the arbiter");
+  }
+  if (!wants_arbiter && !configuration.fence_command.empty()) {
+    return section.bad("fence-command", "is asked under 'on-peer-loss = arbiter' only");
+  }
+  if (wants_arbiter && configuration.fence_command.front() != '/') {
+    return section.bad("fence-command", "must start with the absolute path of a program; there is no shell");
+  }
   configuration.lines = {section.line("name"), section.line("protocol"), section.line("on-peer-loss"),
                          section.line("secret-file"), section.line("fence-command")};
   return {};

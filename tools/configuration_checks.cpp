@@ -220,6 +220,7 @@ FeatureSupport supported_features() {
   FeatureSupport support;
   support.suspend_on_peer_loss = true;
   support.protocol_a = support.protocol_b = true;
+  support.arbiter = true;
   return support;
 }
 
@@ -245,9 +246,6 @@ Status check_supported(const ResourceConfiguration& configuration, const Feature
     return refused(
         configuration.lines.secret_file,
         "secret-file is not supported yet: leave it empty, and write 'insecure = yes' if the network is trusted");
-  }
-  if (!configuration.fence_command.empty() && !support.arbiter) {
-    return refused(configuration.lines.fence_command, "fence-command is not supported yet: remove it");
   }
   return {};
 }

@@ -41,6 +41,7 @@ Daemon::~Daemon() {
   link_listener_.reset();
   nbd_server_.reset();
   driver_.reset();
+  fence_command_.reset();
   exports_.reset();
   signals_.reset();
   loop_.reset();
@@ -127,6 +128,12 @@ Status Daemon::open_replica() {
   options.peer_timeout_ms = configuration_.peer_timeout_ms;
   options.resync_pace = {configuration_.resync_rate_max, configuration_.resync_rate_min};
   options.link.stream.user_timeout_ms = 2 * configuration_.peer_timeout_ms;
+  if (!configuration_.fence_command.empty()) {
+    FenceCommandOptions fencing{configuration_.name, node_.name, {}, io::split_words(configuration_.fence_command)};
+    for (const NodeConfiguration& each : configuration_.nodes) fencing.node_names.push_back(each.name);
+    fence_command_ = std::make_unique<FenceCommand>(*loop_, std::move(fencing));
+    options.arbiter = fence_command_.get();
+  }
   for (const NodeConfiguration& other : configuration_.nodes) {
     if (other.name == node_.name) continue;
     auto address = io::parse_address(other.address);
@@ -289,6 +296,7 @@ io::Task<void> Daemon::stop(std::unique_ptr<repl::ControlAnswer> answer) {
                  stopped_well_ ? "" : "stopped, but the local disk or metadata has failed: see the daemon's log");
     answer.reset();
   }
+  if (fence_command_) co_await fence_command_->close();
   link_listener_->close();
   co_await control_socket_->close();
   loop_->stop();

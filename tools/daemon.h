@@ -16,6 +16,7 @@
 #include "replicator/driver.h"
 #include "replicator/link_listener.h"
 #include "tools/configuration.h"
+#include "tools/fence_command.h"
 
 namespace lockstep::tools {
 
@@ -101,6 +102,7 @@ class Daemon final : private repl::DriverOwner, private repl::ControlVerbs {
   const NodeConfiguration node_;
   std::unique_ptr<io::Loop> loop_;
   std::unique_ptr<io::ProcessSignals> signals_;
+  std::unique_ptr<FenceCommand> fence_command_;
   std::unique_ptr<repl::Driver> driver_;
   std::unique_ptr<nbd::ExportTable> exports_;
   nbd::Export* export_ = nullptr;

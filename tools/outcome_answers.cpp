@@ -65,6 +65,12 @@ constexpr std::array kRows{
         "%v failed: %p has no room for that size, or is busy; the log of its daemon says more; nothing has changed"},
     Row{Outcome::PeerIsLastUpToDate, ControlExit::Refused,
         "%v refused: %p has the last UpToDate copy, for the disk of %n is %d; wait until both are UpToDate"},
+    Row{Outcome::ArbiterDenied, ControlExit::Refused,
+        "%v refused: the arbiter does not count %n as in sync, so its data may be old; see 'lockstep explain %r'"},
+    Row{Outcome::ArbiterUnclear, ControlExit::Refused,
+        "%v refused: the arbiter gave no answer (see the daemon's log); try again, or, when each absent peer is "
+        "powered "
+        "off or cut off, type 'lockstep promote %r --peer-fenced'"},
     Row{Outcome::NotSuspended, ControlExit::Done, "%n is not suspended: nothing to do"},
     Row{Outcome::ResumeAlone, ControlExit::Refused,
         "%v refused: %n waits for a lost peer, which may be promoted in its place; bring it back, or, when it is "

@@ -155,6 +155,8 @@ enum class Outcome : uint8_t {
   NeedsEveryPeer,      // resize: a peer is not connected and in sync
   NoRoom,              // resize: a disk or its metadata cannot grow so far
   PeerIsLastUpToDate,  // invalidate-peer: the peer would give up the last good copy
+  ArbiterDenied,       // promote: it has another node as Primary, or this one is not in sync
+  ArbiterUnclear,      // promote: it gave no answer
   NotSuspended,
   ResumeAlone,     // resume: a peer was lost, and nobody said to go on without it
   NotEstablished,  // verify, resync: both copies must be UpToDate and get the same writes
@@ -167,6 +169,20 @@ struct OrderAnswered {
   uint64_t ticket = 0;
   Outcome outcome = Outcome::Done;
   PeerIndex peer = 0;  // whom it is about, where it is about one
+  PersistId after_persist = 0;
+};
+
+// One question at a time: a new one takes the place of one that is not answered. Answered by ArbiterAnswered.
+enum class ArbiterQuestion : uint8_t {
+  FencePeers,  // a Primary has lost them: take them out of the in-sync set
+  Promote,     // a Secondary wants to be Primary without them: the same
+  PeersInSync  // they hold everything again: put them back
+};
+struct AskArbiter {
+  uint64_t ticket = 0;
+  ArbiterQuestion question = ArbiterQuestion::FencePeers;
+  PeerMask peers = 0;
+  Generation next_generation;  // FencePeers, Promote: what this node's writes belong to once it was granted
   PersistId after_persist = 0;
 };
 
@@ -184,7 +200,8 @@ enum class NoteKind : uint8_t {
   Outdated,
   Suspended,
   Resumed,
-  Thawed,    // nothing ran here for `number` ms
+  Thawed,  // nothing ran here for `number` ms
+  ArbiterUnclear,
   Replaced,  // another node is, or was, Primary in this one's place
   CrashRecovered,
   Resized,      // number: the new size
@@ -210,10 +227,10 @@ struct Note {
   uint64_t mask = 0;
 };
 
-using Action =
-    std::variant<SubmitRead, SubmitWrite, SubmitZeroes, SubmitFlush, ReleaseDisk, StoreRead, Send, PersistSuperblock,
-                 PersistActivityLog, PersistBitmapPages, PersistActivityLogEmpty, PersistSize, PrepareDisk,
-                 ReleaseApply, Reply, CloseLink, Connect, StopConnecting, OpenExport, CloseExport, OrderAnswered, Note>;
+using Action = std::variant<SubmitRead, SubmitWrite, SubmitZeroes, SubmitFlush, ReleaseDisk, StoreRead, Send,
+                            PersistSuperblock, PersistActivityLog, PersistBitmapPages, PersistActivityLogEmpty,
+                            PersistSize, PrepareDisk, ReleaseApply, Reply, CloseLink, Connect, StopConnecting,
+                            OpenExport, CloseExport, OrderAnswered, AskArbiter, Note>;
 
 // Filled by one step, emptied by the driver before the next. Bounded: a step never makes more than its capacity.
 class Actions {

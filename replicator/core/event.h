@@ -99,6 +99,18 @@ struct DiskPrepared {
   uint64_t size_bytes = 0;
   int error_errno = 0;
 };
+
+// What the arbiter said to AskArbiter (action.h).
+enum class ArbiterVerdict : uint8_t {
+  Granted,  // it is recorded
+  Denied,   // and never will be: another node has the place that this one asked for
+  Unclear   // no answer, or none that is understood: anything may be recorded
+};
+struct ArbiterAnswered {
+  uint64_t ticket = 0;
+  ArbiterVerdict verdict = ArbiterVerdict::Unclear;
+};
+
 // How many NBD clients are in the transmission phase on the export: demote and switchover refuse while there are any.
 struct ExportClientsChanged {
   uint32_t count = 0;
@@ -119,9 +131,9 @@ struct OrderGiven {
   uint64_t size_bytes = 0;          // Resize
 };
 
-using EventBody =
-    std::variant<Ticked, TurnEnded, ClientRequestArrived, LocalIoCompleted, PersistCompleted, DiskReleased,
-                 LinkEstablished, LinkLost, MessageArrived, ExportClientsChanged, DiskPrepared, OrderGiven>;
+using EventBody = std::variant<Ticked, TurnEnded, ClientRequestArrived, LocalIoCompleted, PersistCompleted,
+                               DiskReleased, LinkEstablished, LinkLost, MessageArrived, ExportClientsChanged,
+                               DiskPrepared, OrderGiven, ArbiterAnswered>;
 struct Event {
   uint64_t now_us = 0;  // monotonic; never the wall clock
   EventBody body;

@@ -248,7 +248,9 @@ void Replica::State::make_new_generation() {
       remember(superblock.peers[index].previous_bitmap_generation);
     }
   }
-  superblock.current = fresh_generation();
+  // One that the arbiter was told is used once: then it is current, or in the history.
+  superblock.current = superblock.reserved.is_zero() ? fresh_generation() : superblock.reserved;
+  superblock.reserved = Generation{};
   superblock.unanswered_since = Generation{};
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     if (gets_stream(peers[index]) && superblock.peers[index].bitmap_generation.is_zero()) {

@@ -256,6 +256,7 @@ void Replica::State::peer_lost(PeerIndex index) {
   const bool was_source = peer.replication == ReplicationState::WFBitMapT ||
                           peer.replication == ReplicationState::SyncTarget ||
                           peer.replication == ReplicationState::PausedSyncT;
+  arbiter.included &= static_cast<PeerMask>(~mask);
   asked_for_grant &= static_cast<PeerMask>(~mask);
   peer.incarnation = 0;
   peer.report_sent = peer.report_arrived = peer.decided = false;

@@ -56,6 +56,7 @@ struct SuperblockImage {
   uint64_t prepared_size_bytes = 0;
   Life life;                                     // of this disk
   std::array<Life, kMaximumPeers> peer_lives{};  // of each peer's, as it told last
+  Generation reserved;  // what the arbiter was told as this node's next generation: its record may bear that name
 
   friend bool operator==(const SuperblockImage&, const SuperblockImage&) = default;
 };

@@ -130,6 +130,7 @@ void Replica::State::on(const TurnEnded&) {
   release_held_slots();
   save_bitmaps_kept_in_memory();
   advance_order();
+  advance_arbitration();
   advance_protocol_change();
 }
 

@@ -8,6 +8,7 @@
 //   flushes.cpp        group flushes: local fdatasync and barriers; what is stable everywhere leaves the transfer log
 //   applies.cpp        the Secondary's side of the stream: order, barriers, acknowledgements
 //   suspension.cpp     losing peers: when nothing may be answered, and what happens to what is held
+//   arbitration.cpp    what is asked of the arbiter, and what follows
 //   links.cpp          links up and down, heartbeats, time-outs, goodbyes
 //   handshake.cpp      state reports, the decision and what follows from it; generations
 //   resync.cpp         both sides of a resync: start, bitmaps, end
@@ -326,6 +327,17 @@ struct Replica::State {
   void step_down(const char* why);
   void order_suspension(const OrderGiven& given);
 
+  // --- arbitration.cpp
+  PeerMask absent_peers() const;
+  bool promotion_needs_arbiter() const;
+  bool absent_primary_has_stopped() const;
+  PeerMask peers_to_include() const;
+  void advance_arbitration();
+  void ask_arbiter(ArbiterQuestion question, PeerMask mask);
+  void on(const ArbiterAnswered& event);
+  void peers_fenced(ArbiterVerdict verdict);
+  void promotion_judged(ArbiterVerdict verdict);
+
   // --- flushes.cpp
   void queue_flush(uint32_t slot);
   void start_flush_cycle();
@@ -513,8 +525,8 @@ struct Replica::State {
   void on(const OrderGiven& order);
   void answer(Outcome outcome, PeerIndex peer = 0, PersistId after = 0);
   Outcome promotable(PeerIndex& about, bool peer_fenced) const;
-  bool somebody_came_back() const;  // a peer that the promotion under way has not asked is connected
   bool is_shaking_hands() const;    // a link is up, and what it leads to is not decided yet
+  bool somebody_came_back() const;  // a peer that the promotion under way has not asked is connected
   void order_promote();
   void promote_request_arrived(PeerIndex peer, const PromoteRequest& message);
   void promote_answer_arrived(PeerIndex peer, const PromoteAnswer& message);
@@ -615,6 +627,15 @@ struct Replica::State {
   // Losing peers.
   PeerMask awaited_peers = 0;   // lost while they may hold our current generation, and not given up
   PeerMask given_up_peers = 0;  // absent; somebody vouched that they are not, and will not be, Primary meanwhile
+  struct Arbitration {
+    uint64_t tickets = 0;
+    uint64_t ticket = 0;  // of the question that is not answered; 0: none
+    ArbiterQuestion question = ArbiterQuestion::FencePeers;
+    PeerMask asked = 0;
+    PeerMask included = 0;          // linked peers that it counts as in sync, as far as this node can bring it about
+    PeerMask promoted_without = 0;  // absent ones that it took out for the promotion under way
+    uint64_t next_us = 0, pause_us = 0;
+  } arbiter;
   bool suspended_by_operator = false;
   bool abandons_held = false;  // what would be held fails
   bool was_replaced = false;   // and gives up the role
@@ -687,6 +708,7 @@ struct Replica::State {
     None,
     WaitForHandshakes,
     WaitForGrants,
+    WaitForArbiter,
     WaitForApplies,
     Draining,
     WaitForDemotion,
@@ -696,7 +718,7 @@ struct Replica::State {
   OrderGiven order;
   OrderStage stage = OrderStage::None;
   PeerMask grants_outstanding = 0;
-  PeerMask asked_for_grant = 0;  // linked peers that the promotion under way has asked
+  PeerMask asked_for_grant = 0;  // on the present link
   Generation first_generation;
   Generation offered_generation;  // the first one, as peers were asked to take it: they may have it durably
   PersistId demotion_persist = 0;

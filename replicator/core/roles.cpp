@@ -65,6 +65,9 @@ void Replica::State::on(const OrderGiven& given) {
 void Replica::State::answer(Outcome outcome, PeerIndex about, PersistId after) {
   stage = OrderStage::None;
   grants_outstanding = 0;
+  // A grant is for this order alone: what the arbiter keeps may change after it.
+  arbiter.promoted_without = 0;
+  if (arbiter.question == ArbiterQuestion::Promote) arbiter.ticket = 0;
   const PersistId wait = is_durable(after) ? 0 : after;
   switch (order_from) {
     case OrderFrom::Operator:
@@ -92,12 +95,17 @@ Outcome Replica::State::promotable(PeerIndex& about, bool peer_fenced) const {
     if (is_connected(peers[about]) && peers[about].role == Role::Primary) return Outcome::PeerIsPrimary;
   }
   about = 0;
-  if (disk_state != DiskState::UpToDate && !LOCKSTEP_MUTANT("promoted-in-any-state")) return Outcome::NotUpToDate;
+  // What the arbiter counts as in sync holds all that was answered, whatever became of the node since.
+  const bool asks_arbiter = options.on_peer_loss == LossPolicy::Arbiter && !peer_fenced && absent_peers() != 0;
+  if (disk_state != DiskState::UpToDate && !(asks_arbiter && disk_state == DiskState::Consistent) &&
+      !LOCKSTEP_MUTANT("promoted-in-any-state")) {
+    return Outcome::NotUpToDate;
+  }
   for (about = 0; about < peer_count(); ++about) {
     const Peer& peer = peers[about];
     if (is_connected(peer)) {
       if (peer.granted) return Outcome::PeerSaidNo;
-    } else if (!peer_fenced && !LOCKSTEP_MUTANT("promoted-without-peer")) {
+    } else if (!peer_fenced && !asks_arbiter && !LOCKSTEP_MUTANT("promoted-without-peer")) {
       return Outcome::PeerAbsent;
     }
   }
@@ -111,10 +119,7 @@ bool Replica::State::is_shaking_hands() const {
 }
 
 bool Replica::State::somebody_came_back() const {
-  for (PeerIndex index = 0; index < peer_count(); ++index) {
-    if (is_connected(peers[index]) && (asked_for_grant & mask_of(index)) == 0) return true;
-  }
-  return false;
+  return (~absent_peers() & ~asked_for_grant & ((1U << peer_count()) - 1)) != 0;
 }
 
 void Replica::State::order_promote() {
@@ -153,21 +158,24 @@ void Replica::State::order_promote() {
     send(index, PromoteRequest{promote_ticket, may_lack ? superblock.current : first_generation});
   }
   asked_for_grant = grants_outstanding;
-  stage = grants_outstanding != 0 ? OrderStage::WaitForGrants : OrderStage::WaitForApplies;
+  stage = grants_outstanding != 0     ? OrderStage::WaitForGrants
+          : promotion_needs_arbiter() ? OrderStage::WaitForArbiter
+                                      : OrderStage::WaitForApplies;
   advance_order();
 }
 
 // Of two nodes that ask at the same time, the one whose name sorts first wins; so at most one is granted.
 void Replica::State::promote_request_arrived(PeerIndex index, const PromoteRequest& message) {
   Peer& peer = peers[index];
-  const bool asking = stage == OrderStage::WaitForGrants || stage == OrderStage::WaitForApplies;
+  const bool certain = stage == OrderStage::WaitForArbiter || stage == OrderStage::WaitForApplies;
+  const bool asking = stage == OrderStage::WaitForGrants || certain;
   const bool granted_other =
       std::any_of(peers.begin(), peers.end(), [&peer](const Peer& other) { return &other != &peer && other.granted; });
   const bool first_fits = message.first_generation.is_zero() || superblock.current.is_zero() ||
                           message.first_generation == superblock.current;
   if (role == Role::Primary || granted_other || sees_primary(index) || !first_fits || stopping ||
       (asking && !LOCKSTEP_MUTANT("two-promotions-granted") &&
-       (stage == OrderStage::WaitForApplies || options.node_order < peer.peer_report.node_order))) {
+       (certain || options.node_order < peer.peer_report.node_order))) {
     LOCKSTEP_MARK("promotion refused by a peer");
     send(index, PromoteAnswer{message.ticket, false});
     // It does not know what a third node offered us; the handshake tells.
@@ -194,7 +202,7 @@ void Replica::State::promote_answer_arrived(PeerIndex index, const PromoteAnswer
   if (!message.granted) return promote_failed(Outcome::PeerSaidNo, index);
   grants_outstanding &= static_cast<PeerMask>(~mask_of(index));
   if (grants_outstanding == 0) {
-    stage = OrderStage::WaitForApplies;
+    stage = promotion_needs_arbiter() ? OrderStage::WaitForArbiter : OrderStage::WaitForApplies;
     advance_order();
   }
 }
@@ -205,19 +213,24 @@ void Replica::State::promote_failed(Outcome outcome, PeerIndex about) {
 }
 
 void Replica::State::advance_order() {
+  const bool about_to_be = stage == OrderStage::WaitForArbiter || stage == OrderStage::WaitForApplies;
+  // It may hold more than this node does, and a resync from it may be on its way: asked for its grant, it says so
+  // first.
+  if (about_to_be && !order.give_generation && somebody_came_back()) return order_promote();
   switch (stage) {
     case OrderStage::WaitForApplies:
       // What the last Primary sent is on its way to the disk: reads must not overtake it.
       if (!order.give_generation && is_shaking_hands()) {
         stage = OrderStage::WaitForHandshakes;
-      } else if (!order.give_generation && somebody_came_back()) {
-        // It may hold more than this node does, and a resync from it be on its way: what it says to a request for its
-        // grant comes behind that.
-        order_promote();
+      } else if (promotion_needs_arbiter()) {
+        stage = OrderStage::WaitForArbiter;  // another peer was lost meanwhile
       } else if ((apply_count == 0 && !local_flush_in_flight) ||
                  LOCKSTEP_MUTANT("promoted-before-writes-are-applied")) {
         become_primary();
       }
+      return;
+    case OrderStage::WaitForArbiter:
+      if (is_shaking_hands()) stage = OrderStage::WaitForHandshakes;
       return;
     case OrderStage::WaitForHandshakes:
       if (!is_shaking_hands()) order_promote();
@@ -262,6 +275,7 @@ void Replica::State::become_primary() {
     superblock.current = order.give_generation ? fresh_generation() : first_generation;
     superblock.unanswered_since = Generation{};
   }
+  if (disk_state == DiskState::Consistent) become_up_to_date();  // the arbiter knows it to be
   if (order.give_generation) {
     superblock.forced = true;
     become_up_to_date();
@@ -343,7 +357,10 @@ void Replica::State::become_secondary() {
   may_hold_current = 0;
   awaited_peers = given_up_peers = 0;
   suspended_by_operator = abandons_held = false;
-  if (std::exchange(was_replaced, false)) become_outdated();
+  // Not when a peer has come back meanwhile and takes what this node has.
+  const bool has_target =
+      std::any_of(peers.begin(), peers.end(), [this](const Peer& peer) { return gets_stream(peer); });
+  if (std::exchange(was_replaced, false) && !has_target) become_outdated();
   if (was_served) {
     served = served_previous = Generation{};
     data_lost = fails_held = writes_paused = writes_paused_told = false;

@@ -108,6 +108,7 @@ bool Replica::State::loss_suspends(PeerIndex index) const {
 void Replica::State::await_peer(PeerIndex index) {
   if (awaited_peers == 0) {
     abandons_held = false;
+    arbiter.next_us = arbiter.pause_us = 0;
     note(NoteKind::Suspended, index);
   }
   awaited_peers |= mask_of(index);
@@ -117,6 +118,7 @@ void Replica::State::await_peer(PeerIndex index) {
 void Replica::State::peer_is_back(PeerIndex index) {
   const PeerMask mask = mask_of(index);
   given_up_peers &= static_cast<PeerMask>(~mask);
+  arbiter.promoted_without &= static_cast<PeerMask>(~mask);
   if ((awaited_peers & mask) == 0) return;
   awaited_peers &= static_cast<PeerMask>(~mask);
   end_suspension_if_over();

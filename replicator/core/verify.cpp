@@ -115,11 +115,8 @@ void Replica::State::finish_verify(PeerIndex index) {
 void Replica::State::end_verify(PeerIndex index, bool complete, uint64_t left_blocks) {
   Peer& peer = peers[index];
   if (!peer.verify.runs) return;
-  if (peer.verify.is_source && peer.verify.repair) {
-    peer.told_in_sync = kNothingTold;  // what was copied counts as missing elsewhere, there
-    tell_who_is_in_sync();
-  }
   if (peer.verify.is_source) send(index, VerifyEnded{complete, peer.verify.found.blocks, left_blocks});
+  if (peer.verify.repair) peer.told_in_sync = kNothingTold;  // what was copied counts as missing elsewhere, there
   peer.verify.end(complete, left_blocks);
   note(NoteKind::VerifyEnded, index, peer.verify.found.blocks, complete ? "complete" : "interrupted");
   changed();

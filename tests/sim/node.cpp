@@ -279,6 +279,8 @@ void Node::perform(const Action& action, Frame frame) {
           world_.checker.export_opened(id_);
         } else if constexpr (std::is_same_v<A, CloseExport>) {
           export_open_ = false;
+        } else if constexpr (std::is_same_v<A, AskArbiter>) {
+          world_.arbiter.ask(id_, one);
         } else if constexpr (std::is_same_v<A, OrderAnswered>) {
           world_.orders.answered(id_, one.ticket, one.outcome);
         } else if constexpr (std::is_same_v<A, Note>) {
@@ -357,6 +359,9 @@ void Node::replied(uint32_t slot, int error_errno) {
     if (request.write != 0) world_.ledger.give_up(request.write);
     world_.checker.request_failed(id_, error_errno);
     return;
+  }
+  if (replica_->status().suspension != Suspension::No) {
+    return world_.fail("node " + std::to_string(id_) + " answered while it is suspended");
   }
   switch (request.operation) {
     case ClientOperation::Read:

@@ -57,7 +57,9 @@ void Operator::turn() {
   for (int id = 0; id < world_.node_count(); ++id) {
     if (world_.node(id).alive() && world_.node(id).status().role == Role::Primary) ++primaries;
   }
-  if (primaries > 1) return world_.fail("two nodes are Primary");
+  if (world_.policy == LossPolicy::Arbiter && primaries > 0 && fail_over()) return;
+  if (world_.policy == LossPolicy::Suspend && primaries == 1 && resume_alone()) return;
+  if (primaries > 1 && world_.policy != LossPolicy::Arbiter) return world_.fail("two nodes are Primary");
   if (primaries == 0) return promote_somebody();
   if (disturbs_ && !world_.is_healing() && world_.random.chance(0.08)) disturb();
 }
@@ -118,6 +120,7 @@ void Operator::promote_somebody() {
     if (other == id || !world_.node(other).alive()) continue;
     if (world_.node(id).peer(other).connection != ConnectionState::Connected) order.peer_fenced = false;
   }
+  if (world_.policy == LossPolicy::Arbiter) order.peer_fenced = false;  // it is asked instead
   if (others_absent && order.peer_fenced && (is_left_behind(id) || world_.is_healing())) return;
   // A second operator, who asks another node at the same moment.
   const int second = static_cast<int>(world_.random.below(static_cast<uint64_t>(world_.node_count())));
@@ -146,6 +149,40 @@ void Operator::change_protocol() {
   if (primary < 0) return;
   changes_protocol_ = true;
   give(primary, order);
+}
+
+// As a cluster manager does that sees less than the arbiter: whoever cannot reach the Primary is promoted.
+bool Operator::fail_over() {
+  if (!world_.random.chance(0.2)) return false;
+  for (int id = 0; id < world_.node_count(); ++id) {
+    if (!world_.node(id).responds() || world_.node(id).status().role == Role::Primary) continue;
+    bool alone = true;
+    for (int other = 0; other < world_.node_count(); ++other) {
+      if (other != id && world_.node(id).peer(other).connection == ConnectionState::Connected) alone = false;
+    }
+    if (!alone) continue;
+    OrderGiven order;
+    order.kind = OrderKind::Promote;
+    give(id, order);
+    return true;
+  }
+  return false;
+}
+
+// Only while the others are down: so the word is true.
+bool Operator::resume_alone() {
+  int suspended = -1;
+  for (int id = 0; id < world_.node_count(); ++id) {
+    if (!world_.node(id).alive()) continue;
+    if (!world_.node(id).responds() || world_.node(id).status().role != Role::Primary) return false;
+    if (world_.node(id).status().suspension == Suspension::PeerLoss) suspended = id;
+  }
+  if (suspended < 0 || !world_.random.chance(0.2)) return false;
+  OrderGiven order;
+  order.kind = OrderKind::Resume;
+  order.alone = true;
+  give(suspended, order);
+  return true;
 }
 
 void Operator::disturb() {

@@ -25,6 +25,8 @@ class Operator {
   void restart_failed();
   void promote_somebody();
   bool is_left_behind(int node) const;
+  bool fail_over();
+  bool resume_alone();
   void disturb();
   void change_protocol();
   void give(int node, repl::OrderGiven order);

@@ -19,6 +19,14 @@ int draw_nodes(const RunOptions& options, Random& random) {
   random.next();  // forced or drawn, the rest of the run is drawn from the same place
   return options.nodes != 0 ? options.nodes : 2;
 }
+// Drawn besides, so that the rest of a run is the same under each policy. With more nodes the survivors have to agree
+// first.
+LossPolicy draw_policy(const RunOptions& options, int nodes) {
+  Random dice(options.seed * 0xD1B54A32D192ED03 + 7);
+  if (nodes != 2) return LossPolicy::Continue;
+  const uint64_t drawn = dice.below(10);
+  return drawn < 5 ? LossPolicy::Continue : drawn < 7 ? LossPolicy::Suspend : LossPolicy::Arbiter;
+}
 }  // namespace
 
 // Arenas anywhere, some across the border of two extents or of two bitmap pages.
@@ -38,6 +46,7 @@ ReplicaOptions World::replica_options() {
   ReplicaOptions options;
   options.size_bytes = kDeviceBytes;
   options.peer_count = static_cast<uint8_t>(node_count_ - 1);
+  options.on_peer_loss = policy;
   options.peer_timeout_us = 200'000;
   options.client_slots = 32;
   options.apply_slots = 64;
@@ -56,6 +65,8 @@ World::World(const RunOptions& options)
       layout(draw_layout(random)),
       ledger(layout.unit_count()),
       network(*this, draw_nodes(options, random)),
+      policy(draw_policy(options, network.node_count())),
+      arbiter(*this),
       checker(*this),
       orders(*this),
       application(*this),

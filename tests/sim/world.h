@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "tests/sim/application.h"
+#include "tests/sim/arbiter.h"
 #include "tests/sim/checker.h"
 #include "tests/sim/faults.h"
 #include "tests/sim/layout.h"
@@ -85,6 +86,8 @@ class World {
   const Layout layout;
   Ledger ledger;
   Network network;
+  const repl::LossPolicy policy;
+  Arbiter arbiter;
   Checker checker;
   Operator orders;
   Application application;

@@ -33,6 +33,7 @@ Superblock example(uint64_t sequence) {
   image.disk_state = DiskState::UpToDate;
   image.primary = sequence % 2 == 1;
   image.forced = sequence % 3 == 1;
+  image.reserved = {9, sequence};
   for (uint64_t i = 0; i < kMaximumPeers; ++i) image.peers[i] = {{7, i}, {8, sequence}, i % 2 == 0};
   return superblock;
 }

@@ -216,6 +216,8 @@ void Side::perform(const Action& action, TestFrame frame) {
   } else if (const auto* prepare = std::get_if<PrepareDisk>(&action)) {
     seen.push_back("prepare disk");
     preparing_ = prepare->size_bytes;
+  } else if (const auto* ask = std::get_if<AskArbiter>(&action)) {
+    asked.push_back(*ask);
   } else if (const auto* note = std::get_if<Note>(&action)) {
     notes.push_back(*note);
   } else {

@@ -63,6 +63,7 @@ class Side {
   std::map<uint32_t, int> replies;  // errno by client slot
   std::map<uint64_t, OrderAnswered> answers;
   std::vector<Note> notes;
+  std::vector<AskArbiter> asked;
   std::set<uint32_t> apply_slots_in_use;
   bool export_open = false;
   bool wants_link = false;

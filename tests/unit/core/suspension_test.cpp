@@ -145,7 +145,8 @@ TEST_CASE("a demotion while suspended fails what is held, and never calls it don
 }
 
 TEST_CASE("a peer that is lost during a demotion makes no answer good that it did not share") {
-  Pair pair(with_policy(0, LossPolicy::Suspend), with_policy(1, LossPolicy::Suspend));
+  const auto policy = GENERATE(LossPolicy::Suspend, LossPolicy::Arbiter);
+  Pair pair(with_policy(0, policy), with_policy(1, policy));
   pair.make_mirrored();
   pair.holds_to_beta = true;
   pair.alpha.write(0, blocks(1), 11);

@@ -240,12 +240,11 @@ TEST_CASE("what this version cannot do is refused with its line, until somebody 
       {4, "protocol = B", "f.conf:4: protocol B is not supported yet: write 'protocol = C'"},
       {5, "on-peer-loss = suspend",
        "f.conf:5: on-peer-loss suspend is not supported yet: write 'on-peer-loss = continue'"},
-      {5, "on-peer-loss = arbiter",
+      {5, "on-peer-loss = arbiter\nfence-command = /bin/fence",
        "f.conf:5: on-peer-loss arbiter is not supported yet: write 'on-peer-loss = continue'"},
       {6, "secret-file = /etc/key",
        "f.conf:6: secret-file is not supported yet: leave it empty, and write 'insecure = yes' if the network is "
        "trusted"},
-      {5, "fence-command = /bin/fence", "f.conf:5: fence-command is not supported yet: remove it"},
   }));
   const auto configuration = parse_configuration(with_line(wish.line, wish.content), "f.conf");
   REQUIRE(configuration.ok());
