@@ -53,6 +53,8 @@ class DriverOwner {
   virtual void export_closed() = 0;
   // Something that status() or peer_status() tells in words may have changed.
   virtual void state_changed() = 0;
+  // What the log was told as well; from the run queue.
+  virtual void noted(const Note&) {}
   // How many NBD clients are in the transmission phase now: demote and switchover are refused while there are any.
   virtual uint32_t export_clients() const = 0;
 };
@@ -136,7 +138,7 @@ class Driver final : public io::BlockBackend,
     uint64_t ticket = 0;
     OrderAnswer answer;
   };
-  using Notice = std::variant<Finished, FailedIo, Answered, OpenExport, CloseExport>;
+  using Notice = std::variant<Finished, FailedIo, Answered, OpenExport, CloseExport, Note>;
   class NoticeRun;
 
   // ---- events in ----
@@ -203,6 +205,7 @@ class Driver final : public io::BlockBackend,
   void deliver(const Answered& answered);
   void deliver(const OpenExport&) { owner_.export_opened(); }
   void deliver(const CloseExport&) { owner_.export_closed(); }
+  void deliver(const Note& note) { owner_.noted(note); }
 
   size_t dirty_extents(uint64_t offset_bytes, uint64_t length_bytes, std::span<io::BlockExtent> into) const;
   void give_piece(uint32_t slot);

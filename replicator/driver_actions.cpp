@@ -290,6 +290,7 @@ bool Driver::is_repeated(const Note& note) {
 }
 
 void Driver::execute(const Note& note) {
+  notify(note);
   const std::string& resource = options_.identity.resource_name;
   const std::string peer = note.peer < links_.size() ? links_[note.peer]->peer_name() : std::string("-");
   switch (note.kind) {

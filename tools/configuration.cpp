@@ -14,6 +14,7 @@
 
 #include "io/base/units.h"
 #include "tools/configuration_checks.h"
+#include "tools/configuration_section.h"
 #include "tools/configuration_text.h"
 
 namespace lockstep::tools {
@@ -46,19 +47,20 @@ const std::vector<std::string>& resource_keys() {
   return keys;
 }
 
+const std::vector<std::string>& handler_keys() {
+  static const std::vector<std::string> keys = [] {
+    std::vector<std::string> list;
+    for (const HandlerEvent event : kHandlerEvents) list.emplace_back(name_of(event));
+    list.emplace_back("timeout");
+    return list;
+  }();
+  return keys;
+}
+
 const std::vector<std::string>& node_keys() {
   static const std::vector<std::string> keys = {"address",          "disk",        "metadata", "nbd",
                                                 "tls-certificates", "tls-psk-file"};
   return keys;
-}
-
-std::string joined(const std::vector<std::string>& words) {
-  std::string text;
-  for (const std::string& word : words) {
-    if (!text.empty()) text += ", ";
-    text += word;
-  }
-  return text;
 }
 
 Status check_sections(const ConfigurationLines& lines, const std::string& path) {
@@ -69,6 +71,7 @@ Status check_sections(const ConfigurationLines& lines, const std::string& path) 
       has_resource = true;
       continue;
     }
+    if (section.name == "handlers") continue;
     if (section.name.starts_with(kNodePrefix)) {
       const std::string name = section.name.substr(kNodePrefix.size());
       if (!is_valid_name(name)) {
@@ -82,9 +85,9 @@ Status check_sections(const ConfigurationLines& lines, const std::string& path) 
       continue;
     }
     const size_t dot = section.name.find('.');
-    const std::string nearest = nearest_word(section.name.substr(0, dot), {"resource", "node"});
-    std::string hint = "known sections are [resource] and [node.NAME]";
-    if (nearest == "resource") hint = "did you mean [resource]?";
+    const std::string nearest = nearest_word(section.name.substr(0, dot), {"resource", "handlers", "node"});
+    std::string hint = "known sections are [resource], [handlers] and [node.NAME]";
+    if (nearest == "resource" || nearest == "handlers") hint = "did you mean [" + nearest + "]?";
     if (nearest == "node") {
       hint = "did you mean [node." + (dot == std::string::npos ? "NAME" : section.name.substr(dot + 1)) + "]?";
     }
@@ -95,17 +98,25 @@ Status check_sections(const ConfigurationLines& lines, const std::string& path) 
   return {};
 }
 
+const std::vector<std::string>& keys_of(const std::string& section) {
+  if (section == "resource") return resource_keys();
+  return section == "handlers" ? handler_keys() : node_keys();
+}
+
+bool contains(const std::vector<std::string>& words, const std::string& word) {
+  return std::find(words.begin(), words.end(), word) != words.end();
+}
+
 Status check_keys(const ConfigurationLines& lines, const std::string& path) {
   for (size_t i = 0; i < lines.entries.size(); ++i) {
     const ConfigurationEntry& entry = lines.entries[i];
-    const auto& known = entry.section == "resource" ? resource_keys() : node_keys();
-    if (std::find(known.begin(), known.end(), entry.key) == known.end()) {
-      const auto& others = entry.section == "resource" ? node_keys() : resource_keys();
+    const auto& known = keys_of(entry.section);
+    if (!contains(known, entry.key)) {
       const std::string nearest = nearest_word(entry.key, known);
       std::string hint = nearest.empty() ? "known keys are " + joined(known) : "did you mean '" + nearest + "'?";
-      if (std::find(others.begin(), others.end(), entry.key) != others.end()) {
-        hint = entry.section == "resource" ? "it belongs to a [node.NAME]" : "it belongs to [resource]";
-      }
+      if (contains(node_keys(), entry.key)) hint = "it belongs to a [node.NAME]";
+      if (contains(handler_keys(), entry.key)) hint = "it belongs to [handlers]";
+      if (contains(resource_keys(), entry.key)) hint = "it belongs to [resource]";
       return configuration_error(path, entry.line,
                                  "unknown key '" + entry.key + "' in [" + entry.section + "]: " + hint);
     }
@@ -124,8 +135,7 @@ Result<po::variables_map> parse_values(std::string_view text, const Configuratio
                                        const std::string& path) {
   po::options_description known;
   for (const ConfigurationSection& section : lines.sections) {
-    const bool is_resource = section.name == "resource";
-    for (const std::string& key : is_resource ? resource_keys() : node_keys()) {
+    for (const std::string& key : keys_of(section.name)) {
       const std::string option = section.name + "." + key;
       if (key == "nbd") {
         known.add_options()(option.c_str(), po::value<std::vector<std::string>>()->composing());
@@ -144,56 +154,6 @@ Result<po::variables_map> parse_values(std::string_view text, const Configuratio
     return configuration_error(path, 0, error.what());
   }
 }
-
-// One section's values with their lines: every reader of a value reports its own errors.
-class SectionReader {
- public:
-  SectionReader(const po::variables_map& values, const ConfigurationLines& lines, const std::string& path,
-                ConfigurationSection section)
-      : values_(values), lines_(lines), path_(path), section_(std::move(section)) {}
-
-  bool given(const std::string& key) const { return values_.count(section_.name + "." + key) != 0; }
-  int line(const std::string& key) const { return lines_.line_of(section_.name, key); }
-
-  std::string text(const std::string& key, const std::string& fallback) const {
-    return given(key) ? values_[section_.name + "." + key].as<std::string>() : fallback;
-  }
-  std::vector<std::string> texts(const std::string& key) const {
-    return given(key) ? values_[section_.name + "." + key].as<std::vector<std::string>>() : std::vector<std::string>{};
-  }
-  Result<std::string> required(const std::string& key) const {
-    if (!given(key)) {
-      return configuration_error(path_, section_.line, "[" + section_.name + "] lacks the required key '" + key + "'");
-    }
-    std::string value = text(key, "");
-    if (value.empty()) return bad(key, "must not be empty");
-    return value;
-  }
-  Error bad(const std::string& key, const std::string& rule) const {
-    return configuration_error(path_, line(key), "bad value '" + text(key, "") + "' for '" + key + "': " + rule);
-  }
-
-  template <typename Value>
-  Status choose(const std::string& key, Value& value, const std::vector<std::pair<std::string, Value>>& choices) const {
-    if (!given(key)) return {};
-    const std::string word = text(key, "");
-    std::vector<std::string> words;
-    for (const auto& [name, choice] : choices) {
-      if (name == word) {
-        value = choice;
-        return {};
-      }
-      words.push_back(name);
-    }
-    return bad(key, "must be one of " + joined(words));
-  }
-
- private:
-  const po::variables_map& values_;
-  const ConfigurationLines& lines_;
-  const std::string& path_;
-  ConfigurationSection section_;
-};
 
 Status read_path(const SectionReader& section, const std::string& key, std::string& path) {
   path = section.text(key, path);
@@ -400,6 +360,8 @@ Result<ResourceConfiguration> parse_configuration(std::string_view text, const s
     const SectionReader reader(*values, *lines, path, section);
     if (section.name == "resource") {
       status = read_resource(reader, configuration);
+    } else if (section.name == "handlers") {
+      status = read_handlers(reader, configuration.handlers);
     } else {
       NodeConfiguration node;
       node.name = section.name.substr(kNodePrefix.size());

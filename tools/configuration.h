@@ -4,6 +4,7 @@
 // Invalid (NotFound or Io where the file itself cannot be read).
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -11,6 +12,7 @@
 
 #include "io/base/result.h"
 #include "io/base/units.h"
+#include "tools/handler_events.h"
 
 namespace lockstep::tools {
 
@@ -47,6 +49,18 @@ struct ExportConfiguration {
   friend bool operator==(const ExportConfiguration&, const ExportConfiguration&) = default;
 };
 
+inline constexpr uint32_t kMinimumHandlerTimeoutMs = 1000;
+inline constexpr uint32_t kMaximumHandlerTimeoutMs = 3'600'000;
+
+// Commands that are run when something happens: words between spaces, the program's absolute path first.
+struct HandlersConfiguration {
+  std::array<std::string, kHandlerEventCount> commands;  // empty: none
+  uint32_t timeout_ms = 60'000;
+
+  const std::string& command_of(HandlerEvent event) const { return commands[static_cast<size_t>(event)]; }
+  friend bool operator==(const HandlersConfiguration&, const HandlersConfiguration&) = default;
+};
+
 struct ResourceConfiguration {
   std::string path;  // of the file, for messages
   std::string name;
@@ -61,6 +75,7 @@ struct ResourceConfiguration {
   uint64_t resync_rate_min = 4 * kMiB;
   std::string fence_command;
   ExportConfiguration nbd_export;
+  HandlersConfiguration handlers;
   std::vector<NodeConfiguration> nodes;  // in the file's order, 1 .. kMaximumNodes, names and addresses distinct
 
   // Lines of keys whose values a caller may have to complain about; 0 where the key was not given.

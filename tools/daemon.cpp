@@ -42,6 +42,8 @@ Daemon::~Daemon() {
   nbd_server_.reset();
   driver_.reset();
   fence_command_.reset();
+  watch_timer_.reset();
+  handlers_.reset();
   exports_.reset();
   signals_.reset();
   loop_.reset();
@@ -78,6 +80,7 @@ Status Daemon::open_everything(const std::string& run_dir) {
   if (!signals) return std::move(signals).error();
   signals_ = std::move(*signals);
 
+  run_dir_ = run_dir;
   std::error_code code;
   std::filesystem::create_directories(run_dir, code);
   if (code) return system_error("cannot make the folder " + run_dir, code.value());
@@ -96,6 +99,9 @@ Status Daemon::open_everything(const std::string& run_dir) {
       repl::LinkListener::open(*loop_, *address, driver_->identity(), driver_->links(), driver_->link_options());
   if (!listener) return std::move(listener).error();
   link_listener_ = std::move(*listener);
+  handlers_ = std::make_unique<Handlers>(*loop_, configuration_.name, configuration_.handlers);
+  state_watch_ = std::make_unique<StateWatch>(driver_->links().size());
+  watch_timer_ = std::make_unique<io::Timer>(*loop_, [this] { watch_states(); });
   return driver_->start();
 }
 
@@ -217,6 +223,7 @@ io::Task<void> Daemon::end_sessions() {
 }
 
 void Daemon::state_changed() {
+  if (handlers_) watch_states();
   if (!export_->is_open() && !stopping_) export_->refuse(refusal_of(*driver_));
   if (control_socket_) control_socket_->state_changed();
 }
@@ -297,6 +304,7 @@ io::Task<void> Daemon::stop(std::unique_ptr<repl::ControlAnswer> answer) {
     answer.reset();
   }
   if (fence_command_) co_await fence_command_->close();
+  co_await handlers_->close();
   link_listener_->close();
   co_await control_socket_->close();
   loop_->stop();

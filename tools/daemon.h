@@ -10,6 +10,7 @@
 #include "io/loop.h"
 #include "io/process_signals.h"
 #include "io/task.h"
+#include "io/timer.h"
 #include "nbd-server/export_table.h"
 #include "nbd-server/listener.h"
 #include "replicator/control_socket.h"
@@ -17,6 +18,8 @@
 #include "replicator/link_listener.h"
 #include "tools/configuration.h"
 #include "tools/fence_command.h"
+#include "tools/handlers.h"
+#include "tools/state_watch.h"
 
 namespace lockstep::tools {
 
@@ -47,7 +50,13 @@ class Daemon final : private repl::DriverOwner, private repl::ControlVerbs {
   void export_opened() override;
   void export_closed() override;
   void state_changed() override;
+  void noted(const repl::Note& note) override;
   uint32_t export_clients() const override;
+
+  // daemon_handlers.cpp
+  WatchedState watched_state() const;
+  void watch_states();
+  void run_handler(const Happening& happening, const std::string& reason, std::function<void(bool)> ended = {});
 
   // ControlVerbs
   nlohmann::json status() override;
@@ -100,9 +109,13 @@ class Daemon final : private repl::DriverOwner, private repl::ControlVerbs {
 
   ResourceConfiguration configuration_;
   const NodeConfiguration node_;
+  std::string run_dir_;
   std::unique_ptr<io::Loop> loop_;
   std::unique_ptr<io::ProcessSignals> signals_;
   std::unique_ptr<FenceCommand> fence_command_;
+  std::unique_ptr<Handlers> handlers_;
+  std::unique_ptr<StateWatch> state_watch_;
+  std::unique_ptr<io::Timer> watch_timer_;
   std::unique_ptr<repl::Driver> driver_;
   std::unique_ptr<nbd::ExportTable> exports_;
   nbd::Export* export_ = nullptr;

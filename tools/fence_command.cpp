@@ -2,16 +2,15 @@
 
 #include <spdlog/spdlog.h>
 
-#include <sstream>
 #include <utility>
+
+#include "tools/child_output.h"
 
 namespace lockstep::tools {
 namespace {
 
 using repl::ArbiterQuestion;
 using repl::ArbiterVerdict;
-
-constexpr size_t kLoggedLines = 20;
 
 const char* name_of(ArbiterQuestion question) {
   switch (question) {
@@ -29,14 +28,6 @@ std::string joined(const std::vector<std::string>& words) {
   std::string text;
   for (const std::string& word : words) text += (text.empty() ? "" : " ") + word;
   return text;
-}
-
-void log_output(const std::string& resource, const std::string& output) {
-  std::istringstream stream(output);
-  std::string line;
-  for (size_t i = 0; i < kLoggedLines && std::getline(stream, line); ++i) {
-    spdlog::info("{}: fence-command says: {}", resource, line.substr(0, 500));
-  }
 }
 
 }  // namespace
@@ -89,7 +80,7 @@ io::Task<void> FenceCommand::run_questions() {
 ArbiterVerdict FenceCommand::judge(const repl::ArbiterRequest& request, const io::ChildEnd& end) const {
   const ArbiterVerdict verdict = verdict_of(request.question, end.exit_code, request.disk_state);
   const std::string what = std::string(name_of(request.question)) + " of " + joined(request.peers);
-  log_output(options_.resource, end.output);
+  log_child_output(options_.resource, "fence-command", end.output);
   if (end.timed_out) {
     spdlog::error("{}: fence-command {} had no end within {} s and was killed", options_.resource, what,
                   options_.deadline_ms / 1000);

@@ -20,7 +20,7 @@ std::string refusal_to_reload(const ResourceConfiguration& running, const Resour
   const ResourceConfiguration now = without_places(wanted);
   old.protocol = now.protocol;
   if (old == now) return {};
-  const std::array<std::pair<bool, const char*>, 9> differences{{
+  const std::array<std::pair<bool, const char*>, 10> differences{{
       {old.name != now.name, "name"},
       {old.size_bytes != now.size_bytes, "size"},
       {old.on_peer_loss != now.on_peer_loss, "on-peer-loss"},
@@ -28,6 +28,7 @@ std::string refusal_to_reload(const ResourceConfiguration& running, const Resour
       {old.secret_file != now.secret_file || old.insecure != now.insecure, "secret-file or insecure"},
       {old.activity_log_extents != now.activity_log_extents, "activity-log-extents"},
       {old.fence_command != now.fence_command, "fence-command"},
+      {old.handlers != now.handlers, "the section [handlers]"},
       {old.nbd_export != now.nbd_export, "the export's keys"},
       {old.nodes != now.nodes, "a [node.NAME] section"},
   }};

@@ -116,7 +116,9 @@ TEST_CASE("each mistake is named with its file and line") {
       {1, "[resorce]", "f.conf:1: unknown section [resorce]: did you mean [resource]?"},
       {8, "[nodes.alpha]", "f.conf:8: unknown section [nodes.alpha]: did you mean [node.alpha]?"},
       {8, "[node]", "f.conf:8: unknown section [node]: did you mean [node.NAME]?"},
-      {8, "[tls]", "f.conf:8: unknown section [tls]: known sections are [resource] and [node.NAME]"},
+      {8, "[tls]", "f.conf:8: unknown section [tls]: known sections are [resource], [handlers] and [node.NAME]"},
+      {8, "[handler]", "f.conf:8: unknown section [handler]: did you mean [handlers]?"},
+      {4, "split-brain = /x", "f.conf:4: unknown key 'split-brain' in [resource]: it belongs to [handlers]"},
       {8, "[]", "f.conf:8: '[]' names no section: write [resource] or [node.NAME]"},
       {8, "[node.]", "f.conf:8: '' cannot name a node: use 1 to 64 of A-Z a-z 0-9 _ . -"},
       {8, "[node.al/pha]", "f.conf:8: 'al/pha' cannot name a node: use 1 to 64 of A-Z a-z 0-9 _ . -"},
@@ -207,6 +209,28 @@ TEST_CASE("each mistake is named with its file and line") {
   }));
   CAPTURE(mistake.line, mistake.content);
   CHECK(error_of(with_line(mistake.line, mistake.content)) == mistake.error);
+}
+
+TEST_CASE("handlers are commands by event") {
+  const std::string good = kGood;
+  const auto result = parse_configuration(good +
+                                              "[handlers]\nsplit-brain = /usr/bin/logger -t lockstep  split\n"
+                                              "timeout = 5s\n",
+                                          "f.conf");
+  REQUIRE(result.ok());
+  CHECK(result->handlers.command_of(HandlerEvent::SplitBrain) == "/usr/bin/logger -t lockstep  split");
+  CHECK(result->handlers.command_of(HandlerEvent::Promoted).empty());
+  CHECK(result->handlers.timeout_ms == 5000);
+  const auto error = [&](const std::string& line) { return error_of(good + "[handlers]\n" + line + "\n"); };
+  CHECK(error("split-brian = /x") == "f.conf:19: unknown key 'split-brian' in [handlers]: did you mean 'split-brain'?");
+  CHECK(error("protocol = C") == "f.conf:19: unknown key 'protocol' in [handlers]: it belongs to [resource]");
+  CHECK(error("promoted = logger") ==
+        "f.conf:19: bad value 'logger' for 'promoted': must start with the absolute path of a program; there is no "
+        "shell");
+  CHECK(error("timeout = 999ms") ==
+        "f.conf:19: bad value '999ms' for 'timeout': write milliseconds or '60s', from 1s to 3600s");
+  CHECK(error("timeout = 0") ==
+        "f.conf:19: bad value '0' for 'timeout': write milliseconds or '60s', from 1s to 3600s");
 }
 
 TEST_CASE("a socket path that the kernel cannot take is refused") {
