@@ -34,6 +34,7 @@ ReplicaOptions replica_options(const DriverOptions& options, const MetadataStore
   replica.on_peer_loss = options.on_peer_loss;
   replica.peer_timeout_us = options.peer_timeout_ms * 1000;
   replica.resync_pace = options.resync_pace;
+  replica.prepares_resyncs = options.prepares_resyncs;
   replica.client_slots = options.client_slots;
   replica.apply_slots = options.apply_slots;
   replica.resync_slots = options.resync_slots;

@@ -38,6 +38,7 @@ struct DriverOptions {
   LossPolicy on_peer_loss = LossPolicy::Continue;
   uint64_t peer_timeout_ms = 3000;
   PaceOptions resync_pace;
+  bool prepares_resyncs = false;
   uint32_t client_slots = 512;
   uint32_t apply_slots = 512;
   uint32_t resync_slots = 16;
@@ -53,6 +54,9 @@ class DriverOwner {
   virtual void export_closed() = 0;
   // Something that status() or peer_status() tells in words may have changed.
   virtual void state_changed() = 0;
+  // Before this node becomes target of a resync from that peer: `ready` is called once, from the loop, when it may, or
+  // with false when it is to wait for an operator. Only where DriverOptions::prepares_resyncs is set.
+  virtual void prepare_resync(PeerIndex, std::function<void(bool)> ready) { ready(true); }
   // What the log was told as well; from the run queue.
   virtual void noted(const Note&) {}
   // How many NBD clients are in the transmission phase now: demote and switchover are refused while there are any.
@@ -138,7 +142,7 @@ class Driver final : public io::BlockBackend,
     uint64_t ticket = 0;
     OrderAnswer answer;
   };
-  using Notice = std::variant<Finished, FailedIo, Answered, OpenExport, CloseExport, Note>;
+  using Notice = std::variant<Finished, FailedIo, Answered, OpenExport, CloseExport, PrepareResync, Note>;
   class NoticeRun;
 
   // ---- events in ----
@@ -191,6 +195,7 @@ class Driver final : public io::BlockBackend,
   void execute(const StopConnecting& action) { links_[action.peer]->stop_connecting(); }
   void execute(const OpenExport& action) { notify(action); }
   void execute(const CloseExport& action) { notify(action); }
+  void execute(const PrepareResync& action) { notify(action); }
   void execute(const OrderAnswered& action) { notify(Answered{action.ticket, {action.outcome, action.peer}}); }
   void execute(const AskArbiter& action);
   void execute(const Note& note);
@@ -205,6 +210,9 @@ class Driver final : public io::BlockBackend,
   void deliver(const Answered& answered);
   void deliver(const OpenExport&) { owner_.export_opened(); }
   void deliver(const CloseExport&) { owner_.export_closed(); }
+  void deliver(const PrepareResync& action) {
+    owner_.prepare_resync(action.peer, [this, peer = action.peer](bool ready) { step(ResyncPrepared{peer, ready}); });
+  }
   void deliver(const Note& note) { owner_.noted(note); }
 
   size_t dirty_extents(uint64_t offset_bytes, uint64_t length_bytes, std::span<io::BlockExtent> into) const;

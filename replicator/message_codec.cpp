@@ -108,6 +108,7 @@ FrameKind encode(const StateReport& report, LittleWriter& writer) {
   writer.u8(report.crashed_primary ? 1 : 0);
   writer.u8(report.answered_ahead ? 1 : 0);
   writer.u8(report.discard_my_data ? 1 : 0);
+  writer.u8(report.prepares_resync ? 1 : 0);
   writer.u8(report.node_order);
   write_generation(writer, report.served);
   write_generation(writer, report.served_previous);
@@ -135,6 +136,7 @@ void decode(BodyReader& reader, const DecodingContext&, StateReport& report) {
   report.crashed_primary = reader.flag();
   report.answered_ahead = reader.flag();
   report.discard_my_data = reader.flag();
+  report.prepares_resync = reader.flag();
   report.node_order = reader.u8();
   report.served = reader.generation();
   report.served_previous = reader.generation();

@@ -51,7 +51,7 @@ const std::vector<std::string>& handler_keys() {
   static const std::vector<std::string> keys = [] {
     std::vector<std::string> list;
     for (const HandlerEvent event : kHandlerEvents) list.emplace_back(name_of(event));
-    list.emplace_back("timeout");
+    list.insert(list.end(), {"timeout", "resync-needs-handler"});
     return list;
   }();
   return keys;

@@ -56,6 +56,7 @@ inline constexpr uint32_t kMaximumHandlerTimeoutMs = 3'600'000;
 struct HandlersConfiguration {
   std::array<std::string, kHandlerEventCount> commands;  // empty: none
   uint32_t timeout_ms = 60'000;
+  bool resync_needs_handler = false;  // no resync to this node before before-resync-target has ended well
 
   const std::string& command_of(HandlerEvent event) const { return commands[static_cast<size_t>(event)]; }
   friend bool operator==(const HandlersConfiguration&, const HandlersConfiguration&) = default;

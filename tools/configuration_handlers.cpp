@@ -18,6 +18,12 @@ Status read_handlers(const SectionReader& section, HandlersConfiguration& handle
     }
     handlers.timeout_ms = *timeout_ms;
   }
+  Status status =
+      section.choose<bool>("resync-needs-handler", handlers.resync_needs_handler, {{"yes", true}, {"no", false}});
+  if (!status) return status;
+  if (handlers.resync_needs_handler && handlers.command_of(HandlerEvent::BeforeResyncTarget).empty()) {
+    return section.bad("resync-needs-handler", "needs the key 'before-resync-target', the handler that it is about");
+  }
   return {};
 }
 

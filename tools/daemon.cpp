@@ -133,6 +133,7 @@ Status Daemon::open_replica() {
   options.on_peer_loss = core_policy(configuration_.on_peer_loss);
   options.peer_timeout_ms = configuration_.peer_timeout_ms;
   options.resync_pace = {configuration_.resync_rate_max, configuration_.resync_rate_min};
+  options.prepares_resyncs = !configuration_.handlers.command_of(HandlerEvent::BeforeResyncTarget).empty();
   options.link.stream.user_timeout_ms = 2 * configuration_.peer_timeout_ms;
   if (!configuration_.fence_command.empty()) {
     FenceCommandOptions fencing{configuration_.name, node_.name, {}, io::split_words(configuration_.fence_command)};

@@ -51,6 +51,7 @@ class Daemon final : private repl::DriverOwner, private repl::ControlVerbs {
   void export_closed() override;
   void state_changed() override;
   void noted(const repl::Note& note) override;
+  void prepare_resync(repl::PeerIndex peer, std::function<void(bool)> ready) override;
   uint32_t export_clients() const override;
 
   // daemon_handlers.cpp

@@ -115,6 +115,10 @@ std::string_view words_of(Rule rule) {
       return "the peer is connected to a Primary, and this node lacks what was written since";
     case Rule::PrimaryDecidesPeerIsBehind:
       return "this node is connected to a Primary, and the peer lacks what was written since";
+    case Rule::SelfPrepares:
+      return "this node's handler before-resync-target runs before anything is copied to it";
+    case Rule::PeerPrepares:
+      return "the peer's handler before-resync-target runs before anything is copied to it";
     case Rule::TargetOfAnother:
       return "the target is being synced from another node";
   }
@@ -141,6 +145,8 @@ std::string_view words_of(repl::SyncKind kind) {
       return "connected, and no replication";
     case repl::SyncKind::Wait:
       return "nothing is copied between the two";
+    case repl::SyncKind::Prepare:
+      return "nothing is copied yet, and no write is sent to the target";
   }
   return "";
 }
@@ -199,6 +205,12 @@ std::string peer_text(const DaemonView& view, PeerIndex index) {
   if (peer.resync_read_failed) {
     text +=
         "    the resync is stopped: this disk could not be read (see the log); to try again: 'lockstep resume-resync " +
+        view.driver.identity().resource_name + " " + link.peer_name() + "'\n";
+  }
+  if (peer.resync_held) {
+    text +=
+        "    the resync is held: the handler before-resync-target has failed (see the log); to run it again: "
+        "'lockstep resume-resync " +
         view.driver.identity().resource_name + " " + link.peer_name() + "'\n";
   }
   if (peer.decided) {

@@ -57,6 +57,13 @@ void Daemon::noted(const Note& note) {
   }
 }
 
+void Daemon::prepare_resync(PeerIndex peer, std::function<void(bool)> ready) {
+  watch_states();
+  const bool needed = configuration_.handlers.resync_needs_handler;
+  run_handler({HandlerEvent::BeforeResyncTarget, peer}, "",
+              [needed, ready = std::move(ready)](bool well) { ready(well || !needed); });
+}
+
 void Daemon::run_handler(const Happening& happening, const std::string& reason, std::function<void(bool)> ended) {
   if (!handlers_->has(happening.event)) return;
   std::vector<std::string> peer_names;

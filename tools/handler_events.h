@@ -9,6 +9,7 @@
 namespace lockstep::tools {
 
 enum class HandlerEvent : uint8_t {
+  BeforeResyncTarget,
   AfterResyncTarget,
   SplitBrain,
   PeerLost,
@@ -19,14 +20,18 @@ enum class HandlerEvent : uint8_t {
   Suspended,
   Resumed
 };
-inline constexpr size_t kHandlerEventCount = 9;
+inline constexpr size_t kHandlerEventCount = 10;
 inline constexpr std::array<HandlerEvent, kHandlerEventCount> kHandlerEvents{
-    HandlerEvent::AfterResyncTarget, HandlerEvent::SplitBrain,   HandlerEvent::PeerLost,
-    HandlerEvent::PeerConnected,     HandlerEvent::LocalIoError, HandlerEvent::Promoted,
-    HandlerEvent::Demoted,           HandlerEvent::Suspended,    HandlerEvent::Resumed};
+    HandlerEvent::BeforeResyncTarget, HandlerEvent::AfterResyncTarget,
+    HandlerEvent::SplitBrain,         HandlerEvent::PeerLost,
+    HandlerEvent::PeerConnected,      HandlerEvent::LocalIoError,
+    HandlerEvent::Promoted,           HandlerEvent::Demoted,
+    HandlerEvent::Suspended,          HandlerEvent::Resumed};
 
 constexpr std::string_view name_of(HandlerEvent event) {
   switch (event) {
+    case HandlerEvent::BeforeResyncTarget:
+      return "before-resync-target";
     case HandlerEvent::AfterResyncTarget:
       return "after-resync-target";
     case HandlerEvent::SplitBrain:

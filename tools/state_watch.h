@@ -40,7 +40,7 @@ class StateWatch {
 
   explicit StateWatch(size_t peer_count);
 
-  // Everything but split-brain and local-io-error, which are no changes of a state alone.
+  // Everything but split-brain, local-io-error and before-resync-target, which are no changes of a state alone.
   std::vector<Happening> update(const WatchedState& now, uint64_t now_us);
   // When update() is to be called at the latest, also if nothing changes.
   std::optional<uint64_t> due_us() const;

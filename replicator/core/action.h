@@ -121,6 +121,12 @@ struct StopConnecting {
   PeerIndex peer = 0;
 };  // leave the peer alone until the next Connect
 
+// An operator's handler is to run before this node becomes target of a resync from that peer. Answered by
+// ResyncPrepared, after as long as it takes; one at a time for each peer.
+struct PrepareResync {
+  PeerIndex peer = 0;
+};
+
 // The export opens or closes. Closing is asked for only when no client request is in flight.
 struct OpenExport {
   PersistId after_persist = 0;
@@ -230,7 +236,7 @@ struct Note {
 using Action = std::variant<SubmitRead, SubmitWrite, SubmitZeroes, SubmitFlush, ReleaseDisk, StoreRead, Send,
                             PersistSuperblock, PersistActivityLog, PersistBitmapPages, PersistActivityLogEmpty,
                             PersistSize, PrepareDisk, ReleaseApply, Reply, CloseLink, Connect, StopConnecting,
-                            OpenExport, CloseExport, OrderAnswered, AskArbiter, Note>;
+                            OpenExport, CloseExport, OrderAnswered, AskArbiter, PrepareResync, Note>;
 
 // Filled by one step, emptied by the driver before the next. Bounded: a step never makes more than its capacity.
 class Actions {

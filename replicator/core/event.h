@@ -100,6 +100,12 @@ struct DiskPrepared {
   int error_errno = 0;
 };
 
+// PrepareResync was carried out.
+struct ResyncPrepared {
+  PeerIndex peer = 0;
+  bool ready = false;  // else the resync is held until an operator wants it tried again, or the link is made anew
+};
+
 // What the arbiter said to AskArbiter (action.h).
 enum class ArbiterVerdict : uint8_t {
   Granted,  // it is recorded
@@ -133,7 +139,7 @@ struct OrderGiven {
 
 using EventBody = std::variant<Ticked, TurnEnded, ClientRequestArrived, LocalIoCompleted, PersistCompleted,
                                DiskReleased, LinkEstablished, LinkLost, MessageArrived, ExportClientsChanged,
-                               DiskPrepared, OrderGiven, ArbiterAnswered>;
+                               DiskPrepared, OrderGiven, ArbiterAnswered, ResyncPrepared>;
 struct Event {
   uint64_t now_us = 0;  // monotonic; never the wall clock
   EventBody body;

@@ -309,6 +309,10 @@ Decision decide(const StateReport& self, const StateReport& peer) {
       return decision(refuse(is_inconsistent(to) ? Rule::BothInconsistent : Rule::InconsistentWouldBeSource));
     }
     if (is_primary(to)) return decision(refuse(Rule::PrimaryWouldBeTarget));
+    if (to.prepares_resync) {
+      const Rule rule = verdict.kind == SyncKind::Target ? Rule::SelfPrepares : Rule::PeerPrepares;
+      return {SyncKind::Prepare, SyncExtent::Nothing, rule};
+    }
   }
   if (verdict.kind == SyncKind::None && is_primary(self) && is_primary(peer))
     return decision(refuse(Rule::BothPrimary));
@@ -413,6 +417,10 @@ std::string_view to_string(Rule rule) {
       return "primary-decides-self-is-behind";
     case Rule::PrimaryDecidesPeerIsBehind:
       return "primary-decides-peer-is-behind";
+    case Rule::SelfPrepares:
+      return "self-prepares";
+    case Rule::PeerPrepares:
+      return "peer-prepares";
     case Rule::TargetOfAnother:
       return "target-of-another";
   }

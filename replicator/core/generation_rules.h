@@ -12,8 +12,9 @@
 namespace lockstep::repl {
 
 // Serve: the Primary's clients see the other side's disk; nothing is copied. NoDisk: connected, nothing replicates.
-// Wait: the two stay connected and copy nothing; somebody else decides what they hold.
-enum class SyncKind : uint8_t { None, Source, Target, SplitBrain, Unrelated, Refuse, Serve, NoDisk, Wait };
+// Wait: the two stay connected and copy nothing; somebody else decides what they hold. Prepare: the same, while the
+// target is made ready.
+enum class SyncKind : uint8_t { None, Source, Target, SplitBrain, Unrelated, Refuse, Serve, NoDisk, Wait, Prepare };
 enum class SyncExtent : uint8_t { Nothing, Bitmap, Full };
 
 // Spelt as `explain` prints them.
@@ -66,6 +67,8 @@ enum class Rule : uint8_t {
   PrimaryDecides,              // one of two Secondaries is connected to a Primary
   PrimaryDecidesSelfIsBehind,  // … and this node is known to hold older data
   PrimaryDecidesPeerIsBehind,
+  SelfPrepares,  // this node would be target, and prepares itself first
+  PeerPrepares,
   TargetOfAnother,  // the target is being synced from another node already
 };
 std::string_view to_string(Rule rule);

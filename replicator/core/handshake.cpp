@@ -18,6 +18,8 @@ StateReport Replica::State::make_report(PeerIndex index) const {
   report.crashed_primary = record.crashed_primary;
   report.answered_ahead = record.crashed_primary && record.answered_ahead;
   report.discard_my_data = peers[index].discard_my_data;
+  report.prepares_resync =
+      options.prepares_resyncs && served.is_zero() && peers[index].preparation != Peer::Preparation::Done;
   report.node_order = options.node_order;
   report.served = served;
   report.served_previous = served_previous;
@@ -109,6 +111,9 @@ void Replica::State::carry_out_decision(PeerIndex index) {
   if (peer.decision.kind == SyncKind::None || peer.decision.kind == SyncKind::Source) {
     given_up_peers &= static_cast<PeerMask>(~mask_of(index));
   }
+  if (peer.preparation == Peer::Preparation::Done && peer.decision.kind != SyncKind::Target) {
+    peer.preparation = Peer::Preparation::None;  // it was for a resync that is not needed any more
+  }
   const bool was_split_brain = peer.split_brain;
   peer.split_brain = false;
   if (!served.is_zero() && (served_stale & mask_of(index)) != 0) {
@@ -154,6 +159,9 @@ void Replica::State::carry_out_decision(PeerIndex index) {
     case SyncKind::Serve:
       peer.replication = ReplicationState::Established;
       if (!served.is_zero()) ask_to_serve(index, served_previous);
+      return;
+    case SyncKind::Prepare:
+      if (peer.decision.rule == Rule::SelfPrepares) prepare_resync(index);
       return;
     case SyncKind::NoDisk:
       return;  // who has no disk says so, and meets the other again when it has one

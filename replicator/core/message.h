@@ -23,6 +23,7 @@ struct StateReport {
   bool crashed_primary = false;  // the sender crashed as Primary and has not met the receiver since
   bool answered_ahead = false;   // … and had answered writes that the receiver may never have received
   bool discard_my_data = false;  // the sender's operator gave up its data to end a split brain
+  bool prepares_resync = false;  // the sender becomes no target before its operator's handler has run
   uint8_t node_order = 0;        // place of the node's name among the resource's sorted names: breaks ties
   // The sender is Primary without data of its own: its clients see this generation, on another node's disk.
   Generation served;

@@ -12,6 +12,10 @@ void Replica::State::order_pause(const OrderGiven& given) {
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     Peer& peer = peers[index];
     if (!given.every_peer && given.peer != index) continue;
+    if (!pause && retry_preparation(index)) {
+      outcome = Outcome::Done;
+      continue;
+    }
     if ((!is_resync_source(peer) && !is_resync_target(peer)) || peer.resync_done_sent) continue;
     outcome = Outcome::Done;
     peer.paused_here = pause;

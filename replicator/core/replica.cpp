@@ -285,6 +285,9 @@ PeerStatus Replica::peer_status(PeerIndex index) const {
   status.verify.differing_blocks = peer.verify.found.blocks;
   status.verify.left_blocks = peer.verify.left_blocks;
   status.verify.found = std::span(peer.verify.found.runs).first(peer.verify.found.run_count);
+  const bool prepares = State::prepares(peer);
+  status.resync_prepares = prepares && peer.preparation != Peer::Preparation::Held;
+  status.resync_held = prepares && peer.preparation == Peer::Preparation::Held;
   status.resync_read_failed = peer.resync_read_failed;
   status.absent_since_us = peer.absent_since_us;
   status.awaited = (state_->awaited_peers & mask_of(index)) != 0;

@@ -35,6 +35,7 @@ struct ReplicaOptions {
   uint64_t queue_limit_bytes = 16 * kMiB;
   uint64_t life_interval_us = 5'000'000;  // an older copy of the disk is known as one if it is older than this
   PaceOptions resync_pace;
+  bool prepares_resyncs = false;           // see PrepareResync
   uint64_t flush_interval_us = 1'000'000;  // how long a write may stay unflushed when no client flushes
 };
 
@@ -74,6 +75,8 @@ struct PeerStatus {
     uint64_t left_blocks = 0;         // of the last one: what is still out of sync
     std::span<const BlockRun> found;  // the first runs that differ; valid until the next step
   } verify;
+  bool resync_prepares = false;     // this node would be target, and its operator's handler runs first
+  bool resync_held = false;         // … and has failed
   bool resync_read_failed = false;  // this node is the source, and stopped because it could not read
   uint64_t absent_since_us = 0;     // 0 while connected
   bool awaited = false;             // its return, or leave to go on without it, is what a suspension waits for

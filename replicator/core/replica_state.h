@@ -12,6 +12,7 @@
 //   links.cpp          links up and down, heartbeats, time-outs, goodbyes
 //   handshake.cpp      state reports, the decision and what follows from it; generations
 //   resync.cpp         both sides of a resync: start, bitmaps, end
+//   preparing.cpp      a handler that runs before this node becomes a target
 //   pausing.cpp        a resync that waits, by the word of either side
 //   copying.cpp        what a source reads and sends, and when
 //   comparing.cpp      digests in the stream, and what their answers mean
@@ -201,7 +202,9 @@ struct Peer {
   bool resync_done_sent = false;
   // As resync target.
   uint64_t bitmap_send_cursor = 0;
-  uint64_t resync_left_blocks = 0;  // as the source said last
+  uint64_t resync_left_blocks = 0;                              // as the source said last
+  enum class Preparation : uint8_t { None, Runs, Held, Done };  // of the next resync from this peer
+  Preparation preparation = Preparation::None;
   // As either. The operator of this node, or of the peer, wants it to wait.
   bool paused_here = false, paused_there = false;
   ProgressMeter progress;
@@ -482,6 +485,13 @@ struct Replica::State {
     return peer.replication == ReplicationState::WFBitMapT || peer.replication == ReplicationState::SyncTarget ||
            peer.replication == ReplicationState::PausedSyncT;
   }
+
+  // --- preparing.cpp
+  static bool prepares(const Peer& peer);  // linked, and nothing is copied before this node is ready
+  void prepare_resync(PeerIndex peer);
+  void on(const ResyncPrepared& event);
+  bool retry_preparation(PeerIndex peer);
+  void forget_preparations();
 
   // --- pausing.cpp
   void order_pause(const OrderGiven& given);

@@ -175,6 +175,7 @@ void Replica::State::resync_done_arrived(PeerIndex index, const ResyncDone& mess
   if (has_third_nodes()) take_over_view_at_end(index, message);
   superblock.peers[index] = PeerRecord{};
   become_up_to_date();
+  peer.preparation = Peer::Preparation::None;
   leave_served_mode();
   if (has_third_nodes() && peer.disk_state != DiskState::UpToDate) {
     // The source cannot vouch for it: a node that it has not met may have gone on.

@@ -255,6 +255,7 @@ void Replica::State::become_primary() {
     return promote_failed(Outcome::ConnectedPeer, 0);
   }
   interrupt_verifies();
+  forget_preparations();
   if (has_third_nodes()) restart_undecided_links();
   role = Role::Primary;
   superblock.primary = !LOCKSTEP_MUTANT("primary-not-recorded");

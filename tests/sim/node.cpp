@@ -281,6 +281,8 @@ void Node::perform(const Action& action, Frame frame) {
           export_open_ = false;
         } else if constexpr (std::is_same_v<A, AskArbiter>) {
           world_.arbiter.ask(id_, one);
+        } else if constexpr (std::is_same_v<A, PrepareResync>) {
+          run_handler(one.peer);
         } else if constexpr (std::is_same_v<A, OrderAnswered>) {
           world_.orders.answered(id_, one.ticket, one.outcome);
         } else if constexpr (std::is_same_v<A, Note>) {
@@ -290,6 +292,17 @@ void Node::perform(const Action& action, Frame frame) {
         }
       },
       action);
+}
+
+// It takes its time, and sometimes fails.
+void Node::run_handler(PeerIndex peer) {
+  const bool ready = world_.random.chance(0.8);
+  world_.at(world_.now_us + world_.random.between(100, 400'000), [this, boot = boots_, peer, ready] {
+    world_.thawed(id_, boot, [this, peer, ready] {
+      world_.trace("node %d: its handler before the resync from %d %s", id_, peer_id(peer), ready ? "ends" : "fails");
+      feed(ResyncPrepared{peer, ready});
+    });
+  });
 }
 
 bool Node::can_receive(const Frame& frame) const {

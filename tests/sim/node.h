@@ -117,6 +117,7 @@ class Node {
   bool must_wait(const repl::Action& action) const;
   void release_held();
   void fail(const repl::Action& action);
+  void run_handler(repl::PeerIndex peer);
   void schedule_turn_end();
   int take_slot();
   void replied(uint32_t slot, int error_errno);

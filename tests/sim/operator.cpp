@@ -80,7 +80,7 @@ bool Operator::repair() {
       order.peer = world_.node(id).peer_index(other);
       if (peer.connection == ConnectionState::StandAlone) {
         order.kind = OrderKind::Connect;
-      } else if (peer.replication == ReplicationState::PausedSyncS ||
+      } else if (peer.resync_held || peer.replication == ReplicationState::PausedSyncS ||
                  peer.replication == ReplicationState::PausedSyncT) {
         order.kind = OrderKind::ResumeResync;
       } else {

@@ -27,6 +27,11 @@ LossPolicy draw_policy(const RunOptions& options, int nodes) {
   const uint64_t drawn = dice.below(10);
   return drawn < 5 ? LossPolicy::Continue : drawn < 7 ? LossPolicy::Suspend : LossPolicy::Arbiter;
 }
+// The same: a run with handlers before each resync is as it would be without them until the first.
+bool draws_handlers(const RunOptions& options) {
+  Random dice(options.seed * 0xD1B54A32D192ED03 + 11);
+  return dice.chance(0.2);
+}
 }  // namespace
 
 // Arenas anywhere, some across the border of two extents or of two bitmap pages.
@@ -56,6 +61,7 @@ ReplicaOptions World::replica_options() {
   options.activity_log_slots = 18;
   options.flush_interval_us = 300'000;
   options.queue_limit_bytes = 512 * kKiB;
+  options.prepares_resyncs = draws_handlers(options_);
   return options;
 }
 

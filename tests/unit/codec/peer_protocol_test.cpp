@@ -28,8 +28,8 @@ std::array<Generation, kHistoryGenerations> history(uint64_t from) {
 
 std::vector<Message> examples() {
   static const std::array<BitmapRun, 3> runs{{{0, 1}, {10, 20}, {kDeviceBytes / kBlockBytes - 1, 1}}};
-  StateReport report{{1, 2}, {3, 4}, {5, 6}, history(9), 77,       Role::Primary, DiskState::Outdated,
-                     true,   true,   false,  3,          {10, 11}, {12, 13},      14};
+  StateReport report{{1, 2}, {3, 4}, {5, 6},   history(9), 77, Role::Primary, DiskState::Outdated, true, true, false,
+                     true,   3,      {10, 11}, {12, 13},   14};
   static const std::array<BlockDigest, kBlocksPerComparison> digests{{{1, 2}, {3, 4}}};
   report.sees_primary = true;
   report.may_hold = 0x85;

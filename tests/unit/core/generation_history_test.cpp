@@ -225,6 +225,9 @@ class History {
       case SyncKind::Wait:
         fail("two nodes wait for a third");
         break;
+      case SyncKind::Prepare:
+        fail("a node waits for a handler that it has not");
+        break;
       case SyncKind::Refuse:
         met_ = "refused";
         if (there.decision.kind != SyncKind::Refuse) fail("only alpha refuses");

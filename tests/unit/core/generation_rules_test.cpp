@@ -72,6 +72,9 @@ struct Says : StateReport {
   Says synced_by_another() const {
     return with([&](Says& says) { says.is_target = true; });
   }
+  Says prepares() const {
+    return with([&](Says& says) { says.prepares_resync = true; });
+  }
   Says gives_way() const {
     return with([&](Says& says) { says.discard_my_data = true; });
   }
@@ -101,6 +104,9 @@ constexpr Decision kSplit(Rule rule) {
 }
 constexpr Decision kWait(Rule rule) {
   return {SyncKind::Wait, SyncExtent::Nothing, rule};
+}
+constexpr Decision kPrepare(Rule rule) {
+  return {SyncKind::Prepare, SyncExtent::Nothing, rule};
 }
 constexpr Decision kRefuse(Rule rule) {
   return {SyncKind::Refuse, SyncExtent::Nothing, rule};
@@ -258,6 +264,17 @@ std::vector<Row> table() {
       {Says(kG3, kInconsistent).synced_by_another(), Says(kG4, kInconsistent).partial(kG1, kG2),
        kWait(Rule::TargetOfAnother)},
 
+      // Who would be target is not ready.
+      {Says(kG1).prepares(), Says(kG2).since(kG1), kPrepare(Rule::SelfPrepares)},
+      {Says(kG2).since(kG1).prepares(), Says(kG1), kSource(kBitmap, Rule::PeerIsBehind)},
+      {Says(kG2).since(kG1), Says(kG1).prepares(), kPrepare(Rule::PeerPrepares)},
+      {Says(kZero, kInconsistent).prepares(), Says(kG1).prepares(), kPrepare(Rule::SelfPrepares)},
+      {Says(kG1).prepares(), Says(kG1).prepares(), kNone(Rule::EqualClean)},
+      {Says(kG1).prepares().primary(), Says(kG2).since(kG1), kRefuse(Rule::PrimaryWouldBeTarget)},
+      {Says(kG1).prepares(), Says(kG2, kInconsistent).since(kG1), kRefuse(Rule::InconsistentWouldBeSource)},
+      {Says(kG2).since(kG1).gives_way().prepares(), Says(kG3).since(kG1), kPrepare(Rule::SelfPrepares)},
+      {Says(kG1, kInconsistent).serves(kG2).prepares(), Says(kG2).since(kG1), kTarget(kBitmap, Rule::SelfIsBehind)},
+
       // Nothing in common; "held by nobody" and "none" are no names that two nodes could share.
       {Says(kG1), Says(kG2), {SyncKind::Unrelated, SyncExtent::Nothing, Rule::Unrelated}},
       {Says(kG1).gives_way(), Says(kG2), {SyncKind::Unrelated, SyncExtent::Nothing, Rule::Unrelated}},
@@ -296,6 +313,7 @@ Rule mirrored(Rule rule) {
         {Rule::PrimaryDecidesSelfIsBehind, Rule::PrimaryDecidesPeerIsBehind},
         {Rule::SplitBrainSelfGivesWay, Rule::SplitBrainPeerGivesWay},
         {Rule::SelfRolledBack, Rule::PeerRolledBack},
+        {Rule::SelfPrepares, Rule::PeerPrepares},
     };
     std::map<Rule, Rule> opposites;
     for (const auto& [one, other] : pairs) {
@@ -360,6 +378,16 @@ const char* broken_by(const StateReport& self, const StateReport& peer, Decision
   if (decision.kind == SyncKind::Wait) {
     if (self.role == Role::Primary || peer.role == Role::Primary) return "a Primary waits";
     if (!self.sees_primary && !peer.sees_primary && !self.is_target && !peer.is_target) return "they wait for nobody";
+  }
+  if (decision.kind == SyncKind::Prepare) {
+    const bool self_prepares = decision.rule == Rule::SelfPrepares;
+    if (!(self_prepares ? self : peer).prepares_resync) return "who is ready prepares";
+    if ((self_prepares ? self : peer).role == Role::Primary) return "a Primary prepares to be target";
+    if ((self_prepares ? peer : self).disk_state == kInconsistent) return "an Inconsistent disk is to be source";
+  } else if (decision.kind == SyncKind::Target
+                 ? self.prepares_resync && self.served.is_zero()
+                 : decision.kind == SyncKind::Source && peer.prepares_resync && peer.served.is_zero()) {
+    return "a target was not prepared";
   }
   if (decision.kind == SyncKind::None) {
     if (self.role == Role::Primary && peer.role == Role::Primary) return "two Primaries get along";
@@ -445,6 +473,10 @@ std::vector<StateReport> every_condition(const StateReport& lineage) {
         reports.push_back(report);
         report.sees_primary = false;
         report.is_target = true;
+        reports.push_back(report);
+        if ((flags & 3) != 0) continue;
+        report.is_target = false;
+        report.prepares_resync = true;
         reports.push_back(report);
       }
     }
@@ -542,6 +574,7 @@ TEST_CASE("lineages and conditions together, sampled, are decided safely") {
     report.life = {random() % 2, random() % 4};
     report.remembered = {random() % 2, random() % 4};
     report.sees_primary = random() % 3 == 0;
+    report.prepares_resync = random() % 4 == 0;
     report.is_target = random() % 3 == 0;
     report.sync_base = kNames[random() % kNames.size()];
     report.sync_toward = kNames[random() % kNames.size()];
@@ -565,7 +598,7 @@ TEST_CASE("docs/states.md names every rule and every state") {
   const auto is_named = [&text](std::string_view name) {
     return text.find("`" + std::string(name) + "`") != std::string::npos;
   };
-  REQUIRE(all_rules().size() == 49);
+  REQUIRE(all_rules().size() == 51);
   for (const Rule rule : all_rules()) {
     INFO(to_string(rule));
     CHECK(is_named(to_string(rule)));

@@ -218,6 +218,8 @@ void Side::perform(const Action& action, TestFrame frame) {
     preparing_ = prepare->size_bytes;
   } else if (const auto* ask = std::get_if<AskArbiter>(&action)) {
     asked.push_back(*ask);
+  } else if (std::holds_alternative<PrepareResync>(action)) {
+    ++preparations_asked;
   } else if (const auto* note = std::get_if<Note>(&action)) {
     notes.push_back(*note);
   } else {

@@ -64,6 +64,7 @@ class Side {
   std::map<uint64_t, OrderAnswered> answers;
   std::vector<Note> notes;
   std::vector<AskArbiter> asked;
+  uint64_t preparations_asked = 0;
   std::set<uint32_t> apply_slots_in_use;
   bool export_open = false;
   bool wants_link = false;

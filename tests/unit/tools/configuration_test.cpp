@@ -215,12 +215,14 @@ TEST_CASE("handlers are commands by event") {
   const std::string good = kGood;
   const auto result = parse_configuration(good +
                                               "[handlers]\nsplit-brain = /usr/bin/logger -t lockstep  split\n"
-                                              "timeout = 5s\n",
+                                              "before-resync-target = /bin/snapshot\ntimeout = 5s\n"
+                                              "resync-needs-handler = yes\n",
                                           "f.conf");
   REQUIRE(result.ok());
   CHECK(result->handlers.command_of(HandlerEvent::SplitBrain) == "/usr/bin/logger -t lockstep  split");
   CHECK(result->handlers.command_of(HandlerEvent::Promoted).empty());
   CHECK(result->handlers.timeout_ms == 5000);
+  CHECK(result->handlers.resync_needs_handler);
   const auto error = [&](const std::string& line) { return error_of(good + "[handlers]\n" + line + "\n"); };
   CHECK(error("split-brian = /x") == "f.conf:19: unknown key 'split-brian' in [handlers]: did you mean 'split-brain'?");
   CHECK(error("protocol = C") == "f.conf:19: unknown key 'protocol' in [handlers]: it belongs to [resource]");
@@ -231,6 +233,9 @@ TEST_CASE("handlers are commands by event") {
         "f.conf:19: bad value '999ms' for 'timeout': write milliseconds or '60s', from 1s to 3600s");
   CHECK(error("timeout = 0") ==
         "f.conf:19: bad value '0' for 'timeout': write milliseconds or '60s', from 1s to 3600s");
+  CHECK(error("resync-needs-handler = yes") ==
+        "f.conf:19: bad value 'yes' for 'resync-needs-handler': needs the key 'before-resync-target', the handler that "
+        "it is about");
 }
 
 TEST_CASE("a socket path that the kernel cannot take is refused") {
