@@ -130,12 +130,16 @@ void Checker::give_up_what_is_lost(int id) {
 }
 
 // Invariant 10: whoever is left out must not be able to take itself for a copy of the same generation.
-void Checker::write_answered(int id, uint32_t write, bool fua) {
+void Checker::write_answered(int id, uint32_t write, bool fua, uint8_t kept_by) {
   world_.ledger.acknowledge(write, fua);
   for (int other = 0; other < world_.node_count(); ++other) {
     if (other == id) continue;
     const ReplicationState state = world_.node(id).peer(other).replication;
     if (state == ReplicationState::Established && !answers_ahead(id, other)) continue;
+    if (state == ReplicationState::Off && (kept_by >> world_.node(id).peer_index(other) & 1) != 0 &&
+        !answers_ahead(id, other)) {
+      continue;
+    }
     known(other).has_acknowledged = false;
     if (state == ReplicationState::Established) {
       known(other).may_lack = true;
@@ -248,8 +252,9 @@ void Checker::export_opened(int id) {
 void Checker::noted(int id, const Note& note) {
   const std::string text = note.text;
   const int other = world_.node(id).peer_id(note.peer);
-  if (note.kind == NoteKind::HandshakeDecided) reach_mark(mark_of_rule(note.text));
   if (note.kind == NoteKind::HandshakeDecided) {
+    reach_mark(mark_of_rule(note.text));
+    trace_report(world_.node(id).peer(other).own_report);
     stream_order.forget(id);
     stream_order.forget(other);
   }

@@ -32,7 +32,8 @@ class Checker {
   void cache_lost(int node);     // by a flush that failed
   void disk_replaced(int node);  // by an empty one, or an older copy
   void copy_written(int node);   // of a resync, to the disk
-  void write_answered(int node, uint32_t write, bool fua);
+  // `kept_by`: peers that had kept their promise when the answer was decided, and may be gone since.
+  void write_answered(int node, uint32_t write, bool fua, uint8_t kept_by);
   void read_answered(const ByteRange& range, std::span<const Value> seen, uint64_t issued);
   void flush_answered(int node, uint64_t issued);
   void request_failed(int node, int error_errno);
@@ -95,7 +96,7 @@ class Checker {
   bool check_pair(Difference& difference);
   bool is_covered(const Difference& difference, uint64_t block) const;
   Restarted restarted(int node, int peer) const;
-  void trace_report(const Restarted& restarted) const;
+  void trace_report(const repl::StateReport& report) const;
   std::string first_wrong(int node) const;
 
   World& world_;

@@ -18,13 +18,14 @@ constexpr uint64_t kSeedsForMarks = 20'000;
 
 void usage() {
   std::puts(
-      "usage: lockstep-sim --seed N [--trace] | --seeds COUNT [--from N] [--jobs N] [--seconds N] [--marks]\n"
+      "usage: lockstep-sim --seed N [--trace] | --seeds COUNT [--from N] [--jobs N] [--seconds N] [--all] [--marks]\n"
       "                    [--nodes N] [--protocol P] [--promise P] [--mutant NAME] | --list-mutants\n"
       "  --seed N       runs one seed, and with --trace prints what happens\n"
       "  --seeds COUNT  runs COUNT seeds from --from (default 1) on; exits 1 at the first violation, and names its "
       "seed\n"
       "  --jobs N       at once (default 1)\n"
       "  --seconds N    begins no seed after so many seconds\n"
+      "  --all          goes on after a violation, and prints each\n"
       "  --marks        prints how many seeds reached each mark; in sweeps of 20000 seeds and more, a mark that none\n"
       "                 reached is a failure in any case\n"
       "  --nodes N      how many nodes there are, 2 to 4 (default: drawn by the seed)\n"
@@ -114,6 +115,8 @@ int main(int argc, char** argv) {
     } else if (option == "--list-mutants") {
       for (const std::string& name : mutant_names()) std::puts(name.c_str());
       return 0;
+    } else if (option == "--all") {
+      options.goes_on = true;
     } else if (option == "--marks") {
       marks = true;
     } else if (option == "--trace") {

@@ -160,6 +160,10 @@ void Node::execute() {
     } else if (persist_failed_) {
       fail(action);
     } else {
+      if (const auto* reply = std::get_if<Reply>(&action)) {
+        requests_[reply->slot].is_decided = true;
+        requests_[reply->slot].kept_by = established_peers();
+      }
       held_.push_back({action, frame_of_send(action)});
     }
   }
@@ -365,6 +369,14 @@ void Node::application_flush() {
   feed(ClientRequestArrived{static_cast<uint32_t>(slot), ClientOperation::Flush, {}, false, false});
 }
 
+uint8_t Node::established_peers() const {
+  uint8_t mask = 0;
+  for (PeerIndex peer = 0; peer < options_.peer_count; ++peer) {
+    if (replica_->peer_status(peer).replication == ReplicationState::Established) mask |= mask_of(peer);
+  }
+  return mask;
+}
+
 void Node::replied(uint32_t slot, int error_errno) {
   const Request request = std::exchange(requests_[slot], Request{});
   --application_in_flight_;
@@ -382,7 +394,8 @@ void Node::replied(uint32_t slot, int error_errno) {
     case ClientOperation::Flush:
       return world_.checker.flush_answered(id_, request.issued);
     default:
-      return world_.checker.write_answered(id_, request.write, request.fua);
+      return world_.checker.write_answered(id_, request.write, request.fua,
+                                           request.is_decided ? request.kept_by : uint8_t{0});
   }
 }
 

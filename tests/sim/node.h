@@ -89,6 +89,9 @@ class Node {
     ByteRange range;
     uint64_t issued = 0;
     std::vector<Value> seen;  // by a read
+    // Its answer waits for a persist, and these peers were Established when it was decided.
+    bool is_decided = false;
+    uint8_t kept_by = 0;
   };
   struct DiskWrite {
     uint64_t id;
@@ -121,6 +124,7 @@ class Node {
   void schedule_turn_end();
   int take_slot();
   void replied(uint32_t slot, int error_errno);
+  uint8_t established_peers() const;
 
   // node_io.cpp
   void submit_write(const repl::SlotRef& slot, const ByteRange& range, std::vector<Value> values, bool fua);

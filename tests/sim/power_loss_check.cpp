@@ -129,8 +129,8 @@ bool Checker::check_pair(Difference& difference) {
   const Restarted second = restarted(difference.b, difference.a);
   const Decision decision = decide(first.report, second.report);
   const auto failed = [&](const std::string& what) {
-    trace_report(first);
-    trace_report(second);
+    trace_report(first.report);
+    trace_report(second.report);
     world_.fail("after a loss of power on nodes " + std::to_string(difference.a) + " and " +
                 std::to_string(difference.b) + " " + what + " (rule " + std::string(to_string(decision.rule)) + ")");
     return false;
@@ -150,7 +150,12 @@ bool Checker::check_pair(Difference& difference) {
     for (const uint32_t unit : difference.units) {
       const uint64_t block = world_.layout.block_of(unit);
       if (!is_covered(difference, block)) {
-        return failed("block " + std::to_string(block) + " may differ and nothing on stable storage says so");
+        const auto held = [this, unit](int id) {
+          const Disk& disk = world_.node(id).disk();
+          return std::to_string(disk.read(unit)) + (disk.is_volatile(unit) ? " not flushed" : "");
+        };
+        return failed("block " + std::to_string(block) + " may differ (" + held(difference.a) + "; " +
+                      held(difference.b) + ") and nothing on stable storage says so");
       }
     }
   }
@@ -167,16 +172,18 @@ bool Checker::check_pair(Difference& difference) {
   return true;
 }
 
-void Checker::trace_report(const Restarted& restarted) const {
-  const StateReport& report = restarted.report;
+void Checker::trace_report(const StateReport& report) const {
+  const auto name = [](const Generation& generation) { return to_string(generation).substr(0, 6); };
   std::string history;
-  for (const Generation& each : report.history) history += " " + to_string(each).substr(0, 6);
-  world_.trace("would report: %s %s, slots %s %s, history%s; bits %d, crashed %d; sync from %s to %s",
-               std::string(to_string(report.disk_state)).c_str(), to_string(report.current).substr(0, 6).c_str(),
-               to_string(report.bitmap_generation).substr(0, 6).c_str(),
-               to_string(report.previous_bitmap_generation).substr(0, 6).c_str(), history.c_str(),
-               report.out_of_sync_blocks > 0 ? 1 : 0, report.crashed_primary ? 1 : 0,
-               to_string(report.sync_base).substr(0, 6).c_str(), to_string(report.sync_toward).substr(0, 6).c_str());
+  for (const Generation& each : report.history) history += each.is_zero() ? "" : " " + name(each);
+  world_.trace(
+      "  reports %s %s, slots %s %s, history%s; %llu blocks, crashed %d; sync from %s to %s, unanswered since %s, may "
+      "hold %x, sees primary %d",
+      std::string(to_string(report.disk_state)).c_str(), name(report.current).c_str(),
+      name(report.bitmap_generation).c_str(), name(report.previous_bitmap_generation).c_str(), history.c_str(),
+      static_cast<unsigned long long>(report.out_of_sync_blocks), report.crashed_primary ? 1 : 0,
+      name(report.sync_base).c_str(), name(report.sync_toward).c_str(), name(report.unanswered_since).c_str(),
+      report.may_hold, report.sees_primary ? 1 : 0);
 }
 
 std::string Checker::first_wrong(int id) const {

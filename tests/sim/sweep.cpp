@@ -61,12 +61,16 @@ SweepResult sweep(const SweepOptions& options) {
       ++result.seeds;
       add(result.total, one);
       for (size_t mark = 0; mark < result.marks.size(); ++mark) result.marks[mark] += marks_reached()[mark];
+      if (!one.ok && options.goes_on) {
+        std::printf("seed %llu: %s\n", static_cast<unsigned long long>(run.seed), one.violation.c_str());
+        std::fflush(stdout);
+      }
       // The lowest of those that fail, as far as one is known: the same answer with any number of jobs.
       if (!one.ok && (result.ok || run.seed < result.failed_seed)) {
         result.ok = false;
         result.failed_seed = run.seed;
         result.failed = one;
-        stop = true;
+        stop = !options.goes_on;
       }
     }
   };

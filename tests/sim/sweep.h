@@ -14,6 +14,7 @@ struct SweepOptions {
   uint64_t count = 0;
   uint64_t jobs = 1;
   uint64_t seconds = 0;  // no seed begins later than so; 0: no bound
+  bool goes_on = false;  // after a seed that fails; each is printed
   RunOptions run;        // without its seed
 };
 
