@@ -18,12 +18,13 @@ ReplicaOptions test_options(uint8_t node_order) {
   return options;
 }
 
-Side::Side(Pair& pair, int number, const ReplicaOptions& options)
+Side::Side(Wires& wires, int number, const ReplicaOptions& options)
     : activity_log(options.activity_log_slots, kNoExtent),
       bitmap(divide_up(kTestBlocks, kBlocksPerBitmapPage) * kWordsPerBitmapPage, 0),
+      second_bitmap(bitmap),
       disk(kTestBlocks, 0),
       stable_disk(kTestBlocks, 0),
-      pair_(pair),
+      wires_(wires),
       number_(number),
       options_(options),
       actions_(Replica::actions_capacity(options)),
@@ -32,8 +33,11 @@ Side::Side(Pair& pair, int number, const ReplicaOptions& options)
       serve_values_(kServedReads) {}
 
 DurableState Side::durable_state() {
-  for (uint32_t page = 0; options_.peer_count > 0 && page < replica_->bitmap_pages(); ++page) {
-    replica_->load_bitmap_page(0, page, std::span(bitmap).subspan(page * kWordsPerBitmapPage, kWordsPerBitmapPage));
+  for (PeerIndex peer = 0; peer < options_.peer_count; ++peer) {
+    const std::span words(peer == 0 ? bitmap : second_bitmap);
+    for (uint32_t page = 0; page < replica_->bitmap_pages(); ++page) {
+      replica_->load_bitmap_page(peer, page, words.subspan(page * kWordsPerBitmapPage, kWordsPerBitmapPage));
+    }
   }
   DurableState durable;
   durable.superblock = superblock;
@@ -45,7 +49,7 @@ DurableState Side::durable_state() {
 void Side::attach() {
   LOCKSTEP_CHECK(replica_->may_attach() == Outcome::Done);
   disk_released = false;
-  persisted_ = replica_->attach(durable_state(), pair_.now_us, actions_);
+  persisted_ = replica_->attach(durable_state(), wires_.now_us, actions_);
   execute();
 }
 
@@ -56,7 +60,7 @@ void Side::start() {
   persisted_ = 0;
   disk_released = releases_disk_ = false;
   const DurableState durable = durable_state();
-  replica_->start(durable, {++pair_.starts_, static_cast<uint64_t>(number_)}, pair_.now_us, actions_);
+  replica_->start(durable, {++wires_.starts, static_cast<uint64_t>(number_)}, wires_.now_us, actions_);
   execute();
 }
 
@@ -73,9 +77,10 @@ void Side::crash(bool power_lost) {
   apply_slots_in_use.clear();
   replies.clear();
   export_open = wants_link = false;
+  wants_links = {};
   holds_persists = holds_writes = holds_flushes = holds_reads = false;
   if (power_lost) disk = stable_disk;
-  pair_.lose_link();
+  wires_.side_is_gone(number_);
 }
 
 uint64_t Side::count_seen(const std::string& what) const {
@@ -87,7 +92,7 @@ size_t Side::place_of(const std::string& what) const {
 }
 
 void Side::feed(EventBody body) {
-  replica_->step(Event{pair_.now_us, std::move(body)}, actions_);
+  replica_->step(Event{wires_.now_us, std::move(body)}, actions_);
   execute();
 }
 
@@ -139,8 +144,10 @@ bool Side::must_wait(const Action& action) const {
       },
       action);
   if (after > persisted_) return true;
-  return std::holds_alternative<Send>(action) && std::any_of(held_.begin(), held_.end(), [](const Held& held) {
-           return std::holds_alternative<Send>(held.action);
+  const auto* send = std::get_if<Send>(&action);
+  return send != nullptr && std::any_of(held_.begin(), held_.end(), [send](const Held& held) {
+           const auto* earlier = std::get_if<Send>(&held.action);
+           return earlier != nullptr && earlier->peer == send->peer;
          });
 }
 
@@ -186,9 +193,7 @@ void Side::perform(const Action& action, TestFrame frame) {
   } else if (const auto* send = std::get_if<Send>(&action)) {
     if (std::holds_alternative<Barrier>(send->message)) seen.push_back("send barrier");
     if (std::holds_alternative<Acknowledged>(send->message)) seen.push_back("send acknowledgement");
-    if (pair_.incarnation_ == send->incarnation && !pair_.closing_) {
-      (number_ == 0 ? pair_.to_beta : pair_.to_alpha).push_back(std::move(frame));
-    }
+    wires_.carry(number_, *send, std::move(frame));
   } else if (std::holds_alternative<ReleaseDisk>(action)) {
     releases_disk_ = true;
   } else if (const auto* store = std::get_if<StoreRead>(&action)) {
@@ -201,11 +206,13 @@ void Side::perform(const Action& action, TestFrame frame) {
     seen.push_back("reply " + std::to_string(reply->error_errno));
     LOCKSTEP_CHECK(replies.emplace(reply->slot, reply->error_errno).second);
   } else if (const auto* close = std::get_if<CloseLink>(&action)) {
-    pair_.close(number_, close->incarnation);
-  } else if (std::holds_alternative<Connect>(action)) {
-    wants_link = true;
-  } else if (std::holds_alternative<StopConnecting>(action)) {
-    wants_link = false;
+    wires_.close(number_, close->peer, close->incarnation);
+  } else if (const auto* connect = std::get_if<Connect>(&action)) {
+    wants_links[connect->peer] = true;
+    wants_link = wants_links[0];
+  } else if (const auto* stop = std::get_if<StopConnecting>(&action)) {
+    wants_links[stop->peer] = false;
+    wants_link = wants_links[0];
   } else if (std::holds_alternative<OpenExport>(action)) {
     seen.push_back("open export");
     export_open = true;
@@ -236,15 +243,18 @@ void Side::persist(const Action& action) {
     for (size_t i = 0; i < log->update_count; ++i) activity_log[log->updates[i].slot] = log->updates[i].extent;
   } else if (const auto* pages = std::get_if<PersistBitmapPages>(&action)) {
     seen.push_back("persist bitmap");
-    for (uint32_t page = pages->first_page; pages->peer == 0 && page < pages->first_page + pages->page_count; ++page) {
-      const auto words = replica_->bitmap_words(0, page);
-      std::copy(words.begin(), words.end(), bitmap.begin() + std::ptrdiff_t{page} * kWordsPerBitmapPage);
+    for (uint32_t page = pages->first_page; page < pages->first_page + pages->page_count; ++page) {
+      const auto words = replica_->bitmap_words(pages->peer, page);
+      auto& stored = pages->peer == 0 ? bitmap : second_bitmap;
+      std::copy(words.begin(), words.end(), stored.begin() + std::ptrdiff_t{page} * kWordsPerBitmapPage);
     }
   } else if (const auto* grown = std::get_if<PersistSize>(&action)) {
     seen.push_back("persist size");
     superblock = grown->image;
     size_bytes = grown->size_bytes;
-    bitmap.resize(size_t{replica_->bitmap_pages()} * kWordsPerBitmapPage, 0);
+    for (auto* words : {&bitmap, &second_bitmap}) {
+      words->resize(size_t{replica_->bitmap_pages()} * kWordsPerBitmapPage, 0);
+    }
     disk.resize(size_bytes / kBlockBytes, 0);
     stable_disk.resize(size_bytes / kBlockBytes, 0);
     if (flush_under_way_) flush_snapshot_.resize(size_bytes / kBlockBytes, 0);
@@ -353,14 +363,15 @@ bool Side::turn() {
     moved = true;
     feed(DiskPrepared{std::exchange(preparing_, 0), std::exchange(next_preparation_errno, 0)});
   }
-  replica_->step(Event{pair_.now_us, TurnEnded{}}, actions_);
+  replica_->step(Event{wires_.now_us, TurnEnded{}}, actions_);
   moved = moved || !actions_.empty();
   execute();
   return moved;
 }
 
-void Side::receive(Incarnation incarnation, const TestFrame& frame) {
+void Side::receive(Incarnation incarnation, const TestFrame& frame, PeerIndex from) {
   MessageArrived event;
+  event.peer = from;
   event.incarnation = incarnation;
   event.message = frame.message;
   arrived_values_ = frame.values;
@@ -410,7 +421,12 @@ void Pair::run() {
   }
 }
 
-void Pair::close(int number, Incarnation incarnation) {
+void Pair::carry(int from, const Send& send, TestFrame frame) {
+  if (incarnation_ != send.incarnation || closing_) return;
+  (from == 0 ? to_beta : to_alpha).push_back(std::move(frame));
+}
+
+void Pair::close(int number, PeerIndex, Incarnation incarnation) {
   if (incarnation != incarnation_ || incarnation == 0) return;
   closing_ = true;
   (number == 0 ? to_alpha : to_beta).clear();  // it does not read any more

@@ -2,6 +2,7 @@
 // unless a test holds them back, so that a story can say what happens before what.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -31,17 +32,31 @@ struct TestFrame {
   std::vector<BlockDigest> digests;
 };
 
-class Pair;
+// What joins sides: Pair here, Trio in trio.h. Sides are known by their numbers, peers by their place at a side.
+class Wires {
+ public:
+  Wires() = default;
+  Wires(const Wires&) = delete;
+  Wires& operator=(const Wires&) = delete;
+  virtual ~Wires() = default;
+  virtual void carry(int from, const Send& send, TestFrame frame) = 0;
+  virtual void close(int number, PeerIndex peer, Incarnation incarnation) = 0;
+  virtual void side_is_gone(int number) = 0;
+
+  uint64_t now_us = 1'000'000;
+  uint64_t starts = 0;  // of sides: makes generations differ
+};
 
 class Side {
  public:
-  Side(Pair& pair, int number, const ReplicaOptions& options);
+  Side(Wires& wires, int number, const ReplicaOptions& options);
 
   // --- what survives the process
   SuperblockImage superblock;
   std::vector<uint32_t> activity_log;
   bool activity_log_valid = true;
-  std::vector<uint64_t> bitmap;  // of peer 0, page after page
+  std::vector<uint64_t> bitmap;         // of peer 0, page after page
+  std::vector<uint64_t> second_bitmap;  // of peer 1
   uint64_t size_bytes = kTestDeviceBytes;
   std::vector<uint32_t> disk;         // what reads give: one value for each block
   std::vector<uint32_t> stable_disk;  // what a power cut leaves of it
@@ -67,7 +82,8 @@ class Side {
   uint64_t preparations_asked = 0;
   std::set<uint32_t> apply_slots_in_use;
   bool export_open = false;
-  bool wants_link = false;
+  bool wants_link = false;  // with peer 0
+  std::array<bool, 2> wants_links{};
   bool disk_released = false;                             // the replica uses neither disk nor metadata
   std::map<uint32_t, std::vector<uint32_t>> read_values;  // what a client's read gave, by slot
 
@@ -75,9 +91,10 @@ class Side {
   // The disk comes back, with the metadata as it is now.
   void attach();
   void crash(bool power_lost = false);
+  int number() const { return number_; }
   bool alive() const { return replica_ != nullptr; }
   const Replica& replica() const { return *replica_; }
-  PeerStatus peer() const { return replica_->peer_status(0); }
+  PeerStatus peer(PeerIndex index = 0) const { return replica_->peer_status(index); }
   bool is_up_to_date() const { return replica_->status().disk_state == DiskState::UpToDate; }
   bool is_primary() const { return replica_->status().role == Role::Primary; }
   uint64_t count_seen(const std::string& what) const;
@@ -99,7 +116,7 @@ class Side {
   bool complete_one_write();
   bool complete_one_persist();
   bool turn();
-  void receive(Incarnation incarnation, const TestFrame& frame);
+  void receive(Incarnation incarnation, const TestFrame& frame, PeerIndex from = 0);
   size_t writes_under_way() const { return writes_.size(); }
   size_t persists_under_way() const { return persists_.size(); }
 
@@ -126,7 +143,7 @@ class Side {
   void release_held();
   bool complete_io();
 
-  Pair& pair_;
+  Wires& wires_;
   int number_;
   ReplicaOptions options_;
   std::unique_ptr<Replica> replica_;
@@ -145,17 +162,12 @@ class Side {
   bool releases_disk_ = false;
 };
 
-class Pair {
+class Pair : public Wires {
  public:
   Pair() : Pair(test_options(0), test_options(1)) {}
   Pair(const ReplicaOptions& first, const ReplicaOptions& second);
 
- private:
-  uint64_t starts_ = 0;  // before the sides, which count theirs in it
-
- public:
   Side alpha, beta;
-  uint64_t now_us = 1'000'000;
   bool holds_to_alpha = false;  // frames stay on the link
   bool holds_to_beta = false;
   bool alpha_frozen = false;          // its process stands still; what happens to the link it learns afterwards
@@ -179,7 +191,9 @@ class Pair {
   Side& other(int number) { return number == 0 ? beta : alpha; }
   bool deliver_one(Side& side);
   int number_of_frozen() const { return alpha_frozen ? 0 : -1; }
-  void close(int number, Incarnation incarnation);
+  void carry(int from, const Send& send, TestFrame frame) override;
+  void close(int number, PeerIndex peer, Incarnation incarnation) override;
+  void side_is_gone(int) override { lose_link(); }
 
   Incarnation incarnations_ = 0;
   Incarnation incarnation_ = 0;
