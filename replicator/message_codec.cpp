@@ -332,12 +332,14 @@ FrameKind encode(const ResyncStart& start, LittleWriter& writer) {
   write_generation(writer, start.sync_generation);
   write_generation(writer, start.toward);
   writer.u8(start.full ? 1 : 0);
+  writer.u8(start.unused ? 1 : 0);
   return FrameKind::ResyncStart;
 }
 void decode(BodyReader& reader, const DecodingContext&, ResyncStart& start) {
   start.sync_generation = reader.generation();
   start.toward = reader.generation();
   start.full = reader.flag();
+  start.unused = reader.flag();
 }
 
 FrameKind encode(const BitmapRuns& message, LittleWriter& writer) {

@@ -21,7 +21,7 @@ constexpr size_t kPeerRecordBytes = 40;
 constexpr size_t kImageBytes = 16 + kHistoryGenerations * 16 + 8 + 48 + kMaximumPeers * kPeerRecordBytes;
 constexpr size_t kReservedOffset = kImageOffset + kImageBytes;
 static_assert(kImageOffset == 744);
-static_assert(kReservedOffset == 1224);
+static_assert(kReservedOffset == 1480);
 static_assert(kReservedOffset <= 2048);  // where the lives are
 
 constexpr size_t kLivesOffset = 2048;

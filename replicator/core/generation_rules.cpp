@@ -127,14 +127,15 @@ std::optional<SyncExtent> completes(const StateReport& whole, const StateReport&
   const auto is_at_or_behind = [&whole](const Generation& generation) {
     return whole.current == generation || tracks_since(whole, generation) || remembers(whole, generation);
   };
-  if (!is_at_or_behind(partial.sync_toward)) return std::nullopt;  // it holds older data
+  // Else it holds older data; but whoever remembers the resync's own name has all that its source had.
+  if (!is_at_or_behind(partial.sync_toward) && !remembers(whole, partial.current)) return std::nullopt;
   const bool by_bits =
       is_a_name(partial.sync_base) && (whole.current == partial.sync_base || tracks_since(whole, partial.sync_base));
   return by_bits ? SyncExtent::Bitmap : SyncExtent::Full;
 }
 
 bool is_partial(const StateReport& report) {
-  return is_inconsistent(report) && is_a_name(report.sync_toward);
+  return is_inconsistent(report) && is_a_name(report.sync_toward) && !is_unused(report);
 }
 
 Verdict decide_lineage(const StateReport& self, const StateReport& peer) {
@@ -200,15 +201,6 @@ Verdict decide_lineage(const StateReport& self, const StateReport& peer) {
   if (peer_remembers) return target(far, Rule::SelfIsFarBehind);
 
   if (shares_ancestor(self, peer)) return kSplitBrain;
-  // A first generation that was granted, and nothing was written in it: that node holds zeroes. Of two such any will
-  // do.
-  const bool self_is_unused = is_unused(self);
-  const bool peer_is_unused = is_unused(peer);
-  if (self_is_unused || peer_is_unused) {
-    const bool self_gives_way = self_is_unused && (!peer_is_unused || peer.node_order < self.node_order);
-    return self_gives_way ? target(SyncExtent::Full, Rule::SelfIsUnanswered)
-                          : source(SyncExtent::Full, Rule::PeerIsUnanswered);
-  }
   return {SyncKind::Unrelated, SyncExtent::Nothing, Rule::Unrelated};
 }
 
@@ -218,6 +210,18 @@ Verdict decide_lineage(const StateReport& self, const StateReport& peer) {
 bool was_rolled_back(const StateReport& report, const StateReport& other) {
   return !report.current.is_zero() && report.life.birth == other.remembered.birth &&
          report.life.age < other.remembered.age;
+}
+
+// A first generation that was granted, and nothing was written in it: that node holds zeroes, and loses nothing,
+// whatever else was found. Of two such any will do that is whole.
+Verdict settle_unused(const StateReport& self, const StateReport& peer, Verdict verdict) {
+  const bool self_is_unused = is_unused(self);
+  const bool peer_is_unused = is_unused(peer);
+  if (!self_is_unused && !peer_is_unused) return verdict;
+  const bool self_comes_last =
+      is_inconsistent(self) != is_inconsistent(peer) ? is_inconsistent(self) : peer.node_order < self.node_order;
+  return self_is_unused && (!peer_is_unused || self_comes_last) ? target(SyncExtent::Full, Rule::SelfIsUnanswered)
+                                                                : source(SyncExtent::Full, Rule::PeerIsUnanswered);
 }
 
 Verdict settle_split_brain(const StateReport& self, const StateReport& peer, Verdict verdict) {
@@ -281,6 +285,9 @@ Decision decide(const StateReport& self, const StateReport& peer) {
   } else if (peer_rolled_back) {
     if (!is_up_to_date(self) || self.current.is_zero()) return decision(refuse(Rule::PeerRolledBack));
     verdict = source(SyncExtent::Full, Rule::PeerRolledBack);
+  }
+  if (verdict.kind == SyncKind::SplitBrain || verdict.kind == SyncKind::Unrelated) {
+    verdict = settle_unused(self, peer, verdict);
   }
   if (verdict.kind == SyncKind::SplitBrain) verdict = settle_split_brain(self, peer, verdict);
 

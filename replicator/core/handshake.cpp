@@ -129,6 +129,7 @@ void Replica::State::carry_out_decision(PeerIndex index) {
   switch (peer.decision.kind) {
     case SyncKind::None: {
       const SuperblockImage before = superblock;
+      if (has_third_nodes()) remember_what_peer_remembers(peer);
       remember(record.bitmap_generation);
       record = PeerRecord{};
       set_answered_ahead(role == Role::Primary);
@@ -146,6 +147,7 @@ void Replica::State::carry_out_decision(PeerIndex index) {
       return;
     }
     case SyncKind::Source:
+      if (has_third_nodes()) remember_what_peer_remembers(peer);
       return start_as_source(index);
     case SyncKind::Target:
       if (is_target_of_another(index)) {
@@ -211,9 +213,38 @@ Generation Replica::State::fresh_generation() {
 void Replica::State::remember(const Generation& generation) {
   auto& history = superblock.history;
   if (generation.is_zero() || generation == kHeldByNobody) return;
-  if (std::find(history.begin(), history.end(), generation) != history.end()) return;
+  if (const auto found = std::find(history.begin(), history.end(), generation); found != history.end()) {
+    if (has_third_nodes()) std::rotate(history.begin(), found, found + 1);  // it is of use still: others go first
+    return;
+  }
   std::copy_backward(history.begin(), history.end() - 1, history.end());
   history.front() = generation;
+}
+
+// The peer's data is where this node's comes from, so it has all that the peer's names stand for: those by which the
+// peer knows an absent third node first of all.
+void Replica::State::remember_what_peer_remembers(const Peer& peer) {
+  switch (peer.decision.rule) {
+    case Rule::PeerRolledBack:  // these are of a lineage that ends here
+    case Rule::PeerIsUnanswered:
+    case Rule::SplitBrainPeerGivesWay:
+    case Rule::PeerIsPartial:
+      return;
+    default:
+      break;
+  }
+  const auto& history = peer.peer_report.history;
+  for (size_t i = std::min<size_t>(size_t{2} * peer_count(), history.size()); i > 0; --i) remember(history[i - 1]);
+  remember_what_peers_hold();
+}
+
+// By these names this node knows an absent one: whoever takes the history over has no slot of ours, and a link that
+// flaps must not push them out.
+void Replica::State::remember_what_peers_hold() {
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    remember(superblock.peers[index].bitmap_generation);
+    remember(superblock.peers[index].previous_bitmap_generation);
+  }
 }
 
 // The peer gets nothing of what follows `old`.
@@ -249,12 +280,7 @@ void Replica::State::make_new_generation() {
   }
   if (has_third_nodes()) {
     remember(old);
-    // Whoever takes the history over has no slot of ours: a link that flaps must not push out what an absent node
-    // holds.
-    for (PeerIndex index = 0; index < peer_count(); ++index) {
-      remember(superblock.peers[index].bitmap_generation);
-      remember(superblock.peers[index].previous_bitmap_generation);
-    }
+    remember_what_peers_hold();
   }
   // One that the arbiter was told is used once: then it is current, or in the history.
   superblock.current = superblock.reserved.is_zero() ? fresh_generation() : superblock.reserved;

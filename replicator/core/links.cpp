@@ -271,14 +271,17 @@ void Replica::State::peer_lost(PeerIndex index) {
   peer.resync_done_sent = false;
   peer.reading_slots = peer.comparisons_in_flight = 0;
   peer.absent_since_us = now_us;
-  if (role == Role::Primary && served.is_zero() && may_hold_our_current(superblock.peers[index]) &&
-      !LOCKSTEP_MUTANT("lost-peer-keeps-generation")) {
-    may_hold_current |= mask;
-    // It may hand our current generation on to any node that is not with us.
-    for (PeerIndex other = 0; other < peer_count(); ++other) {
-      if (!gets_stream(peers[other])) may_hold_current |= mask_of(other);
+  if (role == Role::Primary && served.is_zero() && !LOCKSTEP_MUTANT("lost-peer-keeps-generation")) {
+    // Also one that did not hold our current generation: a third node that was away from us may have handed it on
+    // before we noticed that this one was away, too.
+    if (has_third_nodes()) may_hold_current |= mask;
+    if (may_hold_our_current(superblock.peers[index])) {
+      may_hold_current |= mask;
+      for (PeerIndex other = 0; other < peer_count(); ++other) {
+        if (!gets_stream(peers[other])) may_hold_current |= mask_of(other);
+      }
+      if (loss_suspends(index)) await_peer(index);
     }
-    if (loss_suspends(index)) await_peer(index);
   }
 
   // Protocol A: the peer may lack what was answered already, and must not pass for equal.

@@ -108,8 +108,9 @@ struct Acknowledged {
 // Resync, in the order in which it is spoken. S is the source, T the target.
 struct ResyncStart {  // S → T: T takes sync_generation and is Inconsistent from now on
   Generation sync_generation;
-  Generation toward;  // S's current generation
+  Generation toward;  // S's current generation; the one before, if S may still undo it
   bool full = false;
+  bool unused = false;  // nothing was ever written in it: S holds zeroes
 };
 struct BitmapRun {
   uint64_t first_block = 0;

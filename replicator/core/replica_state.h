@@ -464,6 +464,8 @@ struct Replica::State {
   void tell_state();
   Generation fresh_generation();
   void remember(const Generation& generation);
+  void remember_what_peer_remembers(const Peer& peer);
+  void remember_what_peers_hold();
   void make_new_generation();
   void generation_changed(PeerIndex peer, const GenerationChanged& message);
   void generation_confirmed(PeerIndex peer);

@@ -41,7 +41,11 @@ void Replica::State::start_as_source(PeerIndex index) {
   }
   const PersistId id = persist_superblock();
   may_hold_current &= static_cast<PeerMask>(~mask_of(index));
-  send(index, ResyncStart{record.bitmap_generation, superblock.current, full}, {}, id);
+  // A generation that may still be undone is no aim: nobody could complete the target's copy once it is gone.
+  const Generation& since = superblock.unanswered_since;
+  const bool unused = since == kHeldByNobody;
+  const Generation toward = since.is_zero() || unused ? superblock.current : since;
+  send(index, ResyncStart{record.bitmap_generation, toward, full, unused}, {}, id);
 }
 
 void Replica::State::resync_start_arrived(PeerIndex index, const ResyncStart& message) {
@@ -49,6 +53,12 @@ void Replica::State::resync_start_arrived(PeerIndex index, const ResyncStart& me
   if (peer.replication != ReplicationState::WFBitMapT || (role == Role::Primary && served.is_zero())) {
     return drop_peer(index, LinkEnd::BrokenRule, "a resync that was not decided");
   }
+  if (std::any_of(peers.begin(), peers.end(),
+                  [&peer](const Peer& other) { return &other != &peer && other.granted; })) {
+    // It becomes Primary, and counts this node as in sync with it.
+    return say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
+  }
+  bool stays_unused = false;
   if (has_third_nodes()) {
     restart_other_resyncs(index);  // what this node was source of
     for (PeerIndex other = 0; other < peer_count(); ++other) {
@@ -57,6 +67,8 @@ void Replica::State::resync_start_arrived(PeerIndex index, const ResyncStart& me
     if (superblock.sync_toward.is_zero()) superblock.sync_base = superblock.current;
     if (peer.decision.rule == Rule::SelfRolledBack) superblock.sync_base = Generation{};  // no bits tell what it holds
     superblock.sync_toward = message.toward;
+    // Zeroes are copied over zeroes, whatever the name.
+    stays_unused = message.unused && (superblock.current.is_zero() || superblock.unanswered_since == kHeldByNobody);
     superblock.sync_sources |= mask_of(index);
   }
   persist_bitmap(index, true);  // what it says here must outlive us: the source may know it from us alone
@@ -66,7 +78,7 @@ void Replica::State::resync_start_arrived(PeerIndex index, const ResyncStart& me
   superblock.peers[index].bitmap_generation = superblock.peers[index].previous_bitmap_generation = Generation{};
   // What it was and will be has nothing in common: no peer must compare their ages.
   if (peer.decision.rule == Rule::SelfRolledBack) superblock.life.birth = fresh_generation().high;
-  superblock.unanswered_since = Generation{};
+  superblock.unanswered_since = stays_unused ? kHeldByNobody : Generation{};
   disk_state = superblock.disk_state =
       LOCKSTEP_MUTANT("target-stays-consistent") ? DiskState::Consistent : DiskState::Inconsistent;
   apply_floor = persist_superblock();

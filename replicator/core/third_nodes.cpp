@@ -64,8 +64,8 @@ bool Replica::State::is_in_sync(PeerIndex index) const {
   const Peer& peer = peers[index];
   const PeerRecord& record = superblock.peers[index];
   return is_connected(peer) && peer.replication == ReplicationState::Established &&
-         record.bitmap_generation.is_zero() && record.previous_bitmap_generation.is_zero() &&
-         peer.bitmap.dirty_blocks() == 0 && !has_entries_before(peer);
+         peer.disk_state != DiskState::Inconsistent && record.bitmap_generation.is_zero() &&
+         record.previous_bitmap_generation.is_zero() && peer.bitmap.dirty_blocks() == 0 && !has_entries_before(peer);
 }
 
 NodeMask Replica::State::in_sync_nodes() const {
@@ -269,6 +269,10 @@ void Replica::State::take_over_view_at_end(PeerIndex source, const ResyncDone& m
       record.bitmap_generation = since.is_zero() ? kHeldByNobody : since;
       record.previous_bitmap_generation = Generation{};
     }
+    // What the source's cache may have lost when it crashed is lost here, too: who lived on comes first.
+    const StateReport& report = peers[source].peer_report;
+    record.crashed_primary = record.crashed_primary || report.crashed_primary;
+    record.answered_ahead = record.answered_ahead || report.answered_ahead;
   }
   superblock.sync_base = superblock.sync_toward = Generation{};
   superblock.sync_sources = 0;
@@ -286,7 +290,8 @@ void Replica::State::restart_secondary_links(PeerIndex but) {
 
 void Replica::State::restart_other_resyncs(PeerIndex but) {
   for (PeerIndex index = 0; index < peer_count(); ++index) {
-    if (index == but || !is_connected(peers[index]) || !is_resync(peers[index].replication)) continue;
+    const Peer& peer = peers[index];
+    if (index == but || !is_connected(peer) || !(is_resync(peer.replication) || peer.verify.runs)) continue;
     say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
   }
 }
@@ -314,7 +319,8 @@ void Replica::State::restart_undecided_links() {
     peer.told_in_sync = kNothingTold;
     if (!is_connected(peer) || is_resync(peer.replication)) continue;
     const PeerRecord& record = superblock.peers[index];
-    const bool clean = peer.replication == ReplicationState::Established && record.bitmap_generation.is_zero() &&
+    const bool clean = peer.replication == ReplicationState::Established &&
+                       peer.disk_state != DiskState::Inconsistent && record.bitmap_generation.is_zero() &&
                        record.previous_bitmap_generation.is_zero() && peer.bitmap.dirty_blocks() == 0;
     if (!clean) say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
   }

@@ -15,7 +15,7 @@ namespace lockstep::repl {
 inline constexpr size_t kMaximumPeers = 7;
 inline constexpr uint64_t kBlockBytes = 4 * kKiB;   // what one bit of a dirty bitmap stands for
 inline constexpr uint64_t kExtentBytes = 4 * kMiB;  // what one entry of the activity log stands for
-inline constexpr size_t kHistoryGenerations = 8;
+inline constexpr size_t kHistoryGenerations = 24;
 
 using PeerIndex = uint8_t;  // place of a peer in this node's configuration: 0 .. kMaximumPeers - 1
 using PeerMask = uint8_t;   // a bit for each peer

@@ -240,6 +240,7 @@ std::vector<Row> table() {
       {Says(kG3).after(kG2), Says(kG4, kInconsistent).partial(kZero, kG2), kSource(kFull, Rule::PeerIsPartial)},
       {Says(kG2).since(kG4), Says(kG4, kInconsistent).since(kG2).partial(kG1, kG2),
        kSource(kBitmap, Rule::PeerIsBehind)},
+      {Says(kG3).after(kG4), Says(kG4, kInconsistent).partial(kG1, kG2), kSource(kFull, Rule::PeerIsPartial)},
       {Says(kG1), Says(kG4, kInconsistent).partial(kG1, kG2), kRefuse(Rule::InconsistentWouldBeSource)},
       {Says(kG3, kInconsistent), Says(kG4, kInconsistent).partial(kG1, kG2), kRefuse(Rule::BothInconsistent)},
 
@@ -252,6 +253,10 @@ std::vector<Row> table() {
       {Says(kG1), Says(kG2).unanswered(kHeldByNobody), kSource(kFull, Rule::PeerIsUnanswered)},
       {Says(kG1).unanswered(kHeldByNobody), Says(kG2).since(kG1), kTarget(kBitmap, Rule::SelfIsBehind)},
       {Says(kG1).unanswered(kHeldByNobody), Says(kG1), kNone(Rule::EqualClean)},
+      {Says(kG1).unanswered(kHeldByNobody), Says(kG4, kInconsistent).partial(kZero, kG2).unanswered(kHeldByNobody),
+       kSource(kFull, Rule::PeerIsUnanswered)},
+      {Says(kG4, kInconsistent).after(kG3).unanswered(kHeldByNobody), Says(kG1).after(kG3).unanswered(kHeldByNobody),
+       kTarget(kFull, Rule::SelfIsUnanswered)},
 
       // Two Secondaries, and a third node that decides.
       {Says(kG1).sees_a_primary(), Says(kG1), kWait(Rule::PrimaryDecides)},

@@ -1,0 +1,125 @@
+// What is true of three nodes, told as stories.
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <vector>
+
+#include "tests/unit/core/trio.h"
+
+namespace lockstep::repl {
+namespace {
+
+OrderGiven promote_fenced() {
+  OrderGiven order;
+  order.kind = OrderKind::Promote;
+  order.peer_fenced = true;
+  return order;
+}
+
+void write(Trio& trio, Side& side, const ByteRange& range, uint32_t value) {
+  side.write(0, range, value);
+  trio.run();
+  REQUIRE(side.replies.at(0) == 0);
+}
+
+}  // namespace
+
+TEST_CASE("three nodes get the same writes, and the survivors of the Primary agree") {
+  Trio trio;
+  trio.make_mirrored();
+  write(trio, trio.alpha, blocks(5, 3), 1);
+  CHECK(trio.beta.disk[6] == 1);
+  CHECK(trio.gamma.disk[6] == 1);
+  // One write reaches beta only.
+  trio.holds[0][2] = true;
+  trio.alpha.write(1, blocks(5), 2);
+  trio.run();
+  CHECK(trio.beta.disk[5] == 2);
+  trio.alpha.crash();
+  trio.holds[0][2] = false;
+  trio.settle();
+  CHECK(trio.are_alike(trio.beta, trio.gamma));
+  CHECK(trio.bits(trio.beta, trio.gamma) == 0);
+}
+
+TEST_CASE("a node that was left out may have got the generation from a third one before that came back") {
+  Trio trio;
+  trio.make_mirrored();
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.lose_link(trio.beta, trio.gamma);
+  write(trio, trio.alpha, blocks(5), 1);
+  trio.alpha.holds_reads = true;  // the resync does not end
+  trio.connect(trio.alpha, trio.gamma);
+  REQUIRE(trio.peer(trio.gamma, trio.alpha).replication == ReplicationState::SyncTarget);
+  // Both lose the Primary, which notices nothing; beta completes what gamma lacks.
+  trio.lose_link_unnoticed(trio.beta, trio.alpha);
+  trio.lose_link_unnoticed(trio.gamma, trio.alpha);
+  trio.connect(trio.beta, trio.gamma);
+  REQUIRE(trio.are_alike(trio.beta, trio.gamma));
+  REQUIRE(trio.gamma.superblock.current == trio.alpha.superblock.current);
+  trio.connect(trio.alpha, trio.beta);
+  trio.pass(4'000'000);
+  REQUIRE(trio.peer(trio.alpha, trio.gamma).connection == ConnectionState::Connecting);
+  write(trio, trio.alpha, blocks(6), 2);
+  CHECK(trio.alpha.superblock.current != trio.gamma.superblock.current);
+  CHECK(trio.alpha.superblock.current == trio.beta.superblock.current);
+}
+
+TEST_CASE("a copy that was on its way to a generation that is undone is completed by who holds the one before") {
+  Trio trio;
+  trio.make_mirrored();
+  write(trio, trio.alpha, blocks(5), 1);
+  trio.lose_link(trio.alpha, trio.gamma);
+  // alpha makes a generation for a write that beta has, and beta never hears of it.
+  trio.holds[1][0] = true;
+  trio.alpha.write(0, blocks(6), 2);
+  trio.run();
+  trio.holds[0][1] = true;
+  trio.holds[1][0] = false;
+  trio.run();
+  REQUIRE(trio.alpha.superblock.current != trio.beta.superblock.current);
+  REQUIRE(trio.alpha.replies.count(0) == 0);
+  trio.connect(trio.alpha, trio.gamma);
+  REQUIRE(trio.peer(trio.gamma, trio.alpha).replication == ReplicationState::SyncTarget);
+  trio.alpha.crash();
+  trio.holds[0][1] = false;
+  trio.connect(trio.beta, trio.gamma);
+  CHECK(trio.peer(trio.gamma, trio.beta).decision.rule == Rule::SelfIsPartial);
+  CHECK(trio.are_alike(trio.beta, trio.gamma));
+  CHECK(trio.gamma.is_up_to_date());
+  trio.alpha.start();
+  trio.settle();
+  CHECK(trio.are_alike(trio.alpha, trio.beta));
+  CHECK(trio.are_alike(trio.alpha, trio.gamma));
+}
+
+TEST_CASE("a node that holds zeroes still, whatever it is called, is never refused") {
+  Trio trio;
+  trio.settle();
+  trio.lose_link(trio.alpha, trio.beta);
+  trio.lose_link(trio.alpha, trio.gamma);
+  // gamma takes a first generation from beta, who never hears of it.
+  trio.holds[2][1] = true;
+  trio.beta.order(promote_fenced());
+  trio.run();
+  trio.lose_link(trio.beta, trio.gamma);
+  trio.holds[2][1] = false;
+  REQUIRE(trio.gamma.superblock.unanswered_since == kHeldByNobody);
+  // It hands it on to alpha, and both are lost before the end.
+  trio.gamma.holds_reads = true;
+  trio.connect(trio.alpha, trio.gamma);
+  REQUIRE(trio.peer(trio.alpha, trio.gamma).replication == ReplicationState::SyncTarget);
+  trio.gamma.crash();
+  // beta is alone, and begins.
+  trio.beta.order(promote_fenced());
+  trio.run();
+  REQUIRE(trio.beta.is_primary());
+  write(trio, trio.beta, blocks(7), 3);
+  trio.settle();
+  CHECK(trio.are_alike(trio.alpha, trio.beta));
+  CHECK(trio.alpha.disk[7] == 3);
+  trio.gamma.start();
+  trio.settle();
+  CHECK(trio.are_alike(trio.gamma, trio.beta));
+}
+
+}  // namespace lockstep::repl
