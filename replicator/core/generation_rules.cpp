@@ -290,6 +290,10 @@ Decision decide(const StateReport& self, const StateReport& peer) {
     verdict = settle_unused(self, peer, verdict);
   }
   if (verdict.kind == SyncKind::SplitBrain) verdict = settle_split_brain(self, peer, verdict);
+  if (verdict.kind == SyncKind::Unrelated && self.discard_my_data != peer.discard_my_data) {
+    verdict = self.discard_my_data ? target(SyncExtent::Full, Rule::UnrelatedSelfGivesWay)
+                                   : source(SyncExtent::Full, Rule::UnrelatedPeerGivesWay);
+  }
 
   const bool copies = verdict.kind == SyncKind::Source || verdict.kind == SyncKind::Target;
   const bool goes_together = copies || verdict.kind == SyncKind::None || verdict.kind == SyncKind::Refuse;
@@ -406,6 +410,10 @@ std::string_view to_string(Rule rule) {
       return "split-brain-peer-gives-way";
     case Rule::Unrelated:
       return "unrelated";
+    case Rule::UnrelatedSelfGivesWay:
+      return "unrelated-self-gives-way";
+    case Rule::UnrelatedPeerGivesWay:
+      return "unrelated-peer-gives-way";
     case Rule::PrimaryWouldBeTarget:
       return "primary-would-be-target";
     case Rule::InconsistentWouldBeSource:

@@ -58,6 +58,8 @@ enum class Rule : uint8_t {
   SplitBrainSelfGivesWay,  // … and the operator gave up this node's data
   SplitBrainPeerGivesWay,
   Unrelated,
+  UnrelatedSelfGivesWay,  // … and the operator gave up this node's data
+  UnrelatedPeerGivesWay,
   PrimaryWouldBeTarget,  // the data of a Primary would be overwritten: refused
   InconsistentWouldBeSource,
   BothPrimary,

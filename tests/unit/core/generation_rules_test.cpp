@@ -282,7 +282,11 @@ std::vector<Row> table() {
 
       // Nothing in common; "held by nobody" and "none" are no names that two nodes could share.
       {Says(kG1), Says(kG2), {SyncKind::Unrelated, SyncExtent::Nothing, Rule::Unrelated}},
-      {Says(kG1).gives_way(), Says(kG2), {SyncKind::Unrelated, SyncExtent::Nothing, Rule::Unrelated}},
+      {Says(kG1).gives_way(), Says(kG2), kTarget(kFull, Rule::UnrelatedSelfGivesWay)},
+      {Says(kG1), Says(kG2).gives_way(), kSource(kFull, Rule::UnrelatedPeerGivesWay)},
+      {Says(kG1).gives_way(), Says(kG2).gives_way(), {SyncKind::Unrelated, SyncExtent::Nothing, Rule::Unrelated}},
+      {Says(kG1).gives_way().primary(), Says(kG2), kRefuse(Rule::PrimaryWouldBeTarget)},
+      {Says(kG1).gives_way(), Says(kG2, kInconsistent), kRefuse(Rule::InconsistentWouldBeSource)},
       {Says(kG1).since(kHeldByNobody),
        Says(kG2).since(kHeldByNobody),
        {SyncKind::Unrelated, SyncExtent::Nothing, Rule::Unrelated}},
@@ -319,6 +323,7 @@ Rule mirrored(Rule rule) {
         {Rule::SplitBrainSelfGivesWay, Rule::SplitBrainPeerGivesWay},
         {Rule::SelfRolledBack, Rule::PeerRolledBack},
         {Rule::SelfPrepares, Rule::PeerPrepares},
+        {Rule::UnrelatedSelfGivesWay, Rule::UnrelatedPeerGivesWay},
     };
     std::map<Rule, Rule> opposites;
     for (const auto& [one, other] : pairs) {
@@ -603,7 +608,7 @@ TEST_CASE("docs/states.md names every rule and every state") {
   const auto is_named = [&text](std::string_view name) {
     return text.find("`" + std::string(name) + "`") != std::string::npos;
   };
-  REQUIRE(all_rules().size() == 51);
+  REQUIRE(all_rules().size() == 53);
   for (const Rule rule : all_rules()) {
     INFO(to_string(rule));
     CHECK(is_named(to_string(rule)));
