@@ -95,6 +95,10 @@ std::string_view words_of(Rule rule) {
       return "split brain, ended by the operator: the peer's data gives way";
     case Rule::Unrelated:
       return "the two disks have no generation in common: they were never one";
+    case Rule::UnrelatedSelfGivesWay:
+      return "nothing in common, ended by the operator: this node's data gives way";
+    case Rule::UnrelatedPeerGivesWay:
+      return "nothing in common, ended by the operator: the peer's data gives way";
     case Rule::PrimaryWouldBeTarget:
       return "refused: the data of the Primary would be overwritten";
     case Rule::InconsistentWouldBeSource:
@@ -177,12 +181,11 @@ std::string report_line(std::string_view whose, const repl::StateReport& report)
 
 std::string advice(const repl::Driver& driver, const PeerStatus& peer, const std::string& name) {
   const std::string& resource = driver.identity().resource_name;
-  if (peer.decided && peer.decision.kind == repl::SyncKind::SplitBrain) {
+  const bool gives_way = peer.decided && (peer.decision.kind == repl::SyncKind::SplitBrain ||
+                                          peer.decision.kind == repl::SyncKind::Unrelated);
+  if (gives_way) {
     return "    to end it: on the node whose data gives way type 'lockstep resync " + resource +
            " PEER --discard-my-data GENERATION' with the other node's name and its own generation\n";
-  }
-  if (peer.decided && peer.decision.rule == Rule::Unrelated) {
-    return "    to end it: on the node whose data gives way make the metadata anew ('lockstep create --force')\n";
   }
   if (peer.connection == repl::ConnectionState::StandAlone) {
     return "    to have it again: 'lockstep connect " + resource + " " + name + "'\n";
@@ -206,6 +209,15 @@ std::string peer_text(const DaemonView& view, PeerIndex index) {
     text +=
         "    the resync is stopped: this disk could not be read (see the log); to try again: 'lockstep resume-resync " +
         view.driver.identity().resource_name + " " + link.peer_name() + "'\n";
+  }
+  const std::string resume = "'lockstep resume-resync " + view.driver.identity().resource_name + " ";
+  if (peer.resync_paused_here) {
+    text +=
+        "    the resync is paused by an operator of this node; to have it go on: " + resume + link.peer_name() + "'\n";
+  }
+  if (peer.resync_paused_there) {
+    text += "    the resync is paused by an operator of " + link.peer_name() + "; to have it go on, there: " + resume +
+            view.driver.identity().node_name + "'\n";
   }
   if (peer.resync_held) {
     text +=

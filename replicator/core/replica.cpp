@@ -285,6 +285,9 @@ PeerStatus Replica::peer_status(PeerIndex index) const {
   status.verify.differing_blocks = peer.verify.found.blocks;
   status.verify.left_blocks = peer.verify.left_blocks;
   status.verify.found = std::span(peer.verify.found.runs).first(peer.verify.found.run_count);
+  const bool resyncs = State::is_resync_source(peer) || State::is_resync_target(peer);
+  status.resync_paused_here = resyncs && peer.paused_here;
+  status.resync_paused_there = resyncs && peer.paused_there;
   const bool prepares = State::prepares(peer);
   status.resync_prepares = prepares && peer.preparation != Peer::Preparation::Held;
   status.resync_held = prepares && peer.preparation == Peer::Preparation::Held;

@@ -75,6 +75,8 @@ struct PeerStatus {
     uint64_t left_blocks = 0;         // of the last one: what is still out of sync
     std::span<const BlockRun> found;  // the first runs that differ; valid until the next step
   } verify;
+  bool resync_paused_here = false;  // by an operator's order
+  bool resync_paused_there = false;
   bool resync_prepares = false;     // this node would be target, and its operator's handler runs first
   bool resync_held = false;         // … and has failed
   bool resync_read_failed = false;  // this node is the source, and stopped because it could not read
