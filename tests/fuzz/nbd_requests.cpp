@@ -29,7 +29,9 @@ void answer(ReplyForm form, const Request& request, const RequestVerdict& verdic
 
 void answer_read(ReplyForm form, const Request& request, std::span<const uint8_t> bytes) {
   if (bytes.empty()) return;
-  std::vector<uint8_t> data(static_cast<size_t>(std::min<uint64_t>(request.length_bytes, 128 * 1024)));
+  static std::vector<uint8_t> device(128 * 1024);  // zeroes, whenever it is not in use
+  const auto data =
+      std::span(device).first(static_cast<size_t>(std::min<uint64_t>(request.length_bytes, device.size())));
   // The input's bytes, with zeroes between them.
   for (size_t i = 0; i < bytes.size() && i * 4096 < data.size(); ++i) data[i * 4096] = bytes[i];
   ReplyHead head;
@@ -43,6 +45,7 @@ void answer_read(ReplyForm form, const Request& request, std::span<const uint8_t
     encode_read_chunk(form, request, split.chunks[i], i + 1 == split.count, head);
   }
   LOCKSTEP_CHECK(position == data.size());
+  for (size_t i = 0; i * 4096 < data.size(); ++i) data[i * 4096] = 0;
 }
 
 void run(std::span<const uint8_t> input) {
