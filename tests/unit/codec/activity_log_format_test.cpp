@@ -6,6 +6,8 @@
 #include <random>
 #include <vector>
 
+#include "io/base/bytes.h"
+#include "io/base/crc32c.h"
 #include "replicator/metadata_format.h"
 
 using namespace lockstep;
@@ -180,4 +182,35 @@ TEST_CASE("a log of another number of slots, or that names an extent beyond the 
   for (int i = 0; i < 300; ++i) log.write(log.make_record(random));
   CHECK_FALSE(recover_activity_log(log.ring, 1238, kExtents).valid);
   CHECK_FALSE(recover_activity_log(log.ring, 1237, 10).valid);
+}
+
+TEST_CASE("a record whose checksums are right and whose content breaks a rule makes the log invalid") {
+  struct Field {
+    const char* name;
+    size_t offset;
+    std::vector<uint8_t> bytes;
+  };
+  const Field field = GENERATE(values<Field>({
+      {"another magic", 0, {0}},
+      {"another number of slots", 4, {0, 0}},
+      {"more updates than fit", 8, {0xff, 0xff}},
+      {"another place of its context", 16, {1}},
+      {"another length of its context", 20, {1}},
+      {"an update of a slot that is not there", 24, {0xff, 0xff}},
+      {"an update to an extent beyond the device", 26, {0, 0, 0, 1}},
+      {"a kind that nobody knows", kSectorBytes - 16 + 9, {7}},
+      {"an emptied log with updates", kSectorBytes - 16 + 9, {2}},
+  }));
+  INFO(field.name);
+  std::mt19937_64 random(11);
+  Log log(1237);
+  for (int i = 0; i < 40; ++i) log.write(log.make_record(random));
+  REQUIRE(log.recover().valid);
+  const size_t record = ((log.next.number - 5) % kActivityLogRecords) * kMetadataUnitBytes;
+  const auto sector = std::span(log.ring).subspan(record, kSectorBytes);
+  std::copy(field.bytes.begin(), field.bytes.end(), sector.begin() + static_cast<ptrdiff_t>(field.offset));
+  LittleWriter(sector.last(4)).u32(crc32c(sector.first(kSectorBytes - 4)));
+  const ActivityLogRecovery recovery = log.recover();
+  CHECK_FALSE(recovery.valid);
+  CHECK(recovery.next.number == log.next.number);
 }

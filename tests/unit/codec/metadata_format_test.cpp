@@ -9,6 +9,9 @@
 #include <string>
 #include <vector>
 
+#include "io/base/bytes.h"
+#include "io/base/crc32c.h"
+
 using namespace lockstep;
 using namespace lockstep::repl;
 
@@ -52,6 +55,13 @@ bool same(const Superblock& a, const Superblock& b) {
          a.image == b.image;
 }
 
+// Puts a right checksum on a unit whose content was changed on purpose.
+void seal(Unit& unit) {
+  const auto field = std::span(unit).subspan(12, 4);
+  std::fill(field.begin(), field.end(), uint8_t{0});
+  LittleWriter(field).u32(crc32c(unit));
+}
+
 }  // namespace
 
 TEST_CASE("a resource's id is the 128-bit FNV-1a of its name") {
@@ -67,6 +77,74 @@ TEST_CASE("a superblock comes back as it was") {
     const SuperblockDecoding decoding = decode_superblock(encoded(before));
     REQUIRE(decoding.superblock);
     CHECK(same(*decoding.superblock, before));
+  }
+}
+
+TEST_CASE("every state that a disk may rest in, and every flag, comes back") {
+  const auto state = GENERATE(DiskState::Inconsistent, DiskState::Outdated, DiskState::Consistent, DiskState::UpToDate);
+  for (uint8_t flags = 0; flags < 32; ++flags) {
+    Superblock before = example(2);
+    before.image.disk_state = state;
+    before.image.primary = (flags & 1) != 0;
+    before.image.forced = (flags & 2) != 0;
+    before.image.peers[1].crashed_primary = (flags & 4) != 0;
+    before.image.peers[1].answered_ahead = (flags & 8) != 0;
+    before.image.peers[1].bitmap_in_memory = (flags & 16) != 0;
+    const SuperblockDecoding decoding = decode_superblock(encoded(before));
+    REQUIRE(decoding.superblock);
+    CHECK(same(*decoding.superblock, before));
+  }
+}
+
+TEST_CASE("a superblock whose checksum is right and whose values make no sense is refused") {
+  struct Field {
+    const char* name;
+    size_t offset;
+    std::vector<uint8_t> bytes;
+  };
+  const Field field = GENERATE(values<Field>({
+      {"no size", 40, {0, 0, 0, 0, 0, 0, 0, 0}},
+      {"half a block", 40, {1}},
+      {"another size than the bitmaps'", 40, {0, 0, 0, 0, 6}},
+      {"too many peers", 48, {32}},
+      {"no slots", 52, {0, 0, 0, 0}},
+      {"too many slots", 52, {0xff, 0xff, 0, 0}},
+      {"a log at the superblocks' place", 56, {0, 0x10, 0, 0, 0, 0, 0, 0}},
+      {"a log between two units", 56, {1}},
+      {"bitmaps in the log", 64, {0, 0, 1, 0, 0, 0, 0, 0}},
+      {"bitmaps beyond any file", 64, {0, 0, 0, 0, 0, 0, 0, 2}},
+      {"bitmaps over each other", 72, {0, 0x10, 0, 0, 0, 0, 0, 0}},
+      {"a name that is too long", 96, {65}},
+      {"a node's name that is too long", 96 + 72, {65}},
+      {"a peer's name that goes on behind its end", 96 + 144, {3}},
+      {"no state of a disk", 744 + 16 * (1 + kHistoryGenerations), {9}},
+      {"a flag that nobody knows", 744 + 16 * (1 + kHistoryGenerations) + 1, {4}},
+      {"a peer's flag that nobody knows", 744 + 16 * (1 + kHistoryGenerations) + 8 + 48 + 32, {8}},
+  }));
+  INFO(field.name);
+  Unit unit = encoded(example(5));
+  std::copy(field.bytes.begin(), field.bytes.end(), unit.begin() + static_cast<ptrdiff_t>(field.offset));
+  seal(unit);
+  const SuperblockDecoding decoding = decode_superblock(unit);
+  CHECK_FALSE(decoding.superblock);
+  CHECK(decoding.fault == SuperblockFault::BadField);
+}
+
+TEST_CASE("a layout that grows leaves the old bitmaps where they are until the new ones count") {
+  for (const uint32_t peers : {1U, 2U, 7U}) {
+    MetadataLayout layout = metadata_layout(64 * kMiB, peers);
+    for (uint64_t size = 64 * kMiB; size <= 4096 * kGiB; size *= 4) {
+      const MetadataLayout grown = grown_layout(layout, size, peers);
+      INFO(peers << " peers, " << size << " bytes");
+      CHECK(grown.activity_log_offset_bytes == layout.activity_log_offset_bytes);
+      CHECK(grown.bitmap_stride_bytes >= uint64_t{grown.pages_per_bitmap} * kMetadataUnitBytes);
+      const bool in_place = grown.bitmap_offset_bytes == layout.bitmap_offset_bytes &&
+                            (peers == 1 || grown.bitmap_stride_bytes == layout.bitmap_stride_bytes);
+      const bool apart = grown.bitmap_offset_bytes >= metadata_size_bytes(layout, peers) ||
+                         metadata_size_bytes(grown, peers) <= layout.bitmap_offset_bytes;
+      CHECK((in_place || apart));
+      layout = grown;
+    }
   }
 }
 
