@@ -88,7 +88,9 @@ void Replica::State::decide_when_ready(PeerIndex index) {
 
 bool Replica::State::all_peers_known_but(PeerIndex index) const {
   for (PeerIndex other = 0; other < peer_count(); ++other) {
-    if (other == index || (is_connected(peers[other]) && is_disk(peers[other].disk_state))) continue;
+    if (other == index) continue;
+    if (prepares(peers[other]) || is_resync_target(peers[other])) return false;  // it is ahead of this node
+    if (is_connected(peers[other]) && is_disk(peers[other].disk_state)) continue;
     if (superblock.peers[other].bitmap_generation.is_zero()) return false;
     if ((peers[index].peer_report.may_hold & node_of(other)) != 0) return false;
   }

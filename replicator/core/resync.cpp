@@ -40,7 +40,9 @@ void Replica::State::start_as_source(PeerIndex index) {
     persist_bitmap(index, false);
   }
   const PersistId id = persist_superblock();
-  may_hold_current &= static_cast<PeerMask>(~mask_of(index));
+  // Until it confirms, it may be left with our current generation, and a third node with that, too: of two equals any
+  // may be source, so what is answered now needs another.
+  if (!has_third_nodes()) may_hold_current &= static_cast<PeerMask>(~mask_of(index));
   // A generation that may still be undone is no aim: nobody could complete the target's copy once it is gone.
   const Generation& since = superblock.unanswered_since;
   const bool unused = since == kHeldByNobody;
@@ -132,6 +134,7 @@ void Replica::State::bitmap_runs_arrived(PeerIndex index, const BitmapRuns& mess
 
   // The target holds the resync's generation durably: from now on that one alone counts, and bits may be cleared.
   superblock.peers[index].previous_bitmap_generation = Generation{};
+  may_hold_current &= static_cast<PeerMask>(~mask_of(index));
   persist_bitmap(index, true);  // bits that an earlier handshake brought may be known here alone
   peer.resync_gate = persist_superblock();
   // What the last Primary sent us may still be in our disk's volatile cache, and no bit of ours says so: what we copy

@@ -286,7 +286,9 @@ void Replica::State::become_primary() {
   may_hold_current = 0;
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     // Of several peers one may have got it from another since this node heard of it last.
-    if (!gets_stream(peers[index]) && (has_third_nodes() || may_hold_our_current(superblock.peers[index]))) {
+    const bool is_left_out =
+        !gets_stream(peers[index]) || (has_third_nodes() && peers[index].replication == ReplicationState::WFBitMapS);
+    if (is_left_out && (has_third_nodes() || may_hold_our_current(superblock.peers[index]))) {
       may_hold_current |= mask_of(index);
     }
   }

@@ -269,10 +269,12 @@ void Replica::State::take_over_view_at_end(PeerIndex source, const ResyncDone& m
       record.bitmap_generation = since.is_zero() ? kHeldByNobody : since;
       record.previous_bitmap_generation = Generation{};
     }
-    // What the source's cache may have lost when it crashed is lost here, too: who lived on comes first.
+    // What the source's cache may have lost when it crashed is lost here, too: who lived on comes first. What this
+    // node's own lost it has back.
     const StateReport& report = peers[source].peer_report;
-    record.crashed_primary = record.crashed_primary || report.crashed_primary;
-    record.answered_ahead = record.answered_ahead || report.answered_ahead;
+    const bool crashed = report.crashed_primary && peers[source].disk_state != DiskState::UpToDate;
+    record.crashed_primary = crashed;
+    record.answered_ahead = crashed && report.answered_ahead;
   }
   superblock.sync_base = superblock.sync_toward = Generation{};
   superblock.sync_sources = 0;

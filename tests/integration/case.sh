@@ -44,7 +44,7 @@ end_case() {
     status=1
   fi
   if ((status != 0 && status != 77)); then
-    for node in alpha beta; do
+    for node in "${NODES[@]}"; do
       echo "== status of $node" >&2
       on "$node" status >&2 || true
     done
@@ -68,13 +68,13 @@ sector_client() { "$SECTOR_CLIENT" "$@"; }
 disk_of() { echo "$WORK/$1/disk.img"; }
 uri_of() { echo "nbd+unix:///$RESOURCE?socket=$WORK/$1/nbd.sock"; }
 
-# start_pair [LINE...]: both nodes created, up and in sync, alpha Primary. The lines go into [resource].
+# start_pair [LINE...]: all nodes (two, or those that the case names in NODES) created, up and in sync, alpha Primary. The lines go into [resource].
 start_pair() {
   pair_create_workspace
   pair_write_configuration "$SIZE" "$@"
   create_pair
-  start_node alpha
-  start_node beta
+  local node
+  for node in "${NODES[@]}"; do start_node "$node"; done
   order alpha wait --for synced --timeout 30
   order alpha promote
 }
@@ -108,6 +108,27 @@ expect_equal_images() {
   order "$1" wait --for synced --timeout 60
   has "$1" '.peers[0]["out-of-sync-bytes"]' 0
   images_are_equal || fail "the images differ"
+}
+
+# Of several: each node sees all others in sync, no bit is left, and the images are the same.
+expect_all_equal() {
+  local node
+  for node in "${NODES[@]}"; do
+    order "$node" wait --for synced --timeout 60
+    becomes 10 "$node" '[.peers[]["out-of-sync-bytes"]] | add' 0
+  done
+  for node in "${NODES[@]:1}"; do
+    cmp <(read_image "${NODES[0]}") <(read_image "$node") || fail "the images of ${NODES[0]} and $node differ"
+  done
+}
+
+# peer_of NODE PEER JQ-FILTER: of what NODE says of PEER.
+peer_of() { status_of "$1" ".peers[] | select(.node == \"$2\") | $3"; }
+peer_is() { [[ $(peer_of "$1" "$2" "$3" 2>/dev/null) == "$4" ]]; }
+peer_becomes() {
+  local seconds=$1
+  shift
+  wait_until "$seconds" peer_is "$@" || fail "$3 of $2 at $1 is $(peer_of "$1" "$2" "$3") and not $4 after $seconds s"
 }
 
 # Starts a load in the background, noted in load_pid; it goes on until its server goes away or `seconds` are over.

@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# Two nodes, alpha and beta, of one resource on this host: functions for bash scripts, tools/quickstart among them.
+# Two nodes, alpha and beta, of one resource on this host: functions for bash scripts, tools/quickstart among them. A
+# caller that wants more of them says so in NODES.
 #
 # The caller sets PROGRAMS (the folder of lockstepd and lockstep) and calls pair_create_workspace; from then on
 # everything lives under $WORK, and pair_remove_workspace, which the caller runs on EXIT, ends every process that was
@@ -7,6 +8,7 @@
 # once without a search for free ports.
 
 RESOURCE=pgdata
+[[ -v NODES ]] || NODES=(alpha beta)
 WORK=
 declare -A ADDRESS
 
@@ -18,13 +20,13 @@ pair_create_workspace() {
   chmod 711 "$WORK"
   RUN_DIR=$WORK/run
   CONFIG=$WORK/$RESOURCE.conf
-  mkdir "$RUN_DIR" "$WORK/alpha" "$WORK/beta"
-  local subnet
+  mkdir "$RUN_DIR" "${NODES[@]/#/$WORK/}"
+  local subnet i
   while :; do
     subnet=127.$((RANDOM % 254 + 1)).$((RANDOM % 254 + 1))
     [[ -n $(ss -Htln "src $subnet.0/24") ]] || break
   done
-  ADDRESS=([alpha]=$subnet.1:7789 [beta]=$subnet.2:7789)
+  for i in "${!NODES[@]}"; do ADDRESS[${NODES[i]}]=$subnet.$((i + 1)):7789; done
 }
 
 # pair_write_configuration SIZE [LINE...]: the lines go into [resource].
@@ -36,7 +38,7 @@ pair_write_configuration() {
     echo "name = $RESOURCE"
     echo "size = $size"
     for line in "$@"; do echo "$line"; done
-    for node in alpha beta; do
+    for node in "${NODES[@]}"; do
       echo
       echo "[node.$node]"
       echo "address = ${ADDRESS[$node]}"
@@ -92,7 +94,10 @@ wait_until() {
   done
 }
 
-create_pair() { order alpha create && order beta create; }
+create_pair() {
+  local node
+  for node in "${NODES[@]}"; do order "$node" create || return; done
+}
 
 peer_is_lost() { [[ $(status_of "$1" '.peers[0]["connection-state"]') != Connected ]]; }
 
@@ -113,10 +118,10 @@ images_are_equal() { cmp <(read_image alpha) <(read_image beta); }
 
 pair_stop() {
   local node pid
-  for node in alpha beta; do
+  for node in "${NODES[@]}"; do
     [[ ! -e $RUN_DIR/$RESOURCE.$node.attach ]] || detach_on "$node" --force || true
   done
-  for node in alpha beta; do
+  for node in "${NODES[@]}"; do
     # A start that was interrupted has not noted its process yet: the socket knows it.
     pid=$(ss -Hxlp src "$RUN_DIR/$RESOURCE.$node.sock" | sed -n 's/.*pid=\([0-9]*\).*/\1/p')
     pid=${pid:-$(cat "$RUN_DIR/$node.pid" 2>/dev/null)} || true

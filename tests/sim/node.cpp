@@ -385,7 +385,8 @@ void Node::replied(uint32_t slot, int error_errno) {
     world_.checker.request_failed(id_, error_errno);
     return;
   }
-  if (replica_->status().suspension != Suspension::No) {
+  // One that was decided before only waited for a record.
+  if (replica_->status().suspension != Suspension::No && !request.is_decided) {
     return world_.fail("node " + std::to_string(id_) + " answered while it is suspended");
   }
   switch (request.operation) {

@@ -64,6 +64,27 @@ TEST_CASE("a node that was left out may have got the generation from a third one
   CHECK(trio.alpha.superblock.current == trio.beta.superblock.current);
 }
 
+TEST_CASE("what is answered before a target has confirmed its start needs a generation that it does not hold") {
+  Trio trio;
+  trio.make_mirrored();
+  write(trio, trio.alpha, blocks(5), 1);
+  trio.gamma.holds_flushes = true;
+  write(trio, trio.alpha, blocks(6), 2);
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.gamma.holds_flushes = false;
+  trio.run();
+  trio.gamma.holds_persists = true;
+  trio.connect(trio.alpha, trio.gamma);
+  REQUIRE(trio.peer(trio.alpha, trio.gamma).replication == ReplicationState::WFBitMapS);
+  REQUIRE(trio.gamma.superblock.current == trio.alpha.superblock.current);
+  trio.alpha.flush(1);
+  trio.run();
+  REQUIRE(trio.alpha.replies.at(1) == 0);
+  // Without alpha, beta is not the equal of gamma, who may lack what was flushed.
+  CHECK(trio.alpha.superblock.current != trio.gamma.superblock.current);
+  CHECK(trio.beta.superblock.current == trio.alpha.superblock.current);
+}
+
 TEST_CASE("a copy that was on its way to a generation that is undone is completed by who holds the one before") {
   Trio trio;
   trio.make_mirrored();
