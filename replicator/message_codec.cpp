@@ -557,10 +557,13 @@ void decode(BodyReader& reader, const DecodingContext& context, ReadReply& reply
   reader.broken = reader.broken || reply.failed != (reply.length_bytes == 0) || reply.length_bytes > kServedReadBytes;
 }
 
-FrameKind encode(const PauseWrites&, LittleWriter&) {
+FrameKind encode(const PauseWrites& pause, LittleWriter& writer) {
+  writer.u8(pause.over ? 1 : 0);
   return FrameKind::PauseWrites;
 }
-void decode(BodyReader&, const DecodingContext&, PauseWrites&) {}
+void decode(BodyReader& reader, const DecodingContext&, PauseWrites& pause) {
+  pause.over = reader.flag();
+}
 
 FrameKind encode(const WritesPaused&, LittleWriter&) {
   return FrameKind::WritesPaused;

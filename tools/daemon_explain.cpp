@@ -20,6 +20,12 @@ std::string_view words_of(Rule rule) {
       return "this node has no usable disk";
     case Rule::PeerDiskless:
       return "the peer has no usable disk";
+    case Rule::SelfDisklessPeerIsBehind:
+      return "this node has no usable disk, and the peer's lacks writes that this node has answered: the peer is "
+             "Outdated until this disk is back";
+    case Rule::PeerDisklessSelfIsBehind:
+      return "the peer has no usable disk, and this one lacks writes that the peer has answered: it is Outdated until "
+             "the peer's disk is back";
     case Rule::SelfServedByPeer:
       return "this node is Primary without a usable disk: its clients are served from the peer's";
     case Rule::PeerServedBySelf:

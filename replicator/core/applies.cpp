@@ -71,6 +71,7 @@ void Replica::State::enqueue_apply(uint32_t slot, const ApplySlot& apply) {
 // being read to be copied is not changed meanwhile.
 bool Replica::State::must_wait(const ApplySlot& apply, uint32_t place) const {
   if (apply.behind > applies_stable && !LOCKSTEP_MUTANT("write-passes-barrier-at-peer")) return true;
+  if (awaits_generation(apply)) return true;
   for (uint32_t i = 0; i < place; ++i) {
     const ApplySlot& earlier = applies[apply_order[(apply_head + i) % apply_order.size()]];
     if (LOCKSTEP_MUTANT("overlapping-applies-reordered")) continue;

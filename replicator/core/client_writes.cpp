@@ -143,7 +143,7 @@ void Replica::State::retry_waiting_writes() {
     if (must_fail_requests() || role != Role::Primary || was_replaced ||
         (is_suspended() && (demoting || abandons_held))) {
       if (clients[slot].extents_reserved) activity_log.release(clients[slot].range);
-      reply(slot, must_fail_requests() ? EIO : ESHUTDOWN);
+      reply(slot, must_fail_requests() ? failure_errno() : ESHUTDOWN);
     } else if (!try_start_write(slot)) {
       waiting[kept++] = slot;
     }

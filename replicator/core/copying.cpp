@@ -164,6 +164,7 @@ void Replica::State::range_not_read(PeerIndex index, const ByteRange& range, boo
   }
   if (peer.replication == ReplicationState::SyncSource) peer.replication = ReplicationState::PausedSyncS;
   peer.resync_read_failed = true;
+  withdraw_cut_over(index);
   changed();
 }
 

@@ -1,6 +1,7 @@
 // What ends the use of the local disk (its errors, those of its metadata, an order), and its return.
 #include <algorithm>
 
+#include "replicator/core/probes.h"
 #include "replicator/core/replica_state.h"
 
 namespace lockstep::repl {
@@ -31,16 +32,18 @@ bool Replica::State::disk_failed(DiskFault fault) {
     note(NoteKind::ErrorPassedOn, 0);
     return false;
   }
-  lose_disk(DiskState::Failed, words_of(fault == DiskFault::Metadata, fault == DiskFault::Flush));
+  lose_disk(DiskState::Failed, words_of(fault == DiskFault::Metadata, fault == DiskFault::Flush),
+            fault == DiskFault::Flush);
   return true;
 }
 
-void Replica::State::lose_disk(DiskState to, const char* why) {
+void Replica::State::lose_disk(DiskState to, const char* why, bool flush_failed) {
+  if (stage == OrderStage::Opening && !LOCKSTEP_MUTANT("export-opened-on-failed-disk")) promotion_undone();
   const bool served_locally = role == Role::Primary && served.is_zero();
   const bool goes_on = served_locally &&
                        std::any_of(peers.begin(), peers.end(), [this](const Peer& peer) { return can_serve_us(peer); });
-  const bool others_go_on = role == Role::Secondary && another_up_to_date();
   disk_state = to;
+  const bool others_go_on = role == Role::Secondary && another_up_to_date();
   note(to == DiskState::Failed ? NoteKind::DiskFailed : NoteKind::DiskDetached, 0, 0, why);
 
   // What may be missing here and not there, or, where a peer has not made it stable yet, there and not here: the log
@@ -61,16 +64,26 @@ void Replica::State::lose_disk(DiskState to, const char* why) {
   activity_log_persist = 0;
 
   if (goes_on || others_go_on) {
-    if (superblock.disk_state != DiskState::Inconsistent) superblock.disk_state = DiskState::Outdated;
+    // What a failed flush leaves is no state that the disk ever was in, and must never be taken for the better copy.
+    const bool whole = !flush_failed || LOCKSTEP_MUTANT("failed-flush-leaves-a-copy");
+    if (superblock.disk_state != DiskState::Inconsistent) {
+      superblock.disk_state = whole ? DiskState::Outdated : DiskState::Inconsistent;
+    }
   }
   if (persist_failed) {
     // Sends that waited for a persist are lost, and those behind them.
+    generation_void = !is_durable(generation_persist);
     reply_floor = apply_floor = 0;
   } else {
     for (PeerIndex index = 0; index < peer_count(); ++index) persist_bitmap(index, false);
     if (goes_on) {
       act(PersistActivityLogEmpty{++asked_persist});
       superblock.primary = false;
+      // Until the peer that serves has taken the new generation, this is the copy of a Primary that ended, and may have
+      // answered what the peer has not made stable.
+      for (PeerIndex index = 0; index < peer_count() && !flush_failed; ++index) {
+        superblock.peers[index].crashed_primary = true;
+      }
     }
     persist_superblock();
   }
@@ -125,20 +138,24 @@ void Replica::State::order_detach(const OrderGiven& given) {
       (role == Role::Secondary && whole && !another_up_to_date())) {
     return done(Outcome::LastUpToDate);
   }
-  lose_disk(DiskState::Diskless, "");
+  lose_disk(DiskState::Diskless, "", false);
   done(Outcome::Done, asked_persist);
 }
 
 PersistId Replica::State::attach(const DurableState& durable) {
   LOCKSTEP_CHECK(!disk_usable() && disk_released);
   persisted = asked_persist;
-  persist_failed = false;
+  persist_failed = generation_void = false;
+  generation_persist = 0;
   has_metadata = true;
   disk_released = false;
   const PersistId durable_now = persisted;
   reply_floor = apply_floor = 0;
   for (Peer& peer : peers) peer.send_floor = 0;
   recover(durable);
+  if (!served.is_zero() && served_previous.is_zero()) {
+    for (PeerIndex index = 0; index < peer_count(); ++index) superblock.peers[index].crashed_primary = false;
+  }
   if (!served.is_zero() && disk_state != DiskState::Inconsistent) {
     // Clients went on elsewhere, whatever this metadata was last told.
     disk_state = superblock.disk_state = DiskState::Outdated;

@@ -127,7 +127,7 @@ void Replica::State::finish_flush_cycle_if_done() {
       continue;
     }
     ++flushes;
-    reply(slot, must_fail_requests() ? EIO : 0);
+    reply(slot, must_fail_requests() ? failure_errno() : 0);
   }
   release_stable_entries();
   start_flush_cycle_if_wanted();

@@ -253,6 +253,13 @@ Verdict decide_served(const StateReport& self, const StateReport& peer) {
   return verdict.kind == expected ? verdict : refuse(Rule::ServedDataElsewhere);
 }
 
+// The other node's disk is gone, or out of use, and not what it has promised with it.
+bool is_behind_diskless(const StateReport& holder, const StateReport& diskless) {
+  if (is_primary(holder) || diskless.current.is_zero() || LOCKSTEP_MUTANT("diskless-peer-not-compared")) return false;
+  if (holder.current == diskless.current) return diskless.answered_ahead && !holder.answered_ahead;
+  return decide_lineage(holder, diskless).kind == SyncKind::Target;
+}
+
 }  // namespace
 
 bool undo_unanswered(SuperblockImage& image) {
@@ -272,7 +279,9 @@ Decision decide(const StateReport& self, const StateReport& peer) {
 
   if (!self.served.is_zero() || !peer.served.is_zero()) return decision(decide_served(self, peer));
   if (!has_disk(self) || !has_disk(peer)) {
-    const Rule rule = has_disk(peer) ? Rule::SelfDiskless : has_disk(self) ? Rule::PeerDiskless : Rule::BothDiskless;
+    Rule rule = has_disk(peer) ? Rule::SelfDiskless : has_disk(self) ? Rule::PeerDiskless : Rule::BothDiskless;
+    if (rule == Rule::PeerDiskless && is_behind_diskless(self, peer)) rule = Rule::PeerDisklessSelfIsBehind;
+    if (rule == Rule::SelfDiskless && is_behind_diskless(peer, self)) rule = Rule::SelfDisklessPeerIsBehind;
     return decision({SyncKind::NoDisk, SyncExtent::Nothing, rule});
   }
   Verdict verdict = decide_lineage(self, peer);
@@ -338,6 +347,10 @@ std::string_view to_string(Rule rule) {
       return "self-diskless";
     case Rule::PeerDiskless:
       return "peer-diskless";
+    case Rule::SelfDisklessPeerIsBehind:
+      return "self-diskless-peer-is-behind";
+    case Rule::PeerDisklessSelfIsBehind:
+      return "peer-diskless-self-is-behind";
     case Rule::SelfServedByPeer:
       return "self-served-by-peer";
     case Rule::PeerServedBySelf:

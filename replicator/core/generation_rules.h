@@ -22,6 +22,8 @@ enum class Rule : uint8_t {
   BothDiskless,
   SelfDiskless,  // connected for the sake of what each knows of the other
   PeerDiskless,
+  SelfDisklessPeerIsBehind,  // … and the disk that can be read lacks what this node has answered
+  PeerDisklessSelfIsBehind,
   SelfServedByPeer,  // this node is Primary, and its clients see the peer's disk
   PeerServedBySelf,
   ServedDataElsewhere,  // … which is not what they have seen until now: refused

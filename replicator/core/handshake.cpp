@@ -8,7 +8,8 @@ namespace lockstep::repl {
 StateReport Replica::State::make_report(PeerIndex index) const {
   const PeerRecord& record = superblock.peers[index];
   StateReport report;
-  report.current = superblock.current;
+  // A generation that the metadata failed to record is of no answered write.
+  if (disk_usable() || !generation_void) report.current = superblock.current;
   report.bitmap_generation = record.bitmap_generation;
   report.previous_bitmap_generation = record.previous_bitmap_generation;
   report.history = superblock.history;
@@ -168,7 +169,12 @@ void Replica::State::carry_out_decision(PeerIndex index) {
       if (peer.decision.rule == Rule::SelfPrepares) prepare_resync(index);
       return;
     case SyncKind::NoDisk:
-      return;  // who has no disk says so, and meets the other again when it has one
+      // Who has no disk says so, and meets the other again when it has one.
+      if (peer.decision.rule == Rule::PeerDisklessSelfIsBehind) {
+        become_outdated();
+        tell_state();
+      }
+      return;
     case SyncKind::SplitBrain:
     case SyncKind::Unrelated:
       // Both sides find the same and say so. The link is tried again now and then: an operator on the other side may
@@ -298,7 +304,7 @@ void Replica::State::make_new_generation() {
     for (PeerIndex index = 0; index < peer_count(); ++index) superblock.peers[index].bitmap_generation = Generation{};
   }
   for (Peer& peer : peers) peer.told_in_sync = kNothingTold;
-  reply_floor = persist_superblock();
+  reply_floor = generation_persist = persist_superblock();
   note(NoteKind::GenerationMade, 0);
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     if (gets_stream(peers[index]) && superblock.peers[index].bitmap_generation.is_zero()) {

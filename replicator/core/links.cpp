@@ -17,6 +17,7 @@ void Replica::State::on(const LinkEstablished& event) {
   peer.report_sent = peer.report_arrived = peer.decided = false;
   peer.send_floor = 0;
   peer.proved_us = 0;
+  peer.reads_here = false;
   peer.leaves_after = 0;
   peer.last_received_us = peer.last_ping_us = now_us;
   peer.resync_sent = 0;
@@ -87,6 +88,7 @@ void Replica::State::on(const MessageArrived& event) {
     peer.granted = false;
     if (role != Role::Primary && peer.role == Role::Primary) interrupt_verifies();
     if (peer.served_here && peer.role != Role::Primary) {
+      if (peer.serve_takes) return say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
       stop_serving(index);
       if (!is_disk(peer.disk_state)) peer.replication = ReplicationState::Off;
     }
@@ -135,7 +137,7 @@ void Replica::State::on(const MessageArrived& event) {
   if (const auto* message = std::get_if<ServeConfirmed>(&event.message)) return serve_confirmed(index, *message);
   if (const auto* message = std::get_if<ReadRequest>(&event.message)) return read_request_arrived(index, *message);
   if (const auto* message = std::get_if<ReadReply>(&event.message)) return read_reply_arrived(index, *message);
-  if (std::holds_alternative<PauseWrites>(event.message)) return pause_writes_arrived(index);
+  if (const auto* message = std::get_if<PauseWrites>(&event.message)) return pause_writes_arrived(index, *message);
   if (std::holds_alternative<WritesPaused>(event.message)) return writes_paused_arrived(index);
   if (const auto* message = std::get_if<StableThrough>(&event.message)) return stable_through_arrived(index, *message);
   if (const auto* message = std::get_if<PeersInSync>(&event.message)) return peers_in_sync_arrived(index, *message);

@@ -235,8 +235,10 @@ struct ReadReply {
   // The payload follows on the wire; none of a failed one.
 };
 // The end of a resync whose target is such a Primary: little is left, writes must stop until that is copied.
-struct PauseWrites {};
-struct WritesPaused {};  // follows the last write
+struct PauseWrites {
+  bool over = false;  // not yet after all: they go on
+};
+struct WritesPaused {};  // follows the last write; one for each PauseWrites, also for one that is over before
 
 // The sender's disk is so old now, durably: who meets a younger one of the same birth meets an older copy of it.
 struct Lived {

@@ -43,6 +43,7 @@ void Replica::State::show_pause(PeerIndex index) {
     case ReplicationState::SyncSource:
     case ReplicationState::PausedSyncS:
       peer.replication = paused ? ReplicationState::PausedSyncS : ReplicationState::SyncSource;
+      if (paused) withdraw_cut_over(index);
       break;
     case ReplicationState::SyncTarget:
     case ReplicationState::PausedSyncT:

@@ -223,11 +223,15 @@ struct Peer {
 
   // We serve its clients.
   bool served_here = false;
+  bool reads_here = false;  // … or did on this link: reads that it asked for before it heard of the end still come
   bool serve_confirm_owed = false;
+  bool serve_takes = false;  // first what came before is made stable, then serve_generation is taken
+  Generation serve_generation, serve_previous;
   PersistId serve_persist = 0;
   Sequence serve_after = 0;  // what came before in the stream must be written first
   uint64_t serve_cycle = 0;
-  enum class CutOver : uint8_t { None, Asked, Paused };
+  uint64_t save_cycle = 0;  // after that what it counted in memory is kept on disk again
+  enum class CutOver : uint8_t { None, Asked, Paused, Withdrawn };
   CutOver cut_over = CutOver::None;  // the end of a resync to it
 
   PersistId restart_after = 0;  // the link ends once this is durable: what the handshake was about has changed
@@ -417,7 +421,7 @@ struct Replica::State {
   enum class DiskFault : uint8_t { Read, Write, Flush, Metadata };
   // False: it is the last copy, and stays; whoever asked is told of the error.
   bool disk_failed(DiskFault fault);
-  void lose_disk(DiskState to, const char* why);
+  void lose_disk(DiskState to, const char* why, bool flush_failed);
   bool another_up_to_date() const;
   void on(const DiskReleased&);
   void order_detach(const OrderGiven& given);
@@ -429,6 +433,7 @@ struct Replica::State {
   bool is_served() const;        // by a peer that has confirmed
   bool may_send_served() const;  // writes may go out; they are answered once it is
   bool must_fail_requests() const;
+  int failure_errno() const;  // of those
   void enter_served_mode();
   void ask_to_serve(PeerIndex peer, const Generation& previous);
   void serve_confirmed(PeerIndex peer, const ServeConfirmed& message);
@@ -439,13 +444,15 @@ struct Replica::State {
   void requeue_write(uint32_t slot);
   void fail_requests_without_data();
   bool lacks_data() const;  // requests wait for a peer that can serve
-  void pause_writes_arrived(PeerIndex peer);
+  void pause_writes_arrived(PeerIndex peer, const PauseWrites& message);
   void tell_writes_paused();
   void leave_served_mode();
 
   // --- serving.cpp
   void serve_request_arrived(PeerIndex peer, const ServeRequest& message);
   void confirm_serving();
+  void take_served_generation(PeerIndex peer);
+  bool awaits_generation(const ApplySlot& apply) const;
   void read_request_arrived(PeerIndex peer, const ReadRequest& message);
   void serve_read_completed(uint32_t slot, int error_errno);
   void note_served_write(PeerIndex peer, const ByteRange& range);
@@ -453,6 +460,7 @@ struct Replica::State {
   void save_bitmaps_kept_in_memory();
   void writes_paused_arrived(PeerIndex peer);
   bool may_finish_resync(PeerIndex peer);
+  void withdraw_cut_over(PeerIndex peer);
 
   // --- handshake.cpp
   StateReport make_report(PeerIndex peer) const;
@@ -544,6 +552,8 @@ struct Replica::State {
   void promote_answer_arrived(PeerIndex peer, const PromoteAnswer& message);
   void advance_order();  // whatever the order under way waits for may have happened
   void become_primary();
+  void open_export();
+  void promotion_undone();
   void promote_failed(Outcome outcome, PeerIndex about);
   void order_demote();
   void begin_demotion();
@@ -605,8 +615,10 @@ struct Replica::State {
   PersistId asked_persist = 0;  // the last that was asked for
   PersistId persisted = 0;      // the last that is durable
   bool persist_failed = false;
-  PersistId reply_floor = 0;  // no write is answered before: the generation that records our divergence
-  PersistId apply_floor = 0;  // no stream write reaches the disk before: Inconsistent is durable
+  PersistId reply_floor = 0;         // no write is answered before: the generation that records our divergence
+  PersistId generation_persist = 0;  // what records the generation that this node made last
+  bool generation_void = false;      // the metadata failed before that
+  PersistId apply_floor = 0;         // no stream write reaches the disk before: Inconsistent is durable
   bool stopping = false;
   Life durable_life;           // what peers may be told
   PersistId life_persist = 0;  // of the last superblock that was asked for
@@ -722,6 +734,7 @@ struct Replica::State {
     WaitForGrants,
     WaitForArbiter,
     WaitForApplies,
+    Opening,  // Primary, and that is not durable yet
     Draining,
     WaitForDemotion,
     WaitForTakeOver,
@@ -733,6 +746,7 @@ struct Replica::State {
   PeerMask asked_for_grant = 0;  // on the present link
   Generation first_generation;
   Generation offered_generation;  // the first one, as peers were asked to take it: they may have it durably
+  PersistId opening_persist = 0;
   PersistId demotion_persist = 0;
   bool demoting = false;
   // On whose behalf: an operator's of this node, a peer's that wants to be switched over to, a peer's that has

@@ -235,6 +235,9 @@ void Replica::State::advance_order() {
     case OrderStage::WaitForHandshakes:
       if (!is_shaking_hands()) order_promote();
       return;
+    case OrderStage::Opening:
+      if (is_durable(opening_persist)) open_export();
+      return;
     case OrderStage::Draining:
     case OrderStage::WaitForDemotion:
       return advance_demotion();
@@ -292,14 +295,31 @@ void Replica::State::become_primary() {
       may_hold_current |= mask_of(index);
     }
   }
-  reply_floor = persist_superblock();
-  act(OpenExport{reply_floor});
-  note(NoteKind::Promoted, 0);
+  reply_floor = opening_persist = persist_superblock();
+  if (takes_generation) generation_persist = reply_floor;
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     if (is_connected(peers[index])) send(index, StateChanged{role, disk_state}, {}, reply_floor);
   }
-  answer(restoring ? Outcome::Restored : Outcome::Done, order.peer, reply_floor);
+  stage = OrderStage::Opening;
+  changed();
+  advance_order();
+}
+
+void Replica::State::open_export() {
+  act(OpenExport{opening_persist});
+  note(NoteKind::Promoted, 0);
+  answer(restoring ? Outcome::Restored : Outcome::Done, order.peer);
   restoring = false;
+  changed();
+}
+
+// The disk is lost before the export has opened: there is nothing to be Primary with, and no client has seen it.
+void Replica::State::promotion_undone() {
+  role = Role::Secondary;
+  superblock.primary = false;
+  may_hold_current = 0;
+  restoring = false;
+  promote_failed(Outcome::NoDisk, 0);
   changed();
 }
 
@@ -359,14 +379,18 @@ void Replica::State::become_secondary() {
   demoting = false;
   may_hold_current = 0;
   awaited_peers = given_up_peers = 0;
-  suspended_by_operator = abandons_held = false;
+  suspended_by_operator = abandons_held = data_lost = false;
   // Not when a peer has come back meanwhile and takes what this node has.
   const bool has_target =
       std::any_of(peers.begin(), peers.end(), [this](const Peer& peer) { return gets_stream(peer); });
   if (std::exchange(was_replaced, false) && !has_target) become_outdated();
+  PeerMask not_asked = 0;
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    if (!peers[index].serve_asked) not_asked |= mask_of(index);
+  }
   if (was_served) {
     served = served_previous = Generation{};
-    data_lost = fails_held = writes_paused = writes_paused_told = false;
+    fails_held = writes_paused = writes_paused_told = false;
     for (Peer& peer : peers) {
       if (peer.serve_asked && !disk_usable()) peer.replication = ReplicationState::Off;
       peer.serve_asked = peer.serve_confirmed = peer.lost_unflushed = peer.lost_unreceived = false;
@@ -374,6 +398,12 @@ void Replica::State::become_secondary() {
   }
   note(NoteKind::Demoted, 0);
   tell_state();
+  // A peer that was not asked to serve, because data was lost: who of both has what is left, the handshake tells.
+  for (PeerIndex index = 0; index < peer_count() && was_served; ++index) {
+    const Peer& peer = peers[index];
+    if (!is_connected(peer) || peer.decision.kind != SyncKind::Serve || (not_asked & mask_of(index)) == 0) continue;
+    say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
+  }
   changed();
   switch (order.kind) {
     case OrderKind::Shutdown:
@@ -395,10 +425,6 @@ void Replica::State::finish_shutdown() {
   if (unstable_from != kNoPeer) forget_unstable(unstable_from);
   if (disk_usable()) {
     for (PeerIndex index = 0; index < peer_count(); ++index) persist_bitmap(index, false);
-    // What the bitmaps count in memory is complete: nothing of the stream is taken any more.
-    bool kept_in_memory = false;
-    for (PeerRecord& record : superblock.peers) kept_in_memory |= std::exchange(record.bitmap_in_memory, false);
-    if (kept_in_memory) persist_superblock();
     // What a Secondary's log holds is in the bitmaps now. Writes on their way to the disk keep it as it is.
     if (!activity_log.is_empty() && activity_log.referenced_slots() == 0 && activity_log_persist == 0) {
       activity_log.clear();

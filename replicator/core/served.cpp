@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "replicator/core/probes.h"
 #include "replicator/core/replica_state.h"
 
 namespace lockstep::repl {
@@ -28,8 +29,13 @@ bool Replica::State::may_send_served() const {
 }
 
 bool Replica::State::must_fail_requests() const {
+  if (data_lost) return true;  // also when this node's disk is back: a flush would promise what is gone
   if (served.is_zero()) return !disk_usable();
-  return data_lost || (fails_held && !is_served());
+  return fails_held && !is_served();
+}
+
+int Replica::State::failure_errno() const {
+  return demoting && !data_lost ? ESHUTDOWN : EIO;
 }
 
 bool Replica::State::lacks_data() const {
@@ -61,11 +67,12 @@ void Replica::State::ask_to_serve(PeerIndex index, const Generation& previous) {
   Peer& peer = peers[index];
   if (peer.lost_unreceived || (peer.lost_unflushed && peer.run != peer.peer_report.run)) {
     // It was restarted with acknowledged writes in its cache, or never got them. Nobody else has them, and a client's
-    // next flush would promise them.
+    // next flush would promise them. It is not asked: it would call this node's disk old, which may have them yet.
     if (!data_lost) note(NoteKind::DataLost, index);
     data_lost = true;
     fail_requests_without_data();
   }
+  if (data_lost && !LOCKSTEP_MUTANT("asked-to-serve-what-is-lost")) return;
   peer.serve_asked = true;
   note(NoteKind::ServedByPeer, index);
   send(index, ServeRequest{served, previous});
@@ -78,6 +85,7 @@ void Replica::State::serve_confirmed(PeerIndex index, const ServeConfirmed& mess
   if (!peer.serve_asked || message.current != served) return;
   const bool had_no_name = !std::exchange(served_previous, Generation{}).is_zero();
   peer.serve_confirmed = true;
+  for (PeerRecord& record : superblock.peers) record.crashed_primary = false;  // the peer's copy is the newest now
   peer.lost_unflushed = false;
   fails_held = false;
   for (uint32_t slot = 0; slot < clients.size(); ++slot) complete_write_if_done(slot);
@@ -139,7 +147,7 @@ void Replica::State::pump_remote_reads() {
   for (const uint32_t slot : waiting_reads) {
     ClientSlot& client = clients[slot];
     if (role != Role::Primary || must_fail_requests()) {
-      reply(slot, EIO);
+      reply(slot, failure_errno());
     } else if (served.is_zero()) {  // the disk is there again
       client.phase = ClientSlot::Phase::Reading;
       client.done_bytes = 0;
@@ -197,15 +205,24 @@ void Replica::State::fail_requests_without_data() {
   for (uint32_t slot = 0; slot < clients.size() && flush_waiting > 0; ++slot) {
     if (clients[slot].phase != ClientSlot::Phase::FlushWaiting) continue;
     --flush_waiting;
-    reply(slot, EIO);
+    reply(slot, failure_errno());
   }
   retry_waiting_writes();
   changed();
 }
 
-void Replica::State::pause_writes_arrived(PeerIndex index) {
-  if (served.is_zero() || !peers[index].serve_asked || peers[index].replication != ReplicationState::SyncTarget) {
+void Replica::State::pause_writes_arrived(PeerIndex index, const PauseWrites& message) {
+  if (served.is_zero() || !peers[index].serve_asked || !is_resync_target(peers[index]) ||
+      message.over != writes_paused) {
+    // A role that was given up meanwhile is no fault of the source.
+    if (role != Role::Primary) return;
     return drop_peer(index, LinkEnd::BrokenRule, "a pause of writes that nobody needs");
+  }
+  if (message.over) {
+    if (!writes_paused_told) send(index, WritesPaused{});
+    writes_paused = writes_paused_told = false;
+    waiting_may_start = true;
+    return;
   }
   writes_paused = true;
   writes_paused_told = false;
@@ -228,7 +245,8 @@ void Replica::State::tell_writes_paused() {
 void Replica::State::leave_served_mode() {
   if (served.is_zero()) return;
   served = served_previous = Generation{};
-  data_lost = fails_held = writes_paused = writes_paused_told = false;
+  fails_held = writes_paused = writes_paused_told = false;
+  if (LOCKSTEP_MUTANT("lost-data-forgotten")) data_lost = false;
   superblock.primary = true;
   set_answered_ahead(true);
   may_hold_current = 0;

@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "replicator/core/probes.h"
 #include "replicator/core/replica_state.h"
 
 namespace lockstep::repl {
@@ -59,6 +60,9 @@ bool Replica::State::hold_reply(uint32_t slot) {
 
 void Replica::State::release_held_slots() {
   if (held_slots == 0 || !may_answer()) return;
+  // What this node's disk was to vouch for, only a peer that serves can, now that the disk is gone.
+  const bool waits_for_server = !served.is_zero() && !is_served() && !must_fail_requests();
+  if (waits_for_server && !LOCKSTEP_MUTANT("held-answer-outlives-its-disk")) return;
   const bool answers = std::any_of(clients.begin(), clients.end(),
                                    [](const ClientSlot& client) { return client.phase == ClientSlot::Phase::Held; });
   if (answers && serves_locally()) {
@@ -71,7 +75,7 @@ void Replica::State::release_held_slots() {
       --held_slots;
       // While it was held the peer may have gone for good: then it promises what only this node has.
       if (serves_locally()) record_divergence();
-      reply(slot, must_fail_requests() ? EIO : 0);
+      reply(slot, must_fail_requests() ? failure_errno() : 0);
     } else if (phase == ClientSlot::Phase::Suspended) {
       --held_slots;
       start_request(slot);
@@ -155,6 +159,7 @@ void Replica::State::step_down(const char* why) {
   note(NoteKind::Replaced, 0, 0, why);
   was_replaced = true;
   if (demoting) return fail_held_slots();
+  if (stage == OrderStage::Opening) answer(Outcome::PeerIsPrimary);
   order = OrderGiven{};
   order.kind = OrderKind::Demote;
   order_from = OrderFrom::Nobody;

@@ -93,6 +93,7 @@ std::vector<Message> examples() {
           ReadReply{UINT64_MAX, false, kServedReadBytes},
           ReadReply{7, true, 0},
           PauseWrites{},
+          PauseWrites{true},
           WritesPaused{},
           StableThrough{UINT64_MAX, 0x40},
           PeersInSync{{6, 7}, 0x03}};

@@ -165,7 +165,7 @@ TEST_CASE("an fdatasync that failed on the last copy is an error for good") {
   // The peer is behind: it does not serve, and is not made to.
   pair.connect();
   CHECK(pair.linked());
-  CHECK(pair.alpha.peer().decision.rule == Rule::SelfDiskless);
+  CHECK(pair.alpha.peer().decision.rule == Rule::SelfDisklessPeerIsBehind);
   pair.alpha.request(4, ClientOperation::Read, blocks(5));
   pair.run();
   CHECK(pair.alpha.replies.at(4) == EIO);

@@ -142,6 +142,14 @@ std::vector<Row> table() {
       {Says(kG1), Says(kG1, DiskState::DUnknown), kNoDisk(Rule::PeerDiskless)},
       {Says(kG1, DiskState::Failed).primary(), Says(kG1), kNoDisk(Rule::SelfDiskless)},
       {Says(kG1, DiskState::Failed), Says(kG1, DiskState::Diskless), kNoDisk(Rule::BothDiskless)},
+      // The disk that is left is not what the other side has answered.
+      {Says(kG2, DiskState::Failed).since(kG1), Says(kG1), kNoDisk(Rule::SelfDisklessPeerIsBehind)},
+      {Says(kG1), Says(kG3, DiskState::Diskless).after(kG1), kNoDisk(Rule::PeerDisklessSelfIsBehind)},
+      {Says(kG1), Says(kG1, DiskState::Diskless).crashed_ahead(), kNoDisk(Rule::PeerDisklessSelfIsBehind)},
+      {Says(kG1), Says(kG1, DiskState::Diskless).crashed(), kNoDisk(Rule::PeerDiskless)},
+      {Says(kG1, DiskState::Failed), Says(kG2).since(kG1), kNoDisk(Rule::SelfDiskless)},
+      {Says(kG1).primary(), Says(kG2, DiskState::Failed).since(kG1), kNoDisk(Rule::PeerDiskless)},
+      {Says(kG2).since(kG1), Says(kG3, DiskState::Failed).since(kG1), kNoDisk(Rule::PeerDiskless)},
 
       // A Primary without data of its own is served by who has the data that its clients saw, and by nobody else.
       {Says(kG1, DiskState::Failed).serves(kG2), Says(kG2).since(kG1), kServe(Rule::SelfServedByPeer)},
@@ -305,6 +313,7 @@ Rule mirrored(Rule rule) {
   static const std::map<Rule, Rule> kOpposites = [] {
     const std::vector<std::pair<Rule, Rule>> pairs = {
         {Rule::SelfDiskless, Rule::PeerDiskless},
+        {Rule::SelfDisklessPeerIsBehind, Rule::PeerDisklessSelfIsBehind},
         {Rule::SelfServedByPeer, Rule::PeerServedBySelf},
         {Rule::SelfJustCreated, Rule::PeerJustCreated},
         {Rule::EqualSelfInconsistent, Rule::EqualPeerInconsistent},
@@ -608,7 +617,7 @@ TEST_CASE("docs/states.md names every rule and every state") {
   const auto is_named = [&text](std::string_view name) {
     return text.find("`" + std::string(name) + "`") != std::string::npos;
   };
-  REQUIRE(all_rules().size() == 53);
+  REQUIRE(all_rules().size() == 55);
   for (const Rule rule : all_rules()) {
     INFO(to_string(rule));
     CHECK(is_named(to_string(rule)));

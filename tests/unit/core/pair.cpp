@@ -48,7 +48,7 @@ DurableState Side::durable_state() {
 
 void Side::attach() {
   LOCKSTEP_CHECK(replica_->may_attach() == Outcome::Done);
-  disk_released = false;
+  disk_released = persist_failed_ = false;
   persisted_ = replica_->attach(durable_state(), wires_.now_us, actions_);
   execute();
 }
@@ -58,7 +58,7 @@ void Side::start() {
   options_.size_bytes = size_bytes;
   replica_ = std::make_unique<Replica>(options_);
   persisted_ = 0;
-  disk_released = releases_disk_ = false;
+  disk_released = releases_disk_ = persist_failed_ = false;
   const DurableState durable = durable_state();
   replica_->start(durable, {++wires_.starts, static_cast<uint64_t>(number_)}, wires_.now_us, actions_);
   execute();
@@ -125,7 +125,9 @@ void Side::execute() {
   for (const Action& action : list) {
     const auto* send = std::get_if<Send>(&action);
     TestFrame frame = send != nullptr ? frame_of(*send) : TestFrame{};
-    if (must_wait(action)) {
+    if (must_wait(action) && persist_failed_) {
+      fail(action);
+    } else if (must_wait(action)) {
       held_.push_back({action, std::move(frame)});
     } else {
       perform(action, std::move(frame));
@@ -275,10 +277,8 @@ bool Side::complete_one_persist() {
     persists_.clear();
     std::deque<Held> failed;
     failed.swap(held_);
-    for (const Held& held : failed) {
-      if (const auto* reply = std::get_if<Reply>(&held.action)) perform(Reply{reply->slot, EIO, 0}, {});
-      if (std::holds_alternative<ReleaseDisk>(held.action)) perform(held.action, {});
-    }
+    persist_failed_ = true;
+    for (const Held& held : failed) fail(held.action);
     feed(PersistCompleted{persisted_ + 1, error});
     return true;
   }
@@ -287,6 +287,13 @@ bool Side::complete_one_persist() {
   release_held();
   feed(PersistCompleted{persisted_, 0});
   return true;
+}
+
+void Side::fail(const Action& action) {
+  if (const auto* reply = std::get_if<Reply>(&action)) perform(Reply{reply->slot, EIO, 0}, {});
+  if (const auto* answer = std::get_if<OrderAnswered>(&action))
+    perform(OrderAnswered{answer->ticket, Outcome::NoDisk}, {});
+  if (std::holds_alternative<ReleaseDisk>(action)) perform(action, {});
 }
 
 void Side::release_held() {

@@ -141,6 +141,7 @@ class Side {
   DurableState durable_state();
   void persist(const Action& action);
   void release_held();
+  void fail(const Action& action);  // what waits for a persist that failed
   bool complete_io();
 
   Wires& wires_;
@@ -152,6 +153,7 @@ class Side {
   std::deque<Held> held_;
   std::deque<Action> persists_;
   PersistId persisted_ = 0;
+  bool persist_failed_ = false;
   std::deque<LocalIo> writes_, reads_;
   uint64_t preparing_ = 0;  // the size that the disk is being prepared for
   bool flush_under_way_ = false;
