@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "tests/sim/probes.h"
 #include "tests/sim/world.h"
@@ -28,6 +29,18 @@ void Checker::start() {
   });
 }
 
+void Checker::before_crash() {
+  check_stable_storage();
+  for (int id = 0; id < world_.node_count(); ++id) note_complete(id);
+}
+
+// It was behind once, under protocol A, and has got everything since.
+void Checker::note_complete(int id) {
+  if (!known(id).may_lack) return;
+  look_at_changes();
+  if (known(id).wrong_count == 0 && keeps(id, Promise::Acknowledged)) known(id).may_lack = false;
+}
+
 void Checker::node_crashed(int id, bool power_lost) {
   ++crashes;
   known(id).steady = false;
@@ -46,11 +59,14 @@ void Checker::node_started(int id) {
   }
 }
 
+// That disk is no copy any more. What protocol A had not brought to another one may be lost with it.
 void Checker::cache_lost(int id) {
   known(id).has_acknowledged = false;
+  known(id).gone = true;
 }
 
 void Checker::disk_replaced(int id) {
+  known(id).gone = false;
   known(id).has_acknowledged = false;
   known(id).behind = known(id).replaced = true;
 }
@@ -83,8 +99,9 @@ bool Checker::suffices_alone(int id) {
 
 void Checker::check_units_stable(int id, const Layout::Units& units, bool peers_as_well, const char* promise) {
   for (int each = 0; each < world_.node_count(); ++each) {
+    if (!holds_answered(each, id)) continue;
     if (each != id) {
-      if (!peers_as_well || world_.node(id).peer(each).replication != ReplicationState::Established) continue;
+      if (!peers_as_well && !world_.node(id).is_served()) continue;
       if (answers_ahead(id, each)) continue;
       if (known(each).behind) continue;  // its disk was replaced, and nobody has noticed yet
     }
@@ -97,7 +114,17 @@ void Checker::check_units_stable(int id, const Layout::Units& units, bool peers_
   }
 }
 
+bool Checker::holds_answered(int id, int answered_by) const {
+  const Node& node = world_.node(answered_by);
+  if (id == answered_by) return !node.is_served() && !node.lacks_disk();
+  const PeerStatus peer = node.peer(id);
+  if (peer.replication == ReplicationState::Established) return is_disk(peer.disk_state);
+  // It serves a Primary whose disk is lost or not up to date, though the link may end in the step that answers.
+  return node.is_served() && world_.node(id).durable().superblock.current == node.status().generation;
+}
+
 bool Checker::answers_ahead(int id, int other) const {
+  if (world_.node(id).is_served()) return false;  // whoever serves has the only copy
   return world_.promised(world_.node(id).peer(other).protocol) == Protocol::A;
 }
 
@@ -118,7 +145,7 @@ void Checker::protocol_changed(int id) {
 // nobody has written since.
 void Checker::give_up_what_is_lost(int id) {
   for (int other = 0; other < world_.node_count(); ++other) {
-    if (other == id || !world_.node(other).alive() || known(other).may_lack) continue;
+    if (other == id || !world_.node(other).alive() || known(other).may_lack || known(other).gone) continue;
     if (world_.node(id).peer(other).connection == ConnectionState::Connected) {
       return world_.fail("node " + std::to_string(id) + " lacks what was answered and was promoted next to node " +
                          std::to_string(other));
@@ -132,10 +159,28 @@ void Checker::give_up_what_is_lost(int id) {
 // Invariant 10: whoever is left out must not be able to take itself for a copy of the same generation.
 void Checker::write_answered(int id, uint32_t write, bool fua, uint8_t kept_by) {
   world_.ledger.acknowledge(write, fua);
+  if (!holds_answered(id, id)) {
+    known(id).has_acknowledged = false;
+    // Complete before a flush failed: it is one that nobody promised to be durable.
+    const bool is_alone = !world_.node(id).is_served();
+    known(id).behind = known(id).behind || !is_alone;
+    bool is_held = is_alone && world_.node(id).met_disk_fault();
+    for (int other = 0; other < world_.node_count(); ++other) is_held = is_held || holds_answered(other, id);
+    if (!is_held)
+      return world_.fail("node " + std::to_string(id) + " has no disk, and answered write " + std::to_string(write) +
+                         " alone");
+  }
   for (int other = 0; other < world_.node_count(); ++other) {
     if (other == id) continue;
     const ReplicationState state = world_.node(id).peer(other).replication;
-    if (state == ReplicationState::Established && !answers_ahead(id, other)) continue;
+    if (holds_answered(other, id) && !answers_ahead(id, other)) {
+      // Who is left out is this node itself.
+      if (!holds_answered(id, id) &&
+          world_.node(other).durable().superblock.current == world_.node(id).durable().superblock.current) {
+        return world_.fail("node " + std::to_string(id) + " has no disk, and a write was answered in its generation");
+      }
+      continue;
+    }
     if (state == ReplicationState::Off && (kept_by >> world_.node(id).peer_index(other) & 1) != 0 &&
         !answers_ahead(id, other)) {
       continue;
@@ -162,6 +207,7 @@ void Checker::write_answered(int id, uint32_t write, bool fua, uint8_t kept_by) 
       if (has_it) continue;
     }
     known(other).behind = true;
+    world_.trace("node %d answers write %u, and node %d is behind", id, write, other);
     if (holds_generation) {
       world_.fail("write " + std::to_string(write) + " was acknowledged without node " + std::to_string(other) +
                   " in a generation that it holds, too");
@@ -169,8 +215,8 @@ void Checker::write_answered(int id, uint32_t write, bool fua, uint8_t kept_by) 
   }
   // Protocol C: the write is on the disk of everybody who is in sync. A node that lost power has it no more.
   for (int each = 0; each < world_.node_count(); ++each) {
-    const bool holds = each == id || world_.node(id).peer(each).replication == ReplicationState::Established;
-    if (!holds || !known(each).has_acknowledged || (each != id && world_.uses_weak_protocols())) continue;
+    if (!holds_answered(each, id) || !known(each).has_acknowledged) continue;
+    if (each != id && world_.uses_weak_protocols() && !world_.node(id).is_served()) continue;
     const Layout::Units& units = world_.ledger.units_of(write);
     const Disk& disk = world_.node(each).disk();
     for (size_t unit = units.first; unit < units.end; ++unit) {
@@ -195,14 +241,27 @@ void Checker::read_answered(const ByteRange& range, std::span<const Value> seen,
   const size_t first = world_.layout.units(range).first;
   for (size_t i = 0; i < seen.size(); ++i) {
     if (world_.ledger.allows(first + i, seen[i], Promise::Acknowledged, issued)) continue;
-    return world_.fail("a read saw the wrong data: " +
+    return world_.fail("a read of blocks " + std::to_string(range.offset_bytes / kBlockBytes) + " to " +
+                       std::to_string((range.end_bytes() - 1) / kBlockBytes) + " saw the wrong data: " +
                        world_.ledger.objection(first + i, seen[i], Promise::Acknowledged, issued));
   }
 }
 
 void Checker::request_failed(int id, int error_errno) {
   // Requests of a node that is being demoted are refused; else only a disk's fault is a reason.
-  if (error_errno == ESHUTDOWN || (error_errno == EIO && world_.node(id).met_disk_fault())) return;
+  if (error_errno == ESHUTDOWN) return;
+  if (error_errno == EIO) {
+    // A peer that has everything would have served.
+    bool is_excused = false;
+    bool has_server = false;
+    for (int each = 0; each < world_.node_count(); ++each) {
+      is_excused = is_excused || world_.node(each).met_disk_fault();
+      if (each == id || world_.node(each).met_disk_fault()) continue;
+      has_server = has_server || (world_.node(id).peer(each).disk_state == DiskState::UpToDate &&
+                                  world_.node(id).peer(each).replication == ReplicationState::Established);
+    }
+    if (known(id).data_lost || (is_excused && !has_server)) return;
+  }
   world_.fail("node " + std::to_string(id) + " failed a request with errno " + std::to_string(error_errno));
 }
 
@@ -222,6 +281,7 @@ void Checker::export_opened(int id) {
   if (known(id).behind) {
     return world_.fail("node " + std::to_string(id) + " was promoted and lacks acknowledged writes");
   }
+  note_complete(id);
   if (known(id).may_lack) give_up_what_is_lost(id);
   stream_order.forget(id);
   const std::span<const Value> content = promoted.disk().content();
@@ -267,6 +327,10 @@ void Checker::noted(int id, const Note& note) {
       world_.fail("node " + std::to_string(id) + " has every acknowledged write and is target of node " +
                   std::to_string(other) + ", which lacks some");
     }
+  } else if (note.kind == NoteKind::DataLost || note.kind == NoteKind::Promoted) {
+    known(id).data_lost = note.kind == NoteKind::DataLost;
+  } else if (note.kind == NoteKind::DiskFailed || note.kind == NoteKind::DiskDetached) {
+    known(id).steady = false;
   } else if (note.kind == NoteKind::GenerationMade) {
     // Protocol A: the peer is on its own with what it had received.
     for (int each = 0; each < world_.node_count(); ++each) {
@@ -274,18 +338,21 @@ void Checker::noted(int id, const Note& note) {
         known(each).behind = true;
       }
     }
-  } else if (note.kind == NoteKind::Demoted) {
+  } else if (note.kind == NoteKind::Demoted && holds_answered(id, id)) {
     for (int each = 0; each < world_.node_count(); ++each) {
       if (each != id && world_.node(id).peer(each).replication == ReplicationState::Established) caught_up(each, id);
     }
   } else if (note.kind == NoteKind::ResyncFinished && text == "target") {
+    // It served a Primary without a disk, and has got since what it lacked.
+    note_complete(other);
+    if (known(other).may_lack && known(id).gone) give_up_what_is_lost(other);
     if (known(other).may_lack && !known(id).may_lack) {
       world_.fail("node " + std::to_string(other) + " lacks what was answered and was the source of node " +
                   std::to_string(id));
     }
     known(id).may_lack = known(other).may_lack;
     known(id).steady = true;
-    known(id).replaced = false;
+    known(id).replaced = known(id).gone = false;
     // It holds what the source holds.
     known(id).has_acknowledged = known(other).has_acknowledged;
     known(id).behind = known(other).behind;
@@ -297,7 +364,7 @@ void Checker::noted(int id, const Note& note) {
     self.behind = peer.behind = self.behind && peer.behind;
     self.may_lack = peer.may_lack = self.may_lack && peer.may_lack;
     self.steady = peer.steady = true;
-    self.replaced = peer.replaced = false;
+    self.replaced = peer.replaced = self.gone = peer.gone = false;
   } else if (note.kind == NoteKind::VerifyDiffers && !looks_away_) {
     world_.fail("a verify found a difference that is not one, near block " + std::to_string(note.number));
   } else if (note.kind == NoteKind::SplitBrain) {

@@ -24,7 +24,7 @@ class Checker {
   void start();
 
   // What the nodes report.
-  void before_crash() { check_stable_storage(); }
+  void before_crash();
   // The node has changed to another protocol, and what the old one had answered is safe.
   void protocol_changed(int node);
   void node_crashed(int node, bool power_lost);
@@ -61,9 +61,11 @@ class Checker {
   struct Knowledge {
     bool has_acknowledged = true;  // every answered write
     bool behind = false;
-    bool may_lack = false;  // answered writes, even flushed ones: protocol A
-    bool steady = true;     // it lives since it was last in sync
-    bool replaced = false;  // its disk, by an empty one or an older copy, and not resynced yet
+    bool may_lack = false;   // answered writes, even flushed ones: protocol A
+    bool steady = true;      // it lives since it was last in sync
+    bool data_lost = false;  // as Primary it has said so
+    bool gone = false;       // a flush of its disk failed, and it was not resynced since
+    bool replaced = false;   // its disk, by an empty one or an older copy, and not resynced yet
     // Units whose stable value breaks a promise to a client who was told that it is flushed.
     std::vector<uint8_t> wrong;
     size_t wrong_count = 0;
@@ -82,6 +84,9 @@ class Checker {
   };
 
   bool keeps(int node, Promise promise) const;
+  void note_complete(int node);
+  // A node answers from its own disk, and a peer that is in sync or that serves it holds the same.
+  bool holds_answered(int node, int answered_by) const;
   Knowledge& known(int node) { return nodes_[static_cast<size_t>(node)]; }
   bool answers_ahead(int node, int peer) const;
   void caught_up(int node, int with);

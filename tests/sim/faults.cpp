@@ -20,8 +20,8 @@ Faults::Faults(World& world)
       flaps_(world.random.chance(0.2)),
       disk_errors_(world.random.chance(0.3) && world.knows_disk_errors()),
       slow_disks_(world.random.chance(0.3)),
-      replacements_(world.random.chance(0.1) && world.knows_lost_disks()),
-      rollbacks_(world.random.chance(0.1) && world.knows_lost_disks()) {}
+      replacements_(world.random.chance(0.2) && world.knows_lost_disks()),
+      rollbacks_(world.random.chance(0.2) && world.knows_lost_disks()) {}
 
 void Faults::start() {
   world_.every(world_.random.between(50'000, 500'000), [this] {
@@ -78,7 +78,7 @@ void Faults::fault_of_link(int a, int b) {
 void Faults::fault_of_node(int id) {
   Random& random = world_.random;
   Node& node = world_.node(id);
-  switch (random.below(7)) {
+  switch (random.below(8)) {
     case 0:
     case 1:
       return crash(id);

@@ -9,6 +9,7 @@ class Faults {
  public:
   explicit Faults(World& world);
   void start();
+  bool has_disk_errors() const { return disk_errors_; }
 
  private:
   void one_fault();

@@ -55,7 +55,10 @@ void Ledger::prune(size_t unit) {
   auto& numbers = by_unit_[unit];
   uint64_t newest_durable = 0;
   for (const uint32_t number : numbers) {
-    if (writes_[number].durable) newest_durable = std::max(newest_durable, writes_[number].issued);
+    const Write& write = writes_[number];
+    // A read that began before it was acknowledged may see what was there before.
+    const bool is_everywhere = reads_.empty() || write.acknowledged < reads_.front();
+    if (write.durable && is_everywhere) newest_durable = std::max(newest_durable, write.issued);
   }
   std::erase_if(numbers, [&](uint32_t number) { return writes_[number].ended < newest_durable; });
 }

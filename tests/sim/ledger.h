@@ -31,6 +31,9 @@ class Ledger {
 
   // Moments, to compare reads and flushes with writes.
   uint64_t moment() { return ++clock_; }
+  // A read begins: what it may see is kept until it ended.
+  uint64_t begin_read() { return reads_.emplace_back(moment()); }
+  void end_read(uint64_t began) { std::erase(reads_, began); }
   // A flush that was issued at `issued` was answered: the writes that are promised durable by it. Valid until the
   // next call.
   const std::vector<uint32_t>& flushed(uint64_t issued);
@@ -70,6 +73,7 @@ class Ledger {
 
   std::vector<Write> writes_;
   std::vector<uint32_t> unflushed_;             // acknowledged writes that no flush covers yet
+  std::vector<uint64_t> reads_;                 // when those under way began, oldest first
   std::vector<uint32_t> covered_;               // by the last flush
   std::vector<std::vector<uint32_t>> by_unit_;  // candidates, in order of issue
   uint64_t clock_ = 0;

@@ -28,6 +28,7 @@ Node::Node(World& world, int id, const ReplicaOptions& options)
   for (PeerIndex peer = 0; peer < options.peer_count; ++peer) {
     options_.peer_orders[peer] = static_cast<uint8_t>(peer_id(peer));
   }
+  durable_.superblock.life.birth = static_cast<uint64_t>(id) + 1;
   durable_.activity_log.assign(options.activity_log_slots, kNoExtent);
   const uint64_t pages = divide_up(divide_up(options.size_bytes, kBlockBytes), kBlocksPerBitmapPage);
   durable_.bitmaps.assign(options.peer_count,
@@ -47,14 +48,10 @@ void Node::boot() {
   requests_.assign(options_.client_slots, {});
   applies_.assign(options_.apply_slots, {});
   resync_values_.assign(options_.resync_slots, {});
-  for (PeerIndex peer = 0; peer < options_.peer_count; ++peer) {
-    for (uint32_t page = 0; page < durable_.bitmaps[peer].size(); ++page) {
-      replica_->load_bitmap_page(peer, page, durable_.bitmaps[peer][page]);
-    }
-  }
-  DurableState state;
-  state.superblock = durable_.superblock;
-  state.activity_log = durable_.activity_log;
+  serve_values_.assign(kServedReads, {});
+  io_in_flight_ = 0;
+  releasing_disk_ = disk_released_ = false;
+  const DurableState state = load_durable();
   world_.trace("node %d boots", id_);
   replica_->start(state, {world_.random.next(), world_.random.next()}, world_.now_us + clock_ahead_us_, actions_);
   execute();
@@ -64,6 +61,29 @@ void Node::boot() {
     if (!is_frozen()) feed(Ticked{});
     return true;
   });
+}
+
+DurableState Node::load_durable() {
+  for (PeerIndex peer = 0; peer < options_.peer_count; ++peer) {
+    for (uint32_t page = 0; page < durable_.bitmaps[peer].size(); ++page) {
+      replica_->load_bitmap_page(peer, page, durable_.bitmaps[peer][page]);
+    }
+  }
+  DurableState state;
+  state.superblock = durable_.superblock;
+  state.activity_log = durable_.activity_log;
+  return state;
+}
+
+void Node::attach_disk() {
+  LOCKSTEP_CHECK(may_attach() && disk_released_);
+  world_.trace("node %d attaches its disk", id_);
+  disk_fault_ = DiskFault::None;
+  flush_failed_ = false;
+  persist_failed_ = persisting_ = disk_released_ = false;
+  persisted_ = replica_->attach(load_durable(), world_.now_us + clock_ahead_us_, actions_);
+  execute();
+  schedule_turn_end();
 }
 
 void Node::crash(bool power_lost) {
@@ -78,6 +98,7 @@ void Node::crash(bool power_lost) {
   if (power_lost) disk_.lose_power(world_.random);
   for (const Request& request : requests_) {
     if (request.used && request.write != 0) world_.ledger.give_up(request.write);
+    if (request.used && request.operation == ClientOperation::Read) world_.ledger.end_read(request.issued);
   }
   replica_.reset();
   held_.clear();
@@ -89,6 +110,7 @@ void Node::crash(bool power_lost) {
   application_in_flight_ = 0;
   frozen_until_us_ = slow_until_us_ = 0;
   disk_fault_ = DiskFault::None;
+  flush_failed_ = false;
   met_disk_fault_ = false;
   world_.network.node_gone(id_, power_lost && world_.random.chance(0.5));
   world_.checker.node_crashed(id_, power_lost);
@@ -102,11 +124,12 @@ void Node::break_disk(DiskFault fault, bool once) {
 }
 
 void Node::replace_disk() {
-  LOCKSTEP_CHECK(!alive());
+  LOCKSTEP_CHECK(!alive() || disk_released_);
   world_.trace("node %d gets an empty disk", id_);
   const Layout::Units all{0, world_.layout.unit_count()};
   disk_.write(all, std::vector<Value>{0}, true);
   durable_.superblock = SuperblockImage{};
+  durable_.superblock.life.birth = static_cast<uint64_t>(id_) + 1 + 16 * ++disks_replaced_;
   std::fill(durable_.activity_log.begin(), durable_.activity_log.end(), kNoExtent);
   for (auto& pages : durable_.bitmaps) {
     for (auto& page : pages) std::fill(page.begin(), page.end(), 0);
@@ -148,6 +171,7 @@ void Node::schedule_turn_end() {
     step(TurnEnded{});
     const bool more = !actions_.empty();
     execute();
+    release_disk_when_quiet();
     if (more) schedule_turn_end();
   });
 }
@@ -176,7 +200,10 @@ Frame Node::frame_of_send(const Action& action) const {
   const auto* send = std::get_if<Send>(&action);
   if (send == nullptr) return frame;
   frame.message = send->message;
-  if (std::holds_alternative<Write>(send->message)) frame.values = payload_of(send->payload);
+  const auto* read = std::get_if<ReadReply>(&send->message);
+  if (std::holds_alternative<Write>(send->message) || (read != nullptr && !read->failed)) {
+    frame.values = payload_of(send->payload);
+  }
   if (const auto* runs = std::get_if<BitmapRuns>(&send->message)) {
     frame.runs.assign(runs->runs.begin(), runs->runs.end());
   }
@@ -222,8 +249,9 @@ void Node::fail(const Action& action) {
         using A = std::decay_t<decltype(one)>;
         if constexpr (std::is_same_v<A, SubmitRead> || std::is_same_v<A, SubmitWrite> ||
                       std::is_same_v<A, SubmitZeroes> || std::is_same_v<A, SubmitFlush>) {
+          begin_io();
           world_.at(world_.now_us, [this, boot = boots_, slot = one.slot] {
-            world_.thawed(id_, boot, [this, slot] { feed(LocalIoCompleted{slot, EIO, false}); });
+            world_.thawed(id_, boot, [this, slot] { end_io({slot, EIO, false, {}}); });
           });
         } else if constexpr (std::is_same_v<A, Reply>) {
           replied(one.slot, EIO);
@@ -242,6 +270,8 @@ std::vector<Value> Node::payload_of(const SlotRef& slot) const {
       return applies_[slot.slot].values;
     case SlotKind::Resync:
       return resync_values_[slot.slot];
+    case SlotKind::Serve:
+      return serve_values_[slot.slot];
     default:
       return {};
   }
@@ -259,6 +289,10 @@ void Node::perform(const Action& action, Frame frame) {
           submit_write(one.slot, one.range, {0}, one.fua);
         } else if constexpr (std::is_same_v<A, SubmitFlush>) {
           submit_flush(one.slot);
+        } else if constexpr (std::is_same_v<A, ReleaseDisk>) {
+          releasing_disk_ = true;
+        } else if constexpr (std::is_same_v<A, StoreRead>) {
+          store_read(one);
         } else if constexpr (std::is_same_v<A, Send>) {
           world_.checker.stream_order.sent(id_, peer_id(one.peer), one.incarnation, one.message,
                                            frame.values.empty() ? 0 : frame.values[0]);
@@ -327,7 +361,17 @@ void Node::receive(int from, Incarnation incarnation, const Frame& frame) {
     event.apply_slot = static_cast<uint32_t>(free - applies_.begin());
     *free = ApplyPayload{true, is_copy(frame.message), frame.values};
   }
+  arrived_values_ = &frame.values;
   feed(std::move(event));
+  arrived_values_ = nullptr;
+}
+
+// A long read comes in pieces, in order.
+void Node::store_read(const StoreRead& action) {
+  Request& request = requests_[action.slot];
+  LOCKSTEP_CHECK(arrived_values_ != nullptr);
+  if (action.offset_bytes == 0) request.seen.clear();
+  request.seen.insert(request.seen.end(), arrived_values_->begin(), arrived_values_->end());
 }
 
 int Node::take_slot() {
@@ -356,7 +400,7 @@ void Node::application_read(const ByteRange& range) {
   if (slot < 0) return;
   Request& request = requests_[static_cast<size_t>(slot)];
   request.range = range;
-  request.issued = world_.ledger.moment();
+  request.issued = world_.ledger.begin_read();
   feed(ClientRequestArrived{static_cast<uint32_t>(slot), ClientOperation::Read, range, false, false});
 }
 
@@ -380,6 +424,7 @@ uint8_t Node::established_peers() const {
 void Node::replied(uint32_t slot, int error_errno) {
   const Request request = std::exchange(requests_[slot], Request{});
   --application_in_flight_;
+  if (request.operation == ClientOperation::Read) world_.ledger.end_read(request.issued);
   if (error_errno != 0) {
     if (request.write != 0) world_.ledger.give_up(request.write);
     world_.checker.request_failed(id_, error_errno);

@@ -34,11 +34,18 @@ class Node {
   void crash(bool power_lost);
   void freeze(uint64_t until_us) { frozen_until_us_ = until_us; }
   void break_disk(DiskFault fault, bool once);
+  // Unless a flush failed: what the disk shows since is not to be seen.
+  void mend_disk() {
+    if (!flush_failed_) disk_fault_ = DiskFault::None;
+  }
   void slow_down(uint64_t until_us) { slow_until_us_ = until_us; }
   // The clock of this node jumps forward.
   void jump_clock(uint64_t by_us) { clock_ahead_us_ += by_us; }
-  // While it is down: an empty disk and metadata as create leaves them.
+  // While it is down, or has given its disk up: an empty disk and metadata as create leaves them.
   void replace_disk();
+  // The disk that was given up, or the one that replaces it, is put right and used again.
+  bool may_attach() const { return alive() && replica_->may_attach() == repl::Outcome::Done; }
+  void attach_disk();
   // A copy of disk and metadata as they are on stable storage, and what an earlier copy brings back.
   void take_snapshot();
   bool has_snapshot() const { return snapshot_ != nullptr; }
@@ -57,7 +64,9 @@ class Node {
   uint64_t frozen_until_us() const { return frozen_until_us_; }
   bool wants_link(int other) const { return responds() && wants_link_[peer_index(other)]; }
   bool export_open() const { return alive() && export_open_; }
-  bool has_failed_disk() const { return alive() && status().disk_state == repl::DiskState::Failed; }
+  bool lacks_disk() const { return alive() && !repl::is_disk(status().disk_state); }
+  // A Primary whose clients see a peer's disk.
+  bool is_served() const { return alive() && status().served_by_peer; }
   bool met_disk_fault() const { return met_disk_fault_; }  // since it started
   const repl::Replica& replica() const { return *replica_; }
   repl::ReplicaStatus status() const { return replica_->status(); }
@@ -112,12 +121,14 @@ class Node {
     std::vector<Value> values;
   };
 
+  repl::DurableState load_durable();
   void step(repl::EventBody body);
   void execute();
   void perform(const repl::Action& action, Frame frame);
   Frame frame_of_send(const repl::Action& action) const;
   std::vector<Value> payload_of(const repl::SlotRef& slot) const;
   bool must_wait(const repl::Action& action) const;
+  void store_read(const repl::StoreRead& action);
   void release_held();
   void fail(const repl::Action& action);
   void run_handler(repl::PeerIndex peer);
@@ -132,6 +143,9 @@ class Node {
   void read_done(ReadDone done);
   void submit_flush(const repl::SlotRef& slot);
   void disk_write_done(uint64_t write_id, const repl::SlotRef& slot, bool fua);
+  void begin_io();
+  void end_io(repl::LocalIoCompleted completed);
+  void release_disk_when_quiet();
   void queue_persist(const repl::Action& action);
   void start_persist();
   void finish_persist();
@@ -156,6 +170,7 @@ class Node {
   uint64_t boots_ = 0;
   uint64_t frozen_until_us_ = 0, slow_until_us_ = 0, clock_ahead_us_ = 0;
   DiskFault disk_fault_ = DiskFault::None;
+  bool flush_failed_ = false;
   bool disk_fault_once_ = false, met_disk_fault_ = false;
   std::vector<bool> wants_link_;  // by peer
   bool export_open_ = false;
@@ -171,9 +186,13 @@ class Node {
   repl::PersistId persisted_ = 0;
   std::vector<Request> requests_;
   std::vector<ApplyPayload> applies_;
-  std::vector<std::vector<Value>> resync_values_;
-  std::vector<DiskWrite> disk_writes_;  // under way
+  std::vector<std::vector<Value>> resync_values_, serve_values_;
+  const std::vector<Value>* arrived_values_ = nullptr;  // the payload of the message of this step
+  std::vector<DiskWrite> disk_writes_;                  // under way
   uint64_t disk_operations_ = 0;
+  uint64_t io_in_flight_ = 0;  // asked of the disk and not told to the core
+  bool releasing_disk_ = false, disk_released_ = false;
+  uint64_t disks_replaced_ = 0;
   uint32_t application_in_flight_ = 0;
 };
 

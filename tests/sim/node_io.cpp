@@ -21,7 +21,27 @@ bool Node::disk_fails(DiskFault fault) {
   return true;
 }
 
+void Node::begin_io() {
+  if (disk_released_) world_.fail("node " + std::to_string(id_) + " uses a disk that it has given up");
+  ++io_in_flight_;
+}
+
+void Node::end_io(LocalIoCompleted completed) {
+  --io_in_flight_;
+  feed(std::move(completed));
+}
+
+// As the shipped driver does at a turn's end.
+void Node::release_disk_when_quiet() {
+  if (!releasing_disk_ || io_in_flight_ > 0 || (!persist_failed_ && (persisting_ || !persists_.empty()))) return;
+  releasing_disk_ = false;
+  disk_released_ = true;
+  step(DiskReleased{});
+  execute();
+}
+
 void Node::submit_write(const SlotRef& slot, const ByteRange& range, std::vector<Value> values, bool fua) {
+  begin_io();
   for (const DiskWrite& other : disk_writes_) {
     if (other.range.overlaps(range)) world_.fail("two overlapping writes are on their way to one disk");
   }
@@ -51,10 +71,11 @@ void Node::disk_write_done(uint64_t write_id, const SlotRef& slot, bool fua) {
     disk_.write(units, write.values, fua);
   }
   if (write.is_copy) world_.checker.copy_written(id_);
-  world_.thawed(id_, boots_, [this, slot, error_errno] { feed(LocalIoCompleted{slot, error_errno, false}); });
+  world_.thawed(id_, boots_, [this, slot, error_errno] { end_io({slot, error_errno, false, {}}); });
 }
 
 void Node::submit_read(const SlotRef& slot, const ByteRange& range, bool wants_digests) {
+  begin_io();
   world_.at(world_.now_us + disk_latency_us(), [this, boot = boots_, slot, range, wants_digests] {
     if (boots_ != boot || !alive()) return;
     const Layout::Units units = world_.layout.units(range);
@@ -77,29 +98,34 @@ void Node::submit_read(const SlotRef& slot, const ByteRange& range, bool wants_d
 
 void Node::read_done(ReadDone done) {
   if (done.slot.kind == SlotKind::Resync) resync_values_[done.slot.slot] = std::move(done.values);
+  if (done.slot.kind == SlotKind::Serve) serve_values_[done.slot.slot] = std::move(done.values);
   if (done.slot.kind == SlotKind::Client) requests_[done.slot.slot].seen = std::move(done.values);
-  feed(LocalIoCompleted{done.slot, done.error_errno, done.all_zeroes, done.digests});
+  end_io({done.slot, done.error_errno, done.all_zeroes, done.digests});
 }
 
 // A flush that failed: what it was to make stable may be lost, and no later flush brings it back.
 void Node::submit_flush(const SlotRef& slot) {
+  begin_io();
   const uint64_t began = disk_.begin_flush();
   world_.at(world_.now_us + disk_latency_us() * 2, [this, boot = boots_, slot, began] {
     if (boots_ != boot || !alive()) return;
     const int error_errno = disk_fails(DiskFault::Flush) ? EIO : 0;
     if (error_errno != 0) {
+      world_.checker.before_crash();
       disk_.lose_power(world_.random);
       world_.checker.cache_lost(id_);
+      flush_failed_ = true;
       break_disk(DiskFault::Read, false);  // nobody is to see what is left
     } else if (!world_.disks_ignore_flushes()) {
       disk_.end_flush(began);
     }
-    world_.thawed(id_, boot, [this, slot, error_errno] { feed(LocalIoCompleted{slot, error_errno, false}); });
+    world_.thawed(id_, boot, [this, slot, error_errno] { end_io({slot, error_errno, false, {}}); });
   });
 }
 
 void Node::queue_persist(const Action& action) {
   if (persist_failed_) return;
+  if (disk_released_) world_.fail("node " + std::to_string(id_) + " writes metadata that it has given up");
   persists_.push_back(action);
   start_persist();
 }

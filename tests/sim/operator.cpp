@@ -37,20 +37,38 @@ void Operator::node_crashed(int id) {
   if (id == pending_node_) pending_ = changes_protocol_ = false;
 }
 
-// A node whose disk failed is of no use until it is restarted, its disk put right.
-void Operator::restart_failed() {
+void Operator::put_disks_right() {
   for (int id = 0; id < world_.node_count(); ++id) {
-    if (!world_.node(id).has_failed_disk() || !world_.random.chance(0.2)) continue;
-    world_.trace("operator: restarts node %d", id);
-    world_.node(id).crash(false);
-    world_.at(world_.now_us + 20'000, [this, id] {
-      if (!world_.node(id).alive()) world_.node(id).boot();
-    });
+    if (world_.node(id).lacks_disk() && world_.random.chance(0.1)) put_disk_right(id);
   }
 }
 
+// The disk is attached again; or an empty one, where another node has everything; or the node is restarted with the
+// disk put right.
+void Operator::put_disk_right(int id) {
+  Node& node = world_.node(id);
+  if (!node.responds()) return;
+  if (node.may_attach() && world_.random.chance(0.7)) {
+    bool somebody_suffices = false;
+    for (int other = 0; other < world_.node_count(); ++other) {
+      somebody_suffices = somebody_suffices || (other != id && world_.checker.suffices_alone(other));
+    }
+    if (somebody_suffices && world_.random.chance(0.3)) {
+      node.replace_disk();
+      world_.checker.disk_replaced(id);
+    }
+    return node.attach_disk();
+  }
+  if (!world_.random.chance(0.3)) return;
+  world_.trace("operator: restarts node %d", id);
+  node.crash(false);
+  world_.at(world_.now_us + 20'000, [this, id] {
+    if (!world_.node(id).alive()) world_.node(id).boot();
+  });
+}
+
 void Operator::turn() {
-  restart_failed();
+  put_disks_right();
   if (pending_) return;
   if (world_.is_healing() && repair()) return;
   int primaries = 0;
@@ -61,7 +79,20 @@ void Operator::turn() {
   if (world_.policy == LossPolicy::Suspend && primaries == 1 && resume_alone()) return;
   if (primaries > 1 && world_.policy != LossPolicy::Arbiter) return world_.fail("two nodes are Primary");
   if (primaries == 0) return promote_somebody();
+  if (demote_who_lost_data()) return;
   if (disturbs_ && !world_.is_healing() && world_.random.chance(0.08)) disturb();
+}
+
+// Its clients get errors until it gives up the role, as status says.
+bool Operator::demote_who_lost_data() {
+  for (int id = 0; id < world_.node_count(); ++id) {
+    if (!world_.node(id).responds() || !world_.node(id).status().data_lost || !world_.random.chance(0.3)) continue;
+    OrderGiven order;
+    order.kind = OrderKind::Demote;
+    give(id, order);
+    return true;
+  }
+  return false;
 }
 
 // Takes back what an operator did that keeps nodes apart.
@@ -193,6 +224,10 @@ void Operator::disturb() {
   OrderGiven order;
   order.peer = static_cast<PeerIndex>(random.below(static_cast<uint64_t>(node.peer_count())));
   if (world_.changes_protocols() && random.chance(0.3)) return change_protocol();
+  if (world_.faults.has_disk_errors() && random.chance(0.2)) {
+    order.kind = OrderKind::Detach;
+    return give(id, order);
+  }
   switch (random.below(6)) {
     case 0:
       order.kind = OrderKind::Switchover;

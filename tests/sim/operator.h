@@ -21,8 +21,10 @@ class Operator {
 
  private:
   void turn();
+  bool demote_who_lost_data();
   bool repair();
-  void restart_failed();
+  void put_disk_right(int node);
+  void put_disks_right();
   void promote_somebody();
   bool is_left_behind(int node) const;
   bool fail_over();

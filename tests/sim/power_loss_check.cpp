@@ -44,7 +44,8 @@ Checker::Restarted Checker::restarted(int id, int peer_id) const {
   report.bitmap_generation = record.bitmap_generation;
   report.previous_bitmap_generation = record.previous_bitmap_generation;
   report.history = superblock.history;
-  report.out_of_sync_blocks = has_bits(node, result.peer) ? 1 : 0;  // the rules ask whether there are any
+  report.out_of_sync_blocks =
+      has_bits(node, result.peer) || record.bitmap_in_memory ? 1 : 0;  // the rules ask whether there are any
   report.role = Role::Secondary;
   report.disk_state = superblock.disk_state;
   const bool all_behind = std::none_of(superblock.peers.begin(), superblock.peers.begin() + node.peer_count(),
@@ -118,6 +119,9 @@ bool Checker::is_covered(const Difference& difference, uint64_t block) const {
   for (int id = 0; id < world_.node_count(); ++id) {
     const Node& node = world_.node(id);
     if (is_hot(node, block)) return true;
+    for (PeerIndex peer = 0; peer < node.peer_count(); ++peer) {
+      if (node.durable().superblock.peers[peer].bitmap_in_memory) return true;
+    }
     if (id != difference.a && bit(node, node.peer_index(difference.a), block)) return true;
     if (id != difference.b && bit(node, node.peer_index(difference.b), block)) return true;
   }
@@ -166,7 +170,8 @@ bool Checker::check_pair(Difference& difference) {
   const SuperblockImage& of_target = world_.node(target).durable().superblock;
   const bool target_has = known(target).wrong_count == 0 && of_target.disk_state != DiskState::Inconsistent &&
                           of_target.current == world_.node(last_primary_).durable().superblock.current;
-  if (known(source).wrong_count > 0 && (world_.node_count() == 2 || target_has)) {
+  const bool was_lost = known(target).gone && known(source).may_lack;  // protocol A, and its Primary's disk
+  if (known(source).wrong_count > 0 && !was_lost && (world_.node_count() == 2 || target_has)) {
     return failed("node " + std::to_string(source) + " would be source, and " + first_wrong(source));
   }
   return true;

@@ -19,6 +19,8 @@ bool Rot::begin() {
   if (primary_ < 0) return false;
   rotten_ = static_cast<int>(random.below(static_cast<uint64_t>(world_.node_count() - 1)));
   if (rotten_ >= primary_) ++rotten_;
+  // Who is Primary is news that may not have come everywhere.
+  if (world_.node(rotten_).peer(primary_).role != Role::Primary) return false;
   // One that an operator ordered before runs still, and has passed who knows what.
   if (world_.node(primary_).peer(rotten_).verify.runs || world_.node(rotten_).peer(primary_).verify.runs) return false;
   // The Primary's copy counts, also when it is the rotten one: a third node, which nobody asks here, keeps the old

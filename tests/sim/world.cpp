@@ -190,6 +190,7 @@ void World::heal() {
   network.heal_all();
   for (int id = 0; id < node_count_; ++id) {
     if (!node(id).alive()) node(id).boot();
+    node(id).mend_disk();
   }
 }
 

@@ -29,7 +29,7 @@ struct RunOptions {
   bool trace = false;
   std::optional<repl::Protocol> protocol;  // else drawn
   std::optional<repl::Protocol> promise;   // what the run is held to, whatever it uses: a control of the checks
-  bool disk_errors = false;                // reads, writes, flushes and metadata writes may fail
+  bool disk_errors = false;                // disks may fail with more than two nodes, too
   bool lost_disks = false;                 // disks may be replaced by empty ones or older copies
   bool ignore_flushes = false;             // a control: the disks lie, and that must be found
 };
@@ -69,7 +69,7 @@ class World {
   // Faults are over: everything comes back, nobody disturbs any more.
   bool is_healing() const { return healing_; }
   bool knows_lost_disks() const { return options_.lost_disks; }
-  bool knows_disk_errors() const { return options_.disk_errors; }
+  bool knows_disk_errors() const { return options_.disk_errors || network.node_count() == 2; }
   bool disks_ignore_flushes() const { return options_.ignore_flushes; }
 
   bool uses_weak_protocols() const { return changes_protocols_ || protocol != repl::Protocol::C; }
