@@ -73,6 +73,10 @@ void Replica::State::lose_disk(DiskState to, const char* why, bool flush_failed)
   if (persist_failed) {
     // Sends that waited for a persist are lost, and those behind them.
     generation_void = !is_durable(generation_persist);
+    if (stage == OrderStage::WaitForDemotion && !is_durable(demotion_persist)) {
+      superblock.primary = true;  // as the disk says still, and as peers are told
+      set_answered_ahead(true);
+    }
     reply_floor = apply_floor = 0;
   } else {
     for (PeerIndex index = 0; index < peer_count(); ++index) persist_bitmap(index, false);

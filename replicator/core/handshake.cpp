@@ -9,15 +9,16 @@ StateReport Replica::State::make_report(PeerIndex index) const {
   const PeerRecord& record = superblock.peers[index];
   StateReport report;
   // A generation that the metadata failed to record is of no answered write.
-  if (disk_usable() || !generation_void) report.current = superblock.current;
+  report.current = !disk_usable() && generation_void ? generation_before : superblock.current;
   report.bitmap_generation = record.bitmap_generation;
   report.previous_bitmap_generation = record.previous_bitmap_generation;
   report.history = superblock.history;
   report.out_of_sync_blocks = peers[index].bitmap.dirty_blocks();
   report.role = role;
   report.disk_state = disk_state;
-  report.crashed_primary = record.crashed_primary;
-  report.answered_ahead = record.crashed_primary && record.answered_ahead;
+  // A Primary that has lost the last copy has crashed as one, as far as what it answered is concerned.
+  report.crashed_primary = record.crashed_primary || (superblock.primary && !disk_usable());
+  report.answered_ahead = report.crashed_primary && record.answered_ahead;
   report.discard_my_data = peers[index].discard_my_data;
   report.prepares_resync =
       options.prepares_resyncs && served.is_zero() && peers[index].preparation != Peer::Preparation::Done;
@@ -291,6 +292,7 @@ void Replica::State::make_new_generation() {
     remember_what_peers_hold();
   }
   // One that the arbiter was told is used once: then it is current, or in the history.
+  generation_before = old;
   superblock.current = superblock.reserved.is_zero() ? fresh_generation() : superblock.reserved;
   superblock.reserved = Generation{};
   superblock.unanswered_since = Generation{};

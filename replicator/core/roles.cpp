@@ -276,6 +276,7 @@ void Replica::State::become_primary() {
       const bool took_it = is_connected(peers[index]) && is_disk(peers[index].disk_state);
       if (!took_it) leave_behind(record, old);
     }
+    generation_before = superblock.current;
     superblock.current = order.give_generation ? fresh_generation() : first_generation;
     superblock.unanswered_since = Generation{};
   }

@@ -302,6 +302,24 @@ TEST_CASE("a peer that lacks what a node answered before its disk failed is Outd
   CHECK(pair.beta.answered(pair.beta.order(OrderKind::Promote), Outcome::NotUpToDate));
 }
 
+TEST_CASE("a peer that never got what protocol A has answered is Outdated, also when the last copy is lost at once") {
+  Pair pair = protocol_a_pair();
+  pair.make_mirrored();
+  pair.alpha.write(0, blocks(5), 7);
+  pair.run();
+  pair.holds_to_beta = true;
+  pair.alpha.write(1, blocks(5), 8);
+  pair.run();
+  REQUIRE(pair.alpha.replies.at(1) == 0);
+  pair.alpha.next_persist_errno = EIO;  // of the generation that the loss asks for
+  pair.lose_link();
+  pair.run();
+  REQUIRE(disk_of(pair.alpha) == DiskState::Failed);
+  pair.holds_to_beta = false;
+  settle(pair);
+  CHECK(disk_of(pair.beta) == DiskState::Outdated);
+}
+
 TEST_CASE("a generation that the failed metadata did not record makes no peer old") {
   Pair pair;
   pair.make_mirrored();
