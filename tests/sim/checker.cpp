@@ -90,6 +90,11 @@ bool Checker::keeps(int id, Promise promise) const {
   return true;
 }
 
+bool Checker::has_all_flushed(int id) {
+  look_at_changes();
+  return !known(id).behind && known(id).wrong_count == 0;
+}
+
 bool Checker::suffices_alone(int id) {
   look_at_changes();
   const Node& node = world_.node(id);

@@ -44,6 +44,8 @@ class Checker {
   bool is_behind(int node) const { return nodes_[static_cast<size_t>(node)].behind; }
   // An operator gave up this node's data.
   void invalidated(int node) { known(node).steady = false; }
+  // No write that was flushed is missing there.
+  bool has_all_flushed(int node);
   // It could be the only one that is left, and no promise would be broken.
   bool suffices_alone(int node);
 

@@ -126,7 +126,8 @@ void Faults::crash(int id) {
 // from which others count their bits is left out: nothing tells it from the disk that they knew.
 void Faults::lose_disk(int id) {
   Node& node = world_.node(id);
-  const bool rolls_back = rollbacks_ && node.has_snapshot();
+  // An arbiter promotes whom it has recorded as in sync: it does not know the disk, and nobody else is there to ask.
+  const bool rolls_back = rollbacks_ && node.has_snapshot() && world_.policy != repl::LossPolicy::Arbiter;
   if (!rolls_back && !replacements_) return;
   bool somebody_suffices = false;
   for (int other = 0; other < world_.node_count(); ++other) {

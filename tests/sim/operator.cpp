@@ -70,7 +70,7 @@ void Operator::put_disk_right(int id) {
 void Operator::turn() {
   put_disks_right();
   if (pending_) return;
-  if (world_.is_healing() && repair()) return;
+  if (world_.is_healing() && (vouch_for_the_newest() || repair())) return;
   int primaries = 0;
   for (int id = 0; id < world_.node_count(); ++id) {
     if (world_.node(id).alive() && world_.node(id).status().role == Role::Primary) ++primaries;
@@ -90,6 +90,34 @@ bool Operator::demote_who_lost_data() {
     OrderGiven order;
     order.kind = OrderKind::Demote;
     give(id, order);
+    return true;
+  }
+  return false;
+}
+
+// A disk that was rolled back gets its data only from one that is known to be the newest. Where the other node has
+// restarted since, and so does not know, an operator vouches for it by its generation.
+bool Operator::vouch_for_the_newest() {
+  for (int id = 0; id < world_.node_count(); ++id) {
+    const Node& node = world_.node(id);
+    if (!node.responds() || node.status().role == Role::Primary || !world_.checker.has_all_flushed(id)) continue;
+    if (node.status().disk_state != DiskState::Consistent && node.status().disk_state != DiskState::Outdated) continue;
+    bool is_refused = false;
+    for (int other = 0; other < world_.node_count(); ++other) {
+      is_refused = is_refused || (other != id && node.peer(other).decision.rule == Rule::PeerRolledBack);
+    }
+    if (!is_refused || !world_.random.chance(0.3)) continue;
+    OrderGiven order;
+    order.kind = OrderKind::Disconnect;
+    give(id, order);
+    world_.at(world_.now_us + 20'000, [this, id] {
+      if (!world_.node(id).responds()) return;
+      OrderGiven promote;
+      promote.kind = OrderKind::Promote;
+      promote.give_generation = true;
+      promote.generation = world_.node(id).status().generation;
+      give(id, promote);
+    });
     return true;
   }
   return false;

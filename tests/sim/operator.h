@@ -22,6 +22,7 @@ class Operator {
  private:
   void turn();
   bool demote_who_lost_data();
+  bool vouch_for_the_newest();
   bool repair();
   void put_disk_right(int node);
   void put_disks_right();
