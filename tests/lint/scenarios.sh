@@ -15,13 +15,15 @@ if bare=$(grep -E '^\| [^*-].* \| *\|$' <<<"$section"); then
   exit 1
 fi
 
+invariants=$(sed -n '/^### Invariants$/,/^### /p' docs/testing.md)
+
 is_there() {
   local kind=$1 name=$2
   case $kind in
     unit) grep -rqF "TEST_CASE(\"$name\"" tests/unit ;;
     case) [[ -f tests/integration/cases/$name.sh ]] ;;
     mutant) grep -qE "^$name +(quick|slow) " tests/sim/mutants.txt ;;
-    invariant) sed -n '/^### Invariants$/,/^### /p' docs/testing.md | grep -qE "^\| ([0-9]+, )*$name(, [0-9]+)* \|" ;;
+    invariant) grep -qE "^\| ([0-9]+, )*$name(, [0-9]+)* \|" <<<"$invariants" ;;
     ctest) grep -rqE "add_test\(NAME $name( |$)" --include=CMakeLists.txt tests ;;
     *) return 1 ;;
   esac
