@@ -200,6 +200,10 @@ Verdict decide_lineage(const StateReport& self, const StateReport& peer) {
   if (self_remembers) return source(far, Rule::PeerIsFarBehind);
   if (peer_remembers) return target(far, Rule::SelfIsFarBehind);
 
+  if (shares_ancestor(self, peer) && LOCKSTEP_MUTANT("split-brain-given-to-the-first")) {
+    return self.node_order < peer.node_order ? source(SyncExtent::Full, Rule::PeerIsFarBehind)
+                                             : target(SyncExtent::Full, Rule::SelfIsFarBehind);
+  }
   if (shares_ancestor(self, peer)) return kSplitBrain;
   return {SyncKind::Unrelated, SyncExtent::Nothing, Rule::Unrelated};
 }

@@ -233,6 +233,32 @@ TEST_CASE("a grant is for one order: the next one asks again") {
   CHECK_FALSE(story.beta.is_primary());
 }
 
+TEST_CASE("a promotion beside a peer without a disk answers nothing before the arbiter has taken the peer out") {
+  Story story;
+  story.alpha.order(OrderKind::Demote);
+  story.settle();
+  story.beta.order(OrderKind::Detach);
+  story.settle();
+  story.reachable = false;
+  story.alpha.order(promote_plainly());
+  story.settle();
+  REQUIRE(story.alpha.is_primary());
+  story.alpha.write(7, blocks(50), 5);
+  story.settle(500'000);
+  CHECK(story.alpha.replies.count(7) == 0);
+  story.reachable = true;
+  story.settle(6'000'000);
+  CHECK(story.alpha.replies.at(7) == 0);
+  CHECK(story.in_sync == std::set<int>{0});
+  // Restarted with its disk, and cut off: it is not granted what it would ask for.
+  story.beta.crash();
+  story.beta.start();
+  const uint64_t ticket = story.beta.order(promote_plainly());
+  story.settle(3'000'000, false);
+  CHECK(story.beta.answers.count(ticket) == 1);
+  CHECK_FALSE(story.beta.is_primary());
+}
+
 TEST_CASE("a crash between the arbiter's record and the answer leaves a node that knows what it recorded") {
   Story story;
   story.pair.lose_link();

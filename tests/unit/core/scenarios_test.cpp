@@ -111,8 +111,8 @@ TEST_CASE("trims, zeroes and writes of the same blocks during a resync leave bot
     pair.alpha.write(slot, blocks(slot * 512, 256), slot + 1);
     pair.run();
   }
-  const int step = GENERATE(range(0, 40, 3));
-  pair.frames_left = static_cast<uint64_t>(10 + step);
+  const auto frames = GENERATE(range<uint64_t>(10, 50, 3));
+  pair.frames_left = frames;
   pair.connect();
   pair.alpha.request(0, ClientOperation::Trim, blocks(100, 64));
   pair.alpha.write(1, blocks(110, 8), 21);
