@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$1"
 
 section=$(sed -n '/^### Scenarios$/,/^## /p' docs/testing.md)
+invariants=$(sed -n '/^### Invariants$/,/^### /p' docs/testing.md)
 rows=$(grep -cE '^\| [^*-].* \| `' <<<"$section")
 if ((rows < 30)); then
   echo "docs/testing.md: only $rows scenarios have a test" >&2
@@ -14,8 +15,6 @@ if bare=$(grep -E '^\| [^*-].* \| *\|$' <<<"$section"); then
   printf 'docs/testing.md: a scenario without a test: %s\n' "$bare" >&2
   exit 1
 fi
-
-invariants=$(sed -n '/^### Invariants$/,/^### /p' docs/testing.md)
 
 is_there() {
   local kind=$1 name=$2
