@@ -33,7 +33,6 @@ const std::vector<std::string>& resource_keys() {
                                                 "peer-timeout",
                                                 "insecure",
                                                 "secret-file",
-                                                "link-certificates",
                                                 "fence-command",
                                                 "activity-log-extents",
                                                 "resync-rate-max",
@@ -59,8 +58,8 @@ const std::vector<std::string>& handler_keys() {
 }
 
 const std::vector<std::string>& node_keys() {
-  static const std::vector<std::string> keys = {
-      "address", "disk", "metadata", "nbd", "link-certificates", "tls-certificates", "tls-psk-file"};
+  static const std::vector<std::string> keys = {"address",          "disk",        "metadata", "nbd",
+                                                "tls-certificates", "tls-psk-file"};
   return keys;
 }
 
@@ -239,8 +238,10 @@ Status read_resource(const SectionReader& section, ResourceConfiguration& config
     return section.bad("resync-rate-max", "must not be less than resync-rate-min, which is " +
                                               format_size(configuration.resync_rate_min) + " a second");
   }
-  status = read_path(section, "secret-file", configuration.secret_file);
-  if (!status) return status;
+  configuration.secret_file = section.text("secret-file", "");
+  if (!configuration.secret_file.empty() && configuration.secret_file.front() != '/') {
+    return section.bad("secret-file", "must be an absolute path");
+  }
   configuration.fence_command = section.text("fence-command", "");
   status = read_export(section, configuration.nbd_export);
   if (!status) return status;
@@ -254,7 +255,8 @@ Status read_resource(const SectionReader& section, ResourceConfiguration& config
   if (wants_arbiter && configuration.fence_command.front() != '/') {
     return section.bad("fence-command", "must start with the absolute path of a program; there is no shell");
   }
-  configuration.name_line = section.line("name");
+  configuration.lines = {section.line("name"), section.line("protocol"), section.line("on-peer-loss"),
+                         section.line("secret-file"), section.line("fence-command")};
   return {};
 }
 
@@ -278,8 +280,7 @@ Status read_node(const SectionReader& section, NodeConfiguration& node) {
     node.metadata = node.disk + ".meta";
   }
   node.nbd = section.texts("nbd");
-  Status status = read_path(section, "link-certificates", node.link_certificates);
-  if (status) status = read_path(section, "tls-certificates", node.tls_certificates);
+  Status status = read_path(section, "tls-certificates", node.tls_certificates);
   return status ? read_path(section, "tls-psk-file", node.tls_psk_file) : status;
 }
 
@@ -374,15 +375,12 @@ Result<ResourceConfiguration> parse_configuration(std::string_view text, const s
     if (section.name != "resource") continue;
     // What holds for all nodes that say nothing else.
     const SectionReader reader(*values, *lines, path, section);
-    std::string link_certificates;
     std::string certificates;
     std::string psk_file;
-    status = read_path(reader, "link-certificates", link_certificates);
-    if (status) status = read_path(reader, "tls-certificates", certificates);
+    status = read_path(reader, "tls-certificates", certificates);
     if (status) status = read_path(reader, "tls-psk-file", psk_file);
     if (!status) return std::move(status).error();
     for (NodeConfiguration& node : configuration.nodes) {
-      if (node.link_certificates.empty()) node.link_certificates = link_certificates;
       if (node.tls_certificates.empty()) node.tls_certificates = certificates;
       if (node.tls_psk_file.empty()) node.tls_psk_file = psk_file;
     }
@@ -392,7 +390,8 @@ Result<ResourceConfiguration> parse_configuration(std::string_view text, const s
   return configuration;
 }
 
-Result<ResourceConfiguration> load_configuration(const std::string& path, const std::string& resource) {
+Result<ResourceConfiguration> load_configuration(const std::string& path, const std::string& resource,
+                                                 const FeatureSupport& support) {
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (descriptor < 0) {
     const int code = errno;
@@ -429,9 +428,11 @@ Result<ResourceConfiguration> load_configuration(const std::string& path, const 
   if (!configuration) return configuration;
   if (configuration->name != resource) {
     return configuration_error(
-        path, configuration->name_line,
+        path, configuration->lines.name,
         "this file configures the resource '" + configuration->name + "', not '" + resource + "'");
   }
+  Status supported = check_supported(*configuration, support);
+  if (!supported) return std::move(supported).error();
   return configuration;
 }
 

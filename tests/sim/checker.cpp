@@ -73,6 +73,7 @@ void Checker::disk_replaced(int id) {
 
 // Invariant 7: from the first copy on the disk is a mixture, and says so.
 void Checker::copy_written(int id) {
+  if (lied_) return;
   bool is_target = false;  // else a verify repairs a block of a copy that is in sync
   for (int other = 0; other < world_.node_count(); ++other) {
     is_target = is_target || (other != id && world_.node(id).peer(other).replication == ReplicationState::SyncTarget);
@@ -150,7 +151,10 @@ void Checker::protocol_changed(int id) {
 // nobody has written since.
 void Checker::give_up_what_is_lost(int id) {
   for (int other = 0; other < world_.node_count(); ++other) {
-    if (other == id || !world_.node(other).alive() || known(other).may_lack || known(other).gone) continue;
+    if (other == id || !world_.node(other).alive() || known(other).may_lack || known(other).gone ||
+        known(other).replaced) {
+      continue;
+    }
     if (world_.node(id).peer(other).connection == ConnectionState::Connected) {
       return world_.fail("node " + std::to_string(id) + " lacks what was answered and was promoted next to node " +
                          std::to_string(other));
@@ -163,6 +167,7 @@ void Checker::give_up_what_is_lost(int id) {
 
 // Invariant 10: whoever is left out must not be able to take itself for a copy of the same generation.
 void Checker::write_answered(int id, uint32_t write, bool fua, uint8_t kept_by) {
+  if (lied_) return;
   world_.ledger.acknowledge(write, fua);
   if (!holds_answered(id, id)) {
     known(id).has_acknowledged = false;
@@ -236,6 +241,7 @@ void Checker::write_answered(int id, uint32_t write, bool fua, uint8_t kept_by) 
 
 // Invariant 1.
 void Checker::flush_answered(int id, uint64_t issued) {
+  if (lied_) return;
   for (const uint32_t write : world_.ledger.flushed(issued)) {
     check_units_stable(id, world_.ledger.units_of(write), true, "a flush");
   }
@@ -243,6 +249,7 @@ void Checker::flush_answered(int id, uint64_t issued) {
 
 // Invariant 15.
 void Checker::read_answered(const ByteRange& range, std::span<const Value> seen, uint64_t issued) {
+  if (lied_) return;
   const size_t first = world_.layout.units(range).first;
   for (size_t i = 0; i < seen.size(); ++i) {
     if (world_.ledger.allows(first + i, seen[i], Promise::Acknowledged, issued)) continue;
@@ -272,6 +279,7 @@ void Checker::request_failed(int id, int error_errno) {
 
 // Invariants 2, 3 and 7.
 void Checker::export_opened(int id) {
+  if (lied_) return stream_order.forget(id);
   ++promotions;
   last_primary_ = id;
   Node& promoted = world_.node(id);
@@ -315,6 +323,16 @@ void Checker::export_opened(int id) {
 }
 
 void Checker::noted(int id, const Note& note) {
+  if (lied_) {
+    if (note.kind == NoteKind::HandshakeDecided) {
+      reach_mark(mark_of_rule(note.text));
+      stream_order.forget(id);
+      stream_order.forget(world_.node(id).peer_id(note.peer));
+    }
+    if (note.kind == NoteKind::SplitBrain) world_.lie.split_brain_noted(id);
+    if (note.kind == NoteKind::RuleBroken) world_.fail(std::string("a rule was broken: ") + note.text);
+    return;
+  }
   const std::string text = note.text;
   const int other = world_.node(id).peer_id(note.peer);
   if (note.kind == NoteKind::HandshakeDecided) {

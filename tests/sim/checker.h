@@ -52,6 +52,8 @@ class Checker {
   void check_converged();
   // What is on stable storage is not what was written any more, and nobody knows it.
   void look_away() { looks_away_ = true; }
+  // What the application is told is not held against the ledger any more: there are two truths.
+  void operator_lied() { lied_ = true; }
 
   // Promotions that lost answered writes with their Primary, as protocol A may.
   uint64_t losses = 0;
@@ -108,6 +110,7 @@ class Checker {
 
   World& world_;
   bool looks_away_ = false;
+  bool lied_ = false;
   int last_primary_ = 0;
   std::vector<Knowledge> nodes_;
   std::vector<Difference> differences_;

@@ -68,6 +68,7 @@ void Operator::put_disk_right(int id) {
 }
 
 void Operator::turn() {
+  if (stands_back_) return;
   put_disks_right();
   if (pending_) return;
   if (world_.is_healing() && (vouch_for_the_newest() || repair())) return;

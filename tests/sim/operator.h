@@ -15,6 +15,7 @@ class Operator {
   explicit Operator(World& world);
   void start();
   bool is_pending() const { return pending_; }
+  void stand_back(bool wanted) { stands_back_ = wanted; }
 
   void answered(int node, uint64_t ticket, repl::Outcome outcome);
   void node_crashed(int node);
@@ -38,6 +39,7 @@ class Operator {
   bool disturbs_;
   uint64_t ticket_ = 0;
   bool pending_ = false;
+  bool stands_back_ = false;
   bool changes_protocol_ = false;  // the pending order does
   int pending_node_ = 0;
 };

@@ -142,6 +142,11 @@ bool Checker::check_pair(Difference& difference) {
   switch (decision.kind) {
     case SyncKind::Refuse:
       if (world_.node_count() > 2) return true;  // both wait for a third, who is source to both
+      // The one lost its disk, and the other was to serve and got an empty one: two losses at once, for an operator.
+      if ((known(difference.a).gone && known(difference.b).replaced) ||
+          (known(difference.b).gone && known(difference.a).replaced)) {
+        return true;
+      }
       return failed("the handshake would be refused");
     case SyncKind::SplitBrain:
     case SyncKind::Unrelated:

@@ -13,6 +13,7 @@ namespace {
 constexpr uint64_t kFaultsEndUs = 3'000'000;
 constexpr uint64_t kApplicationEndsUs = kFaultsEndUs + 500'000;
 constexpr uint64_t kConvergedByUs = 60'000'000;
+constexpr uint64_t kMendedWithinUs = 60'000'000;
 constexpr uint64_t kVerifiedWithinUs = 30'000'000;
 
 int draw_nodes(const RunOptions& options, Random& random) {
@@ -78,6 +79,7 @@ World::World(const RunOptions& options)
       application(*this),
       faults(*this),
       rot(*this),
+      lie(*this),
       node_count_(network.node_count()) {
   const ReplicaOptions core = replica_options();
   for (int id = 0; id < node_count_; ++id) nodes_.push_back(std::make_unique<Node>(*this, id, core));
@@ -172,6 +174,12 @@ RunResult World::run() {
   if (result_.ok && rot.begin()) {
     run_until([this] { return rot.is_over(); }, now_us + kVerifiedWithinUs, "a verify did not end in time");
     if (result_.ok) rot.check();
+    if (result_.ok) checker.check_converged();
+  }
+  if (result_.ok && lie.begin()) {
+    run_until([this] { return lie.is_over(); }, now_us + kMendedWithinUs,
+              "what a lie had parted did not come together");
+    if (result_.ok) lie.check();
     if (result_.ok) checker.check_converged();
   }
   result_.writes = ledger.write_count();

@@ -14,6 +14,7 @@
 #include "tests/sim/faults.h"
 #include "tests/sim/layout.h"
 #include "tests/sim/ledger.h"
+#include "tests/sim/lie.h"
 #include "tests/sim/network.h"
 #include "tests/sim/node.h"
 #include "tests/sim/operator.h"
@@ -68,6 +69,8 @@ class World {
   void trace(const char* format, ...) __attribute__((format(printf, 2, 3)));
   // Faults are over: everything comes back, nobody disturbs any more.
   bool is_healing() const { return healing_; }
+  // Everything came together, and nothing is under way.
+  bool is_quiet() const;
   bool knows_lost_disks() const { return options_.lost_disks; }
   bool knows_disk_errors() const { return options_.disk_errors || network.node_count() == 2; }
   bool disks_ignore_flushes() const { return options_.ignore_flushes; }
@@ -93,6 +96,7 @@ class World {
   Application application;
   Faults faults;
   Rot rot;
+  Lie lie;
 
  private:
   static Layout draw_layout(Random& random);
@@ -100,7 +104,6 @@ class World {
   void heal();
   template <typename F>
   void run_until(F reached, uint64_t deadline_us, const char* late);
-  bool is_quiet() const;
   std::string describe() const;
 
   int node_count_;
