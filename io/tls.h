@@ -52,7 +52,7 @@ class TlsStream : public Stream {
   // Who the other side is, as proved in the handshake: the common name and DNS names of its certificate, where one was
   // asked for, or the name of its pre-shared key.
   virtual const std::vector<std::string>& peer_names() const = 0;
-  // "TLS 1.3, PSK of alice": for logs.
+  // "TLS1.3, alice": for logs.
   virtual const std::string& session_description() const = 0;
 };
 

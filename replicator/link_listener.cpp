@@ -38,6 +38,18 @@ io::Task<void> LinkListener::accept_connections() {
 io::Task<void> LinkListener::greet(std::unique_ptr<io::Stream> stream) {
   io::Timer deadline(loop_, [&stream] { stream->shutdown(); });
   deadline.start_once_ms(options_.handshake_timeout_ms);
+  const Status secured = co_await secure_accepted(loop_, stream, options_.security);
+  if (!secured) {
+    --greetings_;
+    // A peer with another key calls again and again.
+    if (std::exchange(problem_, secured.error().message) != problem_) {
+      spdlog::warn(
+          "{}: no TLS with {} on the replication port: {} (has that node the same 'secret-file', or certificates "
+          "of the same authority?)",
+          self_.resource_name, stream->peer_description(), problem_);
+    }
+    co_return;
+  }
   Result<Hello> hello = co_await receive_hello(*stream);
   --greetings_;
   if (!hello) {
@@ -53,6 +65,13 @@ io::Task<void> LinkListener::greet(std::unique_ptr<io::Stream> stream) {
                                                     self_.node_name};
     spdlog::warn("{}: refused a link from {}: {}", self_.resource_name, stream->peer_description(), refusal.text);
     // Whether it arrives is not our concern: the caller is told in any case that the connection ends.
+    [[maybe_unused]] const Status told = co_await send_refusal(*stream, std::move(refusal));
+    co_return;
+  }
+  if (!may_be(*stream, options_.security, hello->node_name)) {
+    Refusal refusal{RefusalReason::UnknownNode,
+                    "the certificate that was shown to " + self_.node_name + " is not of node " + hello->node_name};
+    spdlog::warn("{}: refused a link from {}: {}", self_.resource_name, stream->peer_description(), refusal.text);
     [[maybe_unused]] const Status told = co_await send_refusal(*stream, std::move(refusal));
     co_return;
   }

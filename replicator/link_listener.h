@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "io/address.h"
@@ -41,6 +42,7 @@ class LinkListener {
   const LinkOptions options_;
   std::unique_ptr<io::Listener> listener_;
   size_t greetings_ = 0;  // connections that have not said who they are
+  std::string problem_;   // of the last caller that was refused before it said so
 };
 
 }  // namespace lockstep::repl

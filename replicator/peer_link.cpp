@@ -82,11 +82,17 @@ io::Task<Status> PeerLink::dial_once() {
   Result<std::unique_ptr<io::Stream>> connected =
       co_await io::connect_stream(loop_, peer_address_, options_.connect_timeout_ms, options_.stream);
   if (!connected) co_return std::move(connected).error();
-  const std::unique_ptr<io::Stream> stream = std::move(*connected);
+  std::unique_ptr<io::Stream> stream = std::move(*connected);
   const uint64_t half = random_half();
   Hello ours = make_hello(self_, peer_name_, half);
   io::Timer deadline(loop_, [&stream] { stream->shutdown(); });
   deadline.start_once_ms(options_.handshake_timeout_ms);
+  const Status secured = co_await secure_dialed(loop_, stream, options_.security, peer_name_);
+  if (!secured) {
+    co_return Error{ErrorKind::Refused, 0,
+                    "no TLS with " + io::format_address(peer_address_) + ": " + secured.error().message +
+                        " (has that node the same 'secret-file', or certificates of the same authority?)"};
+  }
   const Status sent = co_await send_hello(*stream, ours);
   if (!sent) co_return sent.error();
   const Result<Hello> theirs = co_await receive_hello(*stream);
@@ -94,12 +100,20 @@ io::Task<Status> PeerLink::dial_once() {
   deadline.cancel();
   if (!theirs) {
     if (!in_time) co_return Error{ErrorKind::TimedOut, 0, "it does not answer on " + io::format_address(peer_address_)};
-    co_return theirs.error();
+    // A node that expects TLS says so in TLS, or not at all.
+    const bool understood = theirs.error().kind == ErrorKind::Refused || theirs.error().kind == ErrorKind::Unsupported;
+    if (understood || options_.security.dialing != nullptr) co_return theirs.error();
+    co_return Error{theirs.error().kind, 0,
+                    theirs.error().message + " (has that node a 'secret-file' or 'link-certificates'?)"};
   }
   if (theirs->node_name != peer_name_) {
     co_return Error{ErrorKind::Refused, 0,
                     "node " + theirs->node_name + " answers on " + io::format_address(peer_address_) +
                         ": correct the addresses in the configuration"};
+  }
+  if (!may_be(*stream, options_.security, peer_name_)) {
+    co_return Error{ErrorKind::Refused, 0,
+                    "the certificate shown on " + io::format_address(peer_address_) + " is not of node " + peer_name_};
   }
   if (const std::optional<Refusal> refusal = judge_hello(self_, *theirs)) {
     co_return Error{ErrorKind::Refused, 0, refusal->text};
@@ -148,7 +162,7 @@ io::Task<void> PeerLink::run(io::Stream& stream, uint64_t link_incarnation) {
   ended_ = false;
   ++incarnation_;
   stream_ = &stream;
-  remote_description_ = stream.peer_description();
+  remote_description_ = describe_link(stream);
   end_reason_.clear();
   report({});
   queue_.restart(link_incarnation);

@@ -23,6 +23,7 @@
 #include "replicator/core/types.h"
 #include "replicator/frame_queue.h"
 #include "replicator/link_handshake.h"
+#include "replicator/link_security.h"
 #include "replicator/peer_protocol.h"
 
 namespace lockstep::repl {
@@ -52,6 +53,7 @@ struct LinkOptions {
   uint64_t last_retry_ms = 2000;
   uint64_t close_timeout_ms = 100;  // how long a link that is being closed tries to send what was queued
   io::StreamOptions stream;
+  LinkSecurity security;
 };
 
 class PeerLink {

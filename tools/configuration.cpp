@@ -33,6 +33,7 @@ const std::vector<std::string>& resource_keys() {
                                                 "peer-timeout",
                                                 "insecure",
                                                 "secret-file",
+                                                "link-certificates",
                                                 "fence-command",
                                                 "activity-log-extents",
                                                 "resync-rate-max",
@@ -58,8 +59,8 @@ const std::vector<std::string>& handler_keys() {
 }
 
 const std::vector<std::string>& node_keys() {
-  static const std::vector<std::string> keys = {"address",          "disk",        "metadata", "nbd",
-                                                "tls-certificates", "tls-psk-file"};
+  static const std::vector<std::string> keys = {
+      "address", "disk", "metadata", "nbd", "link-certificates", "tls-certificates", "tls-psk-file"};
   return keys;
 }
 
@@ -238,10 +239,8 @@ Status read_resource(const SectionReader& section, ResourceConfiguration& config
     return section.bad("resync-rate-max", "must not be less than resync-rate-min, which is " +
                                               format_size(configuration.resync_rate_min) + " a second");
   }
-  configuration.secret_file = section.text("secret-file", "");
-  if (!configuration.secret_file.empty() && configuration.secret_file.front() != '/') {
-    return section.bad("secret-file", "must be an absolute path");
-  }
+  status = read_path(section, "secret-file", configuration.secret_file);
+  if (!status) return status;
   configuration.fence_command = section.text("fence-command", "");
   status = read_export(section, configuration.nbd_export);
   if (!status) return status;
@@ -255,8 +254,7 @@ Status read_resource(const SectionReader& section, ResourceConfiguration& config
   if (wants_arbiter && configuration.fence_command.front() != '/') {
     return section.bad("fence-command", "must start with the absolute path of a program; there is no shell");
   }
-  configuration.lines = {section.line("name"), section.line("protocol"), section.line("on-peer-loss"),
-                         section.line("secret-file"), section.line("fence-command")};
+  configuration.name_line = section.line("name");
   return {};
 }
 
@@ -280,7 +278,8 @@ Status read_node(const SectionReader& section, NodeConfiguration& node) {
     node.metadata = node.disk + ".meta";
   }
   node.nbd = section.texts("nbd");
-  Status status = read_path(section, "tls-certificates", node.tls_certificates);
+  Status status = read_path(section, "link-certificates", node.link_certificates);
+  if (status) status = read_path(section, "tls-certificates", node.tls_certificates);
   return status ? read_path(section, "tls-psk-file", node.tls_psk_file) : status;
 }
 
@@ -375,12 +374,15 @@ Result<ResourceConfiguration> parse_configuration(std::string_view text, const s
     if (section.name != "resource") continue;
     // What holds for all nodes that say nothing else.
     const SectionReader reader(*values, *lines, path, section);
+    std::string link_certificates;
     std::string certificates;
     std::string psk_file;
-    status = read_path(reader, "tls-certificates", certificates);
+    status = read_path(reader, "link-certificates", link_certificates);
+    if (status) status = read_path(reader, "tls-certificates", certificates);
     if (status) status = read_path(reader, "tls-psk-file", psk_file);
     if (!status) return std::move(status).error();
     for (NodeConfiguration& node : configuration.nodes) {
+      if (node.link_certificates.empty()) node.link_certificates = link_certificates;
       if (node.tls_certificates.empty()) node.tls_certificates = certificates;
       if (node.tls_psk_file.empty()) node.tls_psk_file = psk_file;
     }
@@ -390,8 +392,7 @@ Result<ResourceConfiguration> parse_configuration(std::string_view text, const s
   return configuration;
 }
 
-Result<ResourceConfiguration> load_configuration(const std::string& path, const std::string& resource,
-                                                 const FeatureSupport& support) {
+Result<ResourceConfiguration> load_configuration(const std::string& path, const std::string& resource) {
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (descriptor < 0) {
     const int code = errno;
@@ -428,11 +429,9 @@ Result<ResourceConfiguration> load_configuration(const std::string& path, const 
   if (!configuration) return configuration;
   if (configuration->name != resource) {
     return configuration_error(
-        path, configuration->lines.name,
+        path, configuration->name_line,
         "this file configures the resource '" + configuration->name + "', not '" + resource + "'");
   }
-  Status supported = check_supported(*configuration, support);
-  if (!supported) return std::move(supported).error();
   return configuration;
 }
 

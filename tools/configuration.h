@@ -27,13 +27,14 @@ inline constexpr uint32_t kMaximumPeerTimeoutMs = 60'000;
 
 struct NodeConfiguration {
   std::string name;
-  std::string address;           // of the replication link, HOST:PORT as written; a form that io::Address reads
-  std::string disk;              // absolute path of a file or block device
-  std::string metadata;          // absolute path; "DISK.meta" unless given
-  std::vector<std::string> nbd;  // "unix:/PATH" or "tcp:HOST:PORT"; at least one
-  std::string tls_certificates;  // absolute path of a folder; the resource's unless given; empty: none
-  std::string tls_psk_file;      // absolute path; the resource's unless given; empty: none
-  int line = 0;                  // of the section in the file
+  std::string address;            // of the replication link, HOST:PORT as written; a form that io::Address reads
+  std::string disk;               // absolute path of a file or block device
+  std::string metadata;           // absolute path; "DISK.meta" unless given
+  std::vector<std::string> nbd;   // "unix:/PATH" or "tcp:HOST:PORT"; at least one
+  std::string link_certificates;  // absolute path of a folder; the resource's unless given; empty: none
+  std::string tls_certificates;   // absolute path of a folder; the resource's unless given; empty: none
+  std::string tls_psk_file;       // absolute path; the resource's unless given; empty: none
+  int line = 0;                   // of the section in the file
 
   friend bool operator==(const NodeConfiguration&, const NodeConfiguration&) = default;
 };
@@ -69,7 +70,7 @@ struct ResourceConfiguration {
   Protocol protocol = Protocol::C;
   PeerLossPolicy on_peer_loss = PeerLossPolicy::Continue;
   uint32_t peer_timeout_ms = 3000;
-  std::string secret_file;  // empty: replication is not encrypted
+  std::string secret_file;  // with link_certificates of the nodes empty, too, replication is not encrypted
   bool insecure = false;    // plain TCP may leave this host
   uint32_t activity_log_extents = 1237;
   uint64_t resync_rate_max = 0;  // bytes a second; 0: no limit
@@ -79,16 +80,7 @@ struct ResourceConfiguration {
   HandlersConfiguration handlers;
   std::vector<NodeConfiguration> nodes;  // in the file's order, 1 .. kMaximumNodes, names and addresses distinct
 
-  // Lines of keys whose values a caller may have to complain about; 0 where the key was not given.
-  struct Lines {
-    int name = 0;
-    int protocol = 0;
-    int on_peer_loss = 0;
-    int secret_file = 0;
-    int fence_command = 0;
-
-    friend bool operator==(const Lines&, const Lines&) = default;
-  } lines;
+  int name_line = 0;  // of the key, for messages
 
   friend bool operator==(const ResourceConfiguration&, const ResourceConfiguration&) = default;
 
@@ -98,22 +90,10 @@ struct ResourceConfiguration {
   std::string node_names() const;
 };
 
-// What this build can do among what the file can ask for. Who implements something lifts it in supported_features().
-struct FeatureSupport {
-  bool protocol_a = false;
-  bool protocol_b = false;
-  bool suspend_on_peer_loss = false;
-  bool arbiter = false;
-  bool encryption = false;
-};
-FeatureSupport supported_features();
-
 // Reads text as if it stood in the file `path`.
 Result<ResourceConfiguration> parse_configuration(std::string_view text, const std::string& path);
-// Reads the file, checks that it configures `resource`, and that this build supports what it asks for.
-Result<ResourceConfiguration> load_configuration(const std::string& path, const std::string& resource,
-                                                 const FeatureSupport& support = supported_features());
-Status check_supported(const ResourceConfiguration& configuration, const FeatureSupport& support);
+// Reads the file, and checks that it configures `resource`.
+Result<ResourceConfiguration> load_configuration(const std::string& path, const std::string& resource);
 
 // 1 to 64 of A-Z a-z 0-9 _ . - and neither "." nor "..": what resources and nodes may be called.
 bool is_valid_name(std::string_view name);

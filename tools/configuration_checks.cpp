@@ -77,7 +77,8 @@ class NodeChecker {
     if (configuration_.insecure || is_loopback_host(address_host)) return {};
     return error(node, key,
                  "'" + text + "' is not loopback and its traffic would not be encrypted: write " +
-                     (key == "nbd" ? "'tls = require' with its credentials, or " : "") +
+                     (key == "nbd" ? "'tls = require' with its credentials, or "
+                                   : "'secret-file' or 'link-certificates' in [resource], or ") +
                      "'insecure = yes' in [resource] if the network is trusted",
                  index);
   }
@@ -96,8 +97,17 @@ class NodeChecker {
                        place->second + "': give each node its own");
     }
     ++nodes_of_host_[host(node)];
-    // With a secret the link is encrypted.
-    if (!configuration_.secret_file.empty()) return {};
+    const bool certified = !node.link_certificates.empty();
+    if (certified && !configuration_.secret_file.empty()) {
+      return configuration_error(configuration_.path, lines_.line_of("resource", "secret-file"),
+                                 "write one of 'secret-file' and 'link-certificates', not both");
+    }
+    const bool others_are = std::ranges::any_of(
+        configuration_.nodes, [](const NodeConfiguration& other) { return !other.link_certificates.empty(); });
+    if (!certified && others_are) {
+      return error(node, "address", "node '" + node.name + "' has no 'link-certificates', and another node has");
+    }
+    if (certified || !configuration_.secret_file.empty()) return {};
     return check_insecure(node, "address", node.address, address.host, 0);
   }
 
@@ -214,40 +224,6 @@ bool is_loopback_host(std::string_view host) {
 
 Status complete_and_check_nodes(ResourceConfiguration& configuration, const ConfigurationLines& lines) {
   return NodeChecker(configuration, lines).run();
-}
-
-FeatureSupport supported_features() {
-  FeatureSupport support;
-  support.suspend_on_peer_loss = true;
-  support.protocol_a = support.protocol_b = true;
-  support.arbiter = true;
-  return support;
-}
-
-Status check_supported(const ResourceConfiguration& configuration, const FeatureSupport& support) {
-  const auto refused = [&](int line, const std::string& what) {
-    return configuration_error(configuration.path, line, what);
-  };
-  if (configuration.protocol == Protocol::A && !support.protocol_a) {
-    return refused(configuration.lines.protocol, "protocol A is not supported yet: write 'protocol = C'");
-  }
-  if (configuration.protocol == Protocol::B && !support.protocol_b) {
-    return refused(configuration.lines.protocol, "protocol B is not supported yet: write 'protocol = C'");
-  }
-  if (configuration.on_peer_loss == PeerLossPolicy::Suspend && !support.suspend_on_peer_loss) {
-    return refused(configuration.lines.on_peer_loss,
-                   "on-peer-loss suspend is not supported yet: write 'on-peer-loss = continue'");
-  }
-  if (configuration.on_peer_loss == PeerLossPolicy::Arbiter && !support.arbiter) {
-    return refused(configuration.lines.on_peer_loss,
-                   "on-peer-loss arbiter is not supported yet: write 'on-peer-loss = continue'");
-  }
-  if (!configuration.secret_file.empty() && !support.encryption) {
-    return refused(
-        configuration.lines.secret_file,
-        "secret-file is not supported yet: leave it empty, and write 'insecure = yes' if the network is trusted");
-  }
-  return {};
 }
 
 }  // namespace lockstep::tools

@@ -135,6 +135,9 @@ Status Daemon::open_replica() {
   options.resync_pace = {configuration_.resync_rate_max, configuration_.resync_rate_min};
   options.prepares_resyncs = !configuration_.handlers.command_of(HandlerEvent::BeforeResyncTarget).empty();
   options.link.stream.user_timeout_ms = 2 * configuration_.peer_timeout_ms;
+  auto security = repl::load_link_security(configuration_.secret_file, node_.link_certificates);
+  if (!security) return std::move(security).error();
+  options.link.security = std::move(*security);
   if (!configuration_.fence_command.empty()) {
     FenceCommandOptions fencing{configuration_.name, node_.name, {}, io::split_words(configuration_.fence_command)};
     for (const NodeConfiguration& each : configuration_.nodes) fencing.node_names.push_back(each.name);

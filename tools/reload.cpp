@@ -8,7 +8,7 @@ namespace {
 
 ResourceConfiguration without_places(ResourceConfiguration configuration) {
   configuration.path.clear();
-  configuration.lines = {};
+  configuration.name_line = 0;
   for (NodeConfiguration& node : configuration.nodes) node.line = 0;
   return configuration;
 }

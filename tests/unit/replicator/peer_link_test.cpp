@@ -60,8 +60,9 @@ class End final : public LinkOwner {
   std::deque<Arrival> arrivals;
 };
 
-LinkOptions quick_options() {
+LinkOptions quick_options(const LinkSecurity& security = {}) {
   LinkOptions options;
+  options.security = security;
   options.first_retry_ms = 2;
   options.last_retry_ms = 10;
   options.handshake_timeout_ms = 5000;
@@ -75,18 +76,31 @@ io::Address loopback(uint16_t port) {
   return address;
 }
 
+const std::string kKey = "pgdata:000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n";
+const std::string kOtherKey = "pgdata:ff0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n";
+
+LinkSecurity with_key(const std::string& line) {
+  const Folder folder;
+  write_file(folder / "key", {line.begin(), line.end()});
+  std::filesystem::permissions(folder / "key", std::filesystem::perms::owner_read);
+  auto security = load_link_security(folder / "key", "");
+  REQUIRE(security);
+  return *security;
+}
+
 // beta listens, alpha dials: its name sorts first.
 struct Pair {
   explicit Pair(LinkIdentity alpha_says = {"pgdata", "alpha", kDeviceBytes},
-                LinkIdentity beta_says = {"pgdata", "beta", kDeviceBytes})
+                LinkIdentity beta_says = {"pgdata", "beta", kDeviceBytes}, const LinkSecurity& of_alpha = {},
+                const LinkSecurity& of_beta = {})
       : alpha_identity(std::move(alpha_says)), beta_identity(std::move(beta_says)) {
-    beta_links.push_back(
-        std::make_unique<PeerLink>(*loop, beta, beta_identity, PeerIndex{0}, "alpha", loopback(1), quick_options()));
-    auto opened = LinkListener::open(*loop, loopback(0), beta_identity, beta_links, quick_options());
+    beta_links.push_back(std::make_unique<PeerLink>(*loop, beta, beta_identity, PeerIndex{0}, "alpha", loopback(1),
+                                                    quick_options(of_beta)));
+    auto opened = LinkListener::open(*loop, loopback(0), beta_identity, beta_links, quick_options(of_beta));
     REQUIRE(opened);
     listener = std::move(*opened);
     alpha_link = std::make_unique<PeerLink>(*loop, alpha, alpha_identity, PeerIndex{0}, "beta",
-                                            listener->bound_address(), quick_options());
+                                            listener->bound_address(), quick_options(of_alpha));
     alpha_link->connect();
     beta_links[0]->connect();
   }
@@ -152,6 +166,13 @@ io::Task<void> exchange(Pair& pair) {
   CHECK(pair.beta.out_of_place == 0);
   // The buffers are the sender's alone again.
   for (const io::BufferRef& buffer : sent) CHECK(buffer.references() == 1);
+}
+
+io::Task<void> says_how_it_is_encrypted(Pair& pair) {
+  const bool up = co_await becomes_true(*pair.loop, [&] { return pair.both_established(); });
+  CO_REQUIRE(up);
+  CHECK(pair.alpha_link->remote_description().ends_with(", TLS1.3"));
+  CHECK(pair.beta_link().remote_description().ends_with(", TLS1.3, pgdata"));
 }
 
 io::Task<void> last_words(Pair& pair) {
@@ -326,6 +347,31 @@ io::Task<void> second_call(Pair& pair) {
 TEST_CASE("messages and payloads arrive whole and in order, in both directions") {
   Pair pair;
   run_to_end(*pair.loop, exchange(pair));
+}
+
+TEST_CASE("a link with a shared key carries the same, and says so") {
+  const LinkSecurity shared = with_key(kKey);
+  {
+    Pair pair({"pgdata", "alpha", kDeviceBytes}, {"pgdata", "beta", kDeviceBytes}, shared, shared);
+    run_to_end(*pair.loop, exchange(pair));
+  }
+  Pair pair({"pgdata", "alpha", kDeviceBytes}, {"pgdata", "beta", kDeviceBytes}, shared, shared);
+  run_to_end(*pair.loop, says_how_it_is_encrypted(pair));
+}
+
+TEST_CASE("a peer with another key, or with none, gets no link and both sides know why") {
+  const LinkIdentity alpha{"pgdata", "alpha", kDeviceBytes};
+  const LinkIdentity beta{"pgdata", "beta", kDeviceBytes};
+  {
+    Pair pair(alpha, beta, with_key(kKey), with_key(kOtherKey));
+    run_to_end(*pair.loop, refused(pair, "has that node the same 'secret-file'"));
+  }
+  {
+    Pair pair(alpha, beta, with_key(kKey), {});
+    run_to_end(*pair.loop, refused(pair, "has that node the same 'secret-file'"));
+  }
+  Pair pair(alpha, beta, {}, with_key(kKey));
+  run_to_end(*pair.loop, refused(pair, "has that node a 'secret-file'"));
 }
 
 TEST_CASE("a link that is closed delivers its last words, and comes up again as another") {

@@ -108,7 +108,7 @@ TEST_CASE("each mistake is named with its file and line") {
       {4, "wholly-unrelated-thing = C",
        "f.conf:4: unknown key 'wholly-unrelated-thing' in [resource]: known keys are name, size, protocol, "
        "on-peer-loss, "
-       "peer-timeout, insecure, secret-file, fence-command, activity-log-extents, "
+       "peer-timeout, insecure, secret-file, link-certificates, fence-command, activity-log-extents, "
        "resync-rate-max, resync-rate-min, read-only, shared, tls, tls-certificates, "
        "tls-psk-file, tls-verify-peer, tls-allow"},
       {11, "size = 1G", "f.conf:11: unknown key 'size' in [node.alpha]: it belongs to [resource]"},
@@ -164,12 +164,12 @@ TEST_CASE("each mistake is named with its file and line") {
       {9, "address = ::1:77",
        "f.conf:9: bad value '::1:77' for 'address': write HOST:PORT, or [ADDRESS]:PORT for IPv6"},
       {9, "address = 10.0.0.1:7789",
-       "f.conf:9: '10.0.0.1:7789' is not loopback and its traffic would not be encrypted: write 'insecure = yes' in "
-       "[resource] if the network is trusted"},
+       "f.conf:9: '10.0.0.1:7789' is not loopback and its traffic would not be encrypted: write 'secret-file' or "
+       "'link-certificates' in [resource], or 'insecure = yes' in [resource] if the network is trusted"},
       {9, "address = 127.example.org:7789",
-       "f.conf:9: '127.example.org:7789' is not loopback and its traffic would not be encrypted: write 'insecure = "
-       "yes' "
-       "in [resource] if the network is trusted"},
+       "f.conf:9: '127.example.org:7789' is not loopback and its traffic would not be encrypted: write 'secret-file' "
+       "or "
+       "'link-certificates' in [resource], or 'insecure = yes' in [resource] if the network is trusted"},
       {16, "address = 127.0.0.1:7789",
        "f.conf:16: address 127.0.0.1:7789 of node 'beta' is already that of node 'alpha': give each node its own"},
       {10, "disk = alpha.img", "f.conf:10: bad value 'alpha.img' for 'disk': must be an absolute path"},
@@ -258,29 +258,29 @@ TEST_CASE("a file without nodes, without a resource, and with too many nodes") {
   CHECK(error_of(text) == "f.conf:28: more than 8 nodes: remove [node.n9]");
 }
 
-TEST_CASE("what this version cannot do is refused with its line, until somebody lifts it") {
-  struct Wish {
-    int line;
-    const char* content;
-    const char* error;
+TEST_CASE("the replication link is encrypted by a key or by certificates, for every node or for none") {
+  const auto parse = [](const std::string& resource, const std::string& alpha, const std::string& beta) {
+    return parse_configuration("[resource]\nname = pgdata\nsize = 1G\n" + resource +
+                                   "\n[node.alpha]\naddress = 10.0.0.1:7789\ndisk = /a\nnbd = unix:/a.nbd\n" + alpha +
+                                   "\n[node.beta]\naddress = 10.0.0.2:7789\ndisk = /b\nnbd = unix:/b.nbd\n" + beta +
+                                   "\n",
+                               "f.conf");
   };
-  const Wish wish = GENERATE(values<Wish>({
-      {4, "protocol = A", "f.conf:4: protocol A is not supported yet: write 'protocol = C'"},
-      {4, "protocol = B", "f.conf:4: protocol B is not supported yet: write 'protocol = C'"},
-      {5, "on-peer-loss = suspend",
-       "f.conf:5: on-peer-loss suspend is not supported yet: write 'on-peer-loss = continue'"},
-      {5, "on-peer-loss = arbiter\nfence-command = /bin/fence",
-       "f.conf:5: on-peer-loss arbiter is not supported yet: write 'on-peer-loss = continue'"},
-      {6, "secret-file = /etc/key",
-       "f.conf:6: secret-file is not supported yet: leave it empty, and write 'insecure = yes' if the network is "
-       "trusted"},
-  }));
-  const auto configuration = parse_configuration(with_line(wish.line, wish.content), "f.conf");
-  REQUIRE(configuration.ok());
-  const Status refused = check_supported(*configuration, FeatureSupport{});
-  REQUIRE_FALSE(refused.ok());
-  CHECK(refused.error().message == wish.error);
-  CHECK(check_supported(*configuration, FeatureSupport{true, true, true, true, true}).ok());
+  CHECK(parse("secret-file = /etc/key", "", "").ok());
+  const auto by_certificates = parse("link-certificates = /pki", "link-certificates = /pki.a", "");
+  REQUIRE(by_certificates.ok());
+  CHECK(by_certificates->nodes[0].link_certificates == "/pki.a");
+  CHECK(by_certificates->nodes[1].link_certificates == "/pki");
+  const auto plain = parse("", "", "");
+  REQUIRE_FALSE(plain.ok());
+  CHECK(plain.error().message.find("write 'secret-file' or 'link-certificates' in [resource], or 'insecure = yes'") !=
+        std::string::npos);
+  const auto both = parse("secret-file = /etc/key\nlink-certificates = /pki", "", "");
+  REQUIRE_FALSE(both.ok());
+  CHECK(both.error().message == "f.conf:4: write one of 'secret-file' and 'link-certificates', not both");
+  const auto half = parse("", "link-certificates = /pki", "");
+  REQUIRE_FALSE(half.ok());
+  CHECK(half.error().message.find("node 'beta' has no 'link-certificates', and another node has") != std::string::npos);
 }
 
 TEST_CASE("a configuration file is loaded from disk") {

@@ -67,8 +67,9 @@ TEST_CASE("the completion has every verb and option") {
 
 TEST_CASE("lockstep.conf(5) has every key") {
   const std::string page = content_of("man/lockstep.conf.5");
-  for (const char* key : {"name", "size", "protocol", "on-peer-loss", "peer-timeout", "insecure", "secret-file",
-                          "activity-log-extents", "fence-command", "address", "disk", "metadata", "nbd"}) {
+  for (const char* key :
+       {"name", "size", "protocol", "on-peer-loss", "peer-timeout", "insecure", "secret-file", "link-certificates",
+        "activity-log-extents", "fence-command", "address", "disk", "metadata", "nbd"}) {
     CAPTURE(key);
     CHECK(page.find(".B " + in_roff(key) + "\n") != std::string::npos);
   }
