@@ -136,6 +136,15 @@ DurableState Driver::durable_state() {
   durable.superblock = metadata().superblock();
   durable.activity_log = metadata().activity_log();
   durable.activity_log_valid = metadata().activity_log_valid();
+  if (!durable.activity_log_valid) {
+    spdlog::error("{}: the activity log in {} is damaged: every block counts as out of sync",
+                  options_.identity.resource_name, metadata().path());
+  }
+  if (metadata().damaged_pages() > 0) {
+    spdlog::error("{}: {} pages of the bitmap in {} are damaged: their blocks count as out of sync, {} each",
+                  options_.identity.resource_name, metadata().damaged_pages(), metadata().path(),
+                  format_size(kBlocksPerBitmapPage * kBlockBytes));
+  }
   return durable;
 }
 

@@ -62,6 +62,7 @@ class MetadataStore : private io::FileOperation {
   using PageLoader = std::function<void(PeerIndex peer, uint32_t page, std::span<const uint64_t> words)>;
   Status load_bitmaps(const PageLoader& load);
   uint32_t damaged_pages() const { return damaged_pages_; }
+  const std::string& path() const { return file_->path(); }
 
   // Before the first persist.
   void set_owner(MetadataOwner& owner) { owner_ = &owner; }

@@ -185,6 +185,34 @@ std::string report_line(std::string_view whose, const repl::StateReport& report)
   return text + "\n";
 }
 
+// What would have two nodes replicate that the handshake's table keeps apart.
+std::string advice_on_refusal(const repl::Driver& driver, const PeerStatus& peer, const std::string& name) {
+  const std::string& resource = driver.identity().resource_name;
+  const std::string force = "'lockstep promote " + resource + " --force-data-loss GENERATION'";
+  switch (peer.decision.rule) {
+    case Rule::SelfRolledBack:
+      return "    it goes on when " + name + " is UpToDate; if its data is what counts, on " + name + ": " + force +
+             "\n";
+    case Rule::PeerRolledBack:
+      return "    it goes on when this disk is UpToDate; if its data is what counts, here: " + force + "\n";
+    case Rule::BothRolledBack:
+    case Rule::BothInconsistent:
+      return "    to go on with what one of them has, on that node: " + force + "\n";
+    case Rule::InconsistentWouldBeSource:
+      return "    bring up a node that has a complete copy; to go on without what only the incomplete one has, on the "
+             "other: " +
+             force + "\n";
+    case Rule::PrimaryWouldBeTarget:
+      return "    to take what the other side has: demote the Primary; to keep what the Primary has: on the other node "
+             "'lockstep create " +
+             resource + " --force', which forgets its copy\n";
+    case Rule::BothPrimary:
+      return "    to end it: demote one of them\n";
+    default:
+      return "";
+  }
+}
+
 std::string advice(const repl::Driver& driver, const PeerStatus& peer, const std::string& name) {
   const std::string& resource = driver.identity().resource_name;
   const bool gives_way = peer.decided && (peer.decision.kind == repl::SyncKind::SplitBrain ||
@@ -192,6 +220,9 @@ std::string advice(const repl::Driver& driver, const PeerStatus& peer, const std
   if (gives_way) {
     return "    to end it: on the node whose data gives way type 'lockstep resync " + resource +
            " PEER --discard-my-data GENERATION' with the other node's name and its own generation\n";
+  }
+  if (peer.decided && peer.decision.kind == repl::SyncKind::Refuse) {
+    return advice_on_refusal(driver, peer, name);
   }
   if (peer.connection == repl::ConnectionState::StandAlone) {
     return "    to have it again: 'lockstep connect " + resource + " " + name + "'\n";

@@ -135,6 +135,26 @@ TEST_CASE("the source copies only what its own disk has made stable") {
   require_in_sync(pair);
 }
 
+TEST_CASE("a bitmap that names blocks beyond the device ends the link, and no bit is taken from it") {
+  Pair pair;
+  pair.make_mirrored();
+  write_alone(pair, 1);
+  pair.beta.holds_persists = true;  // so it does not send its own yet
+  pair.connect();
+  REQUIRE(pair.alpha.peer().replication == ReplicationState::WFBitMapS);
+  const BitmapRun bad =
+      GENERATE(BitmapRun{kTestBlocks, 1}, BitmapRun{kTestBlocks - 1, 2}, BitmapRun{7, UINT64_MAX}, BitmapRun{7, 0});
+  pair.alpha.receive(pair.incarnation(), TestFrame{BitmapRuns{true, {}}, {{9, 1}, bad}, {}, {}});
+  pair.run();
+  CHECK_FALSE(pair.linked());
+  CHECK(pair.alpha.replica().is_out_of_sync(0, 5));
+  CHECK(pair.alpha.replica().peer_status(0).out_of_sync_blocks <= 2);
+  pair.beta.holds_persists = false;
+  pair.run();
+  pair.connect();
+  require_in_sync(pair);
+}
+
 TEST_CASE("a bit is cleared only when the target has the copy on stable storage") {
   Pair pair;
   pair.make_mirrored();
