@@ -10,7 +10,7 @@ using repl::ControlExit;
 using repl::OrderKind;
 using repl::Outcome;
 
-// In a text, %r is the resource, %n this node, %p the peer, %g this node's generation, %d its disk state, %v the verb.
+// In a text, %r is the resource, %n this node, %p the peer, %g this node's generation, %d its disk state and %w what that means, %v the verb.
 struct Row {
   Outcome outcome;
   ControlExit exit;
@@ -19,7 +19,7 @@ struct Row {
 
 constexpr std::array kRows{
     Row{Outcome::NotUpToDate, ControlExit::Refused,
-        "%v refused: the disk of %n is %d, so its data may be old; bring up a peer that is UpToDate, or, to accept the "
+        "%v refused: the disk of %n is %d, so its data %w; bring up a peer that is UpToDate, or, to accept the "
         "loss of what is newer, type 'lockstep promote %r --force-data-loss %g'"},
     Row{Outcome::PeerAbsent, ControlExit::Refused,
         "%v refused: %p is not connected and may be Primary; connect it, or, when it is powered off or cut off, type "
@@ -200,6 +200,9 @@ std::string filled(std::string_view text, OrderKind order, const OutcomeContext&
         break;
       case 'd':
         result += context.disk_state;
+        break;
+      case 'w':
+        result += context.disk_state == "Inconsistent" ? "is not whole" : "may be old";
         break;
       case 'v':
         result += verb_of(order);
