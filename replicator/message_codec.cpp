@@ -4,6 +4,7 @@
 
 #include "io/base/bytes.h"
 #include "io/base/check.h"
+#include "replicator/bitmap_runs.h"
 #include "replicator/frame_writing.h"
 #include "replicator/peer_protocol.h"
 
@@ -345,30 +346,15 @@ void decode(BodyReader& reader, const DecodingContext&, ResyncStart& start) {
 FrameKind encode(const BitmapRuns& message, LittleWriter& writer) {
   LOCKSTEP_CHECK(message.runs.size() <= kRunsPerMessage);
   writer.u8(message.last ? 1 : 0);
-  writer.zeroes(3);
-  writer.u32(static_cast<uint32_t>(message.runs.size()));
-  for (const BitmapRun& run : message.runs) {
-    writer.u64(run.first_block);
-    writer.u64(run.block_count);
-  }
+  write_bitmap_runs(message.runs, writer);
   return FrameKind::BitmapRuns;
 }
 void decode(BodyReader& reader, const DecodingContext& context, BitmapRuns& message) {
-  const uint64_t blocks = divide_up(context.device_bytes, kBlockBytes);
   message.last = reader.flag();
-  reader.skip(3);
-  const uint32_t count = reader.u32();
-  if (count > kRunsPerMessage) {
-    reader.broken = true;
-    return;
-  }
-  for (uint32_t i = 0; i < count; ++i) {
-    BitmapRun& run = context.storage->runs[i];
-    run.first_block = reader.u64();
-    run.block_count = reader.u64();
-    reader.broken = reader.broken || run.block_count == 0 || !ByteRange::fits(run.first_block, run.block_count, blocks);
-  }
-  message.runs = std::span<const BitmapRun>(context.storage->runs).first(count);
+  const uint64_t blocks = divide_up(context.device_bytes, kBlockBytes);
+  const auto runs = read_bitmap_runs(reader, blocks, context.storage->runs);
+  reader.broken = reader.broken || !runs;
+  if (runs) message.runs = *runs;
 }
 
 FrameKind encode(const BitmapWanted&, LittleWriter&) {

@@ -10,7 +10,8 @@ using repl::ControlExit;
 using repl::OrderKind;
 using repl::Outcome;
 
-// In a text, %r is the resource, %n this node, %p the peer, %g this node's generation, %d its disk state and %w what that means, %v the verb.
+// In a text, %r is the resource, %n this node, %p the peer, %g this node's generation, %d its disk state and %w what
+// that means, %v the verb.
 struct Row {
   Outcome outcome;
   ControlExit exit;

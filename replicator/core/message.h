@@ -116,10 +116,11 @@ struct BitmapRun {
   uint64_t first_block = 0;
   uint64_t block_count = 0;
 };
-inline constexpr size_t kRunsPerMessage = 256;
+inline constexpr size_t kRunsPerMessage = 1024;
 struct BitmapRuns {  // T → S: what T's own bitmap says; last when T has said all
   bool last = false;
-  std::span<const BitmapRun> runs;  // valid until the step or the encoding that it is given to returns
+  // In order, clean blocks between any two; valid until the step or the encoding that it is given to returns.
+  std::span<const BitmapRun> runs;
 };
 struct BitmapWanted {};  // S → T: go on with the next runs
 struct ResyncProgress {  // S → T, now and then: what T shows

@@ -28,6 +28,7 @@ struct ReplicaOptions {
   uint32_t client_slots = 512;
   uint32_t apply_slots = 512;
   uint32_t resync_slots = 16;
+  uint32_t bitmap_runs_per_message = kRunsPerMessage;
   uint64_t resync_chunk_bytes = 256 * kKiB;  // of one resync slot
   uint32_t transfer_log_entries = 8192;      // writes not yet stable everywhere
   uint32_t activity_log_slots = 1237;

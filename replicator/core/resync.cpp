@@ -97,7 +97,8 @@ void Replica::State::send_bitmap_runs(PeerIndex index) {
   Peer& peer = peers[index];
   size_t count = 0;
   BitmapRuns message;
-  while (count < runs.size()) {
+  const size_t most = std::min<size_t>(options.bitmap_runs_per_message, runs.size());
+  while (count < most) {
     const DirtyBitmap::Run run = peer.bitmap.next_run(peer.bitmap_send_cursor, peer.bitmap.block_count());
     if (run.block_count == 0) {
       message.last = true;

@@ -58,6 +58,7 @@ ReplicaOptions World::replica_options() {
   options.apply_slots = 64;
   options.resync_slots = 8;
   options.resync_chunk_bytes = random.chance(0.5) ? kMiB : 4 * kMiB;
+  options.bitmap_runs_per_message = 16;
   options.transfer_log_entries = 64;
   options.activity_log_slots = 18;
   options.flush_interval_us = 300'000;
