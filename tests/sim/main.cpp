@@ -32,9 +32,8 @@ void usage() {
       "  --protocol P   A, B or C (default: drawn by the seed, and changed in some runs)\n"
       "  --promise P    holds the runs to what this protocol promises, whichever they use: must fail for a weaker one\n"
       "  --disk-errors  some seeds know disks that fail, are detached and attached with more than two nodes, too\n"
-      "  --lost-disks   some seeds know disks that are replaced by empty ones or older copies (not by default: seed "
-      "109\n"
-      "                 then shows two nodes that stay Outdated)\n"
+      "  --lost-disks   some seeds know disks that are replaced by empty ones or older copies (not by default: "
+      "docs/testing.md)\n"
       "  --ignore-flushes  a control: disks that flush nothing, which must be found\n"
       "  --mutant NAME  a known bug is put back into the core; --list-mutants prints their names");
 }
