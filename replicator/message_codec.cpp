@@ -124,6 +124,8 @@ FrameKind encode(const StateReport& report, LittleWriter& writer) {
   write_generation(writer, report.sync_base);
   write_generation(writer, report.sync_toward);
   write_generation(writer, report.unanswered_since);
+  writer.u64(report.position.stream);
+  writer.u64(report.position.through);
   return FrameKind::StateReport;
 }
 void decode(BodyReader& reader, const DecodingContext&, StateReport& report) {
@@ -152,6 +154,8 @@ void decode(BodyReader& reader, const DecodingContext&, StateReport& report) {
   report.sync_base = reader.generation();
   report.sync_toward = reader.generation();
   report.unanswered_since = reader.generation();
+  report.position.stream = reader.u64();
+  report.position.through = reader.u64();
 }
 
 FrameKind encode(const StateChanged& changed, LittleWriter& writer) {

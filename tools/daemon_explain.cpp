@@ -73,6 +73,13 @@ std::string_view words_of(Rule rule) {
       return "the same generation, blocks out of sync on both sides: this disk is UpToDate and the source";
     case Rule::EqualPeerFresher:
       return "the same generation, blocks out of sync on both sides: the peer's disk is UpToDate and the source";
+    case Rule::EqualSelfReceivedMore:
+      return "the same generation; this node holds more of what the last Primary sent: what is out of sync is copied "
+             "to "
+             "the peer";
+    case Rule::EqualPeerReceivedMore:
+      return "the same generation; the peer holds more of what the last Primary sent: what is out of sync is copied "
+             "from it";
     case Rule::EqualSelfFirst:
       return "the same generation, blocks out of sync on both sides, no other difference: this node's name sorts first";
     case Rule::EqualPeerFirst:

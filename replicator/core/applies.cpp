@@ -159,6 +159,11 @@ void Replica::State::release_done_applies() {
     if (peers[apply.peer].incarnation == apply.incarnation && disk_usable()) {
       peers[apply.peer].stream_written = apply.sequence;
     }
+    // In the order of the stream, whatever happened to its link.
+    if (disk_usable() && !apply.resync && position.stream != 0 &&
+        position.stream == peers[apply.peer].peer_report.run) {
+      position.through = std::max(position.through, apply.sequence);
+    }
     if (apply.comparison != ApplySlot::kNoComparison) comparisons[apply.comparison].used = false;
     apply.phase = ApplySlot::Phase::Free;
     act(ReleaseApply{oldest});

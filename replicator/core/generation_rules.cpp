@@ -106,6 +106,12 @@ Verdict decide_equal(const StateReport& self, const StateReport& peer) {
     return is_up_to_date(self) && !ignores_survivor ? source(kBitmap, Rule::EqualPeerCrashed)
                                                     : target(kBitmap, Rule::EqualPeerCrashedAlone);
   }
+  // With several peers a Primary may have answered what only some of them had.
+  if (self.position.stream != 0 && self.position.stream == peer.position.stream &&
+      self.position.through != peer.position.through && !LOCKSTEP_MUTANT("survivor-with-less-is-source")) {
+    return self.position.through > peer.position.through ? source(kBitmap, Rule::EqualSelfReceivedMore)
+                                                         : target(kBitmap, Rule::EqualPeerReceivedMore);
+  }
   if (self_has_bits != peer_has_bits) {
     return self_has_bits ? source(kBitmap, Rule::EqualSelfHasBits) : target(kBitmap, Rule::EqualPeerHasBits);
   }
@@ -387,6 +393,10 @@ std::string_view to_string(Rule rule) {
       return "equal-self-crashed-alone";
     case Rule::EqualPeerCrashedAlone:
       return "equal-peer-crashed-alone";
+    case Rule::EqualSelfReceivedMore:
+      return "equal-self-received-more";
+    case Rule::EqualPeerReceivedMore:
+      return "equal-peer-received-more";
     case Rule::EqualSelfHasBits:
       return "equal-self-has-bits";
     case Rule::EqualPeerHasBits:

@@ -40,6 +40,8 @@ enum class Rule : uint8_t {
   EqualPeerCrashedAhead,
   EqualSelfCrashedAlone,  // the peer restarted as well: the crashed Primary is source
   EqualPeerCrashedAlone,
+  EqualSelfReceivedMore,  // one generation, and of one Primary's stream this node holds more
+  EqualPeerReceivedMore,
   EqualSelfHasBits,  // one generation, blocks left out of sync on one side only
   EqualPeerHasBits,
   EqualSelfPrimary,  // one generation, blocks left on both sides: the Primary is source

@@ -36,6 +36,7 @@ StateReport Replica::State::make_report(PeerIndex index) const {
     report.may_hold = may_hold_nodes();
     report.sync_toward = superblock.sync_toward;
     report.unanswered_since = superblock.unanswered_since;
+    report.position = role == Role::Primary ? StreamPosition{report.run, transfer_log.last()} : position;
     // What it sent itself is under no bit for it here.
     if ((superblock.sync_sources & mask_of(index)) == 0) report.sync_base = superblock.sync_base;
   }
@@ -144,6 +145,7 @@ void Replica::State::carry_out_decision(PeerIndex index) {
       }
       if (superblock != before) persist_superblock();
       peer.replication = ReplicationState::Established;
+      note_position_in_sync(peer);
       peer.stream_from = transfer_log.last() + 1;
       peer.told_in_sync = kNothingTold;
       may_hold_current &= static_cast<PeerMask>(~mask_of(index));

@@ -94,10 +94,7 @@ void Replica::State::on(const MessageArrived& event) {
     }
     changed();
     if (!has_third_nodes()) return;
-    // A third node copies to it: what it holds afterwards is not what it held when we two were found alike.
-    if (message->disk_state == DiskState::Inconsistent && role != Role::Primary && peer.role != Role::Primary) {
-      set_in_sync_by_primary(index, false);
-    }
+    third_node_copies(index);
     if ((disk_state == DiskState::Consistent || disk_state == DiskState::Outdated) && is_in_sync(index) &&
         peer.disk_state == DiskState::UpToDate) {
       become_up_to_date();

@@ -11,6 +11,13 @@
 
 namespace lockstep::repl {
 
+// How far a node holds a Primary's stream of writes. The stream is known by that daemon's run; 0: of none.
+struct StreamPosition {
+  uint64_t stream = 0;
+  Sequence through = 0;
+  friend bool operator==(const StreamPosition&, const StreamPosition&) = default;
+};
+
 // First on every link, from both sides: all that the handshake's decision depends on.
 struct StateReport {
   Generation current;
@@ -44,6 +51,8 @@ struct StateReport {
   Generation sync_toward;
   // The sender made its current generation and has answered nothing in it: the one before. Else zero.
   Generation unanswered_since;
+  // Of a Secondary what it holds, as long as its daemon lives; of a Primary its last write.
+  StreamPosition position;
 };
 
 // Role or disk state of the sender changed.

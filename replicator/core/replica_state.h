@@ -393,6 +393,8 @@ struct Replica::State {
   void forget_unstable(PeerIndex primary);
   void mark_copied(PeerIndex source, const ByteRange& range);
   void peers_in_sync_arrived(PeerIndex peer, const PeersInSync& message);
+  void third_node_copies(PeerIndex index);
+  void note_position_in_sync(const Peer& peer);
   void set_in_sync_by_primary(PeerIndex peer, bool in_sync);
   bool forget_differences(PeerIndex peer);
   void take_over_view(PeerIndex from, const Generation& old, NodeMask may_hold);
@@ -718,6 +720,7 @@ struct Replica::State {
   std::vector<UnstableWrite> unstable;
   uint64_t unstable_first = 0, unstable_end = 0;
   PeerIndex unstable_from = kNoPeer;  // whose stream that is
+  StreamPosition position;            // what this disk holds of a Primary's stream
 
   std::vector<ResyncSlot> resyncs;
   Pace pace;

@@ -74,6 +74,7 @@ void Replica::State::resync_start_arrived(PeerIndex index, const ResyncStart& me
     superblock.sync_sources |= mask_of(index);
   }
   persist_bitmap(index, true);  // what it says here must outlive us: the source may know it from us alone
+  position = StreamPosition{};
   superblock.current = message.sync_generation;
   // Of a resync of our own that did not come to its start: from here on our bitmap counts from nothing of ours. Left
   // there, an interruption would look as if each tracked changes since the other's generation: a split brain.
@@ -189,6 +190,8 @@ void Replica::State::resync_done_arrived(PeerIndex index, const ResyncDone& mess
   superblock.current = LOCKSTEP_MUTANT("target-keeps-its-generation") ? superblock.current : message.current;
   superblock.history = message.history;
   if (has_third_nodes()) take_over_view_at_end(index, message);
+  position = peer.peer_report.position;
+  if (peer.role == Role::Primary) position.through = std::max(position.through, peer.stream_received);
   superblock.peers[index] = PeerRecord{};
   become_up_to_date();
   peer.preparation = Peer::Preparation::None;

@@ -261,6 +261,7 @@ void Replica::State::become_primary() {
   forget_preparations();
   if (has_third_nodes()) restart_undecided_links();
   role = Role::Primary;
+  position = StreamPosition{};
   superblock.primary = !LOCKSTEP_MUTANT("primary-not-recorded");
   awaited_peers = given_up_peers = 0;
   suspended_by_operator = abandons_held = was_replaced = false;

@@ -20,6 +20,7 @@ void Replica::State::start(const DurableState& durable) {
 
 void Replica::State::recover(const DurableState& durable) {
   superblock = durable.superblock;
+  position = StreamPosition{};
   durable_life = superblock.life;
   const bool crashed = superblock.primary;
   const bool undone = undo_unanswered(superblock);

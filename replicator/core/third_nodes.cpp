@@ -209,6 +209,32 @@ void Replica::State::peers_in_sync_arrived(PeerIndex index, const PeersInSync& m
   if (superblock_changed) persist_superblock();
 }
 
+// While a third node copies to it, and afterwards, the peer does not hold what it held when we two were found alike;
+// unless the Primary says so, whose word may have come first.
+void Replica::State::third_node_copies(PeerIndex index) {
+  Peer& peer = peers[index];
+  if (role == Role::Primary || peer.role == Role::Primary) return;
+  if (peer.disk_state == DiskState::Inconsistent && peer.replication == ReplicationState::Established) {
+    peer.replication = ReplicationState::Off;
+  } else if (peer.disk_state != DiskState::Inconsistent && peer.in_sync_by_primary &&
+             peer.replication == ReplicationState::Off) {
+    peer.replication = ReplicationState::Established;
+  }
+}
+
+// This disk holds what the peer's does.
+void Replica::State::note_position_in_sync(const Peer& peer) {
+  const StreamPosition& there = peer.peer_report.position;
+  if (role == Role::Primary) return;
+  if (peer.role == Role::Primary || position.stream == 0) {
+    position = there;
+  } else if (position.stream == there.stream) {
+    position.through = std::max(position.through, there.through);
+  } else if (there.stream != 0) {
+    position = StreamPosition{};
+  }
+}
+
 void Replica::State::set_in_sync_by_primary(PeerIndex index, bool in_sync) {
   Peer& peer = peers[index];
   peer.in_sync_by_primary = in_sync;
@@ -306,6 +332,7 @@ void Replica::State::primary_lost(PeerIndex index) {
 
 // A peer is Primary from now on. It decides for all of its peers; resyncs between Secondaries end.
 void Replica::State::primary_appeared(PeerIndex index) {
+  if (peers[index].replication == ReplicationState::Established) position = {peers[index].peer_report.run, 0};
   restart_other_resyncs(index);
   const Peer& peer = peers[index];
   if (is_connected(peer) && peer.replication == ReplicationState::Off) {

@@ -36,6 +36,7 @@ std::vector<Message> examples() {
   report.sync_base = {12, 13};
   report.sync_toward = {14, 15};
   report.unanswered_since = {16, 17};
+  report.position = {18, 19};
   Acknowledged acknowledged{10, 9, 8, 2, {}};
   acknowledged.besides[0] = 11;
   acknowledged.besides[1] = UINT64_MAX;

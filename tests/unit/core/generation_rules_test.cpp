@@ -66,6 +66,9 @@ struct Says : StateReport {
   Says unanswered(Generation since) const {
     return with([&](Says& says) { says.unanswered_since = since; });
   }
+  Says holds(uint64_t stream, Sequence through) const {
+    return with([&](Says& says) { says.position = {stream, through}; });
+  }
   Says sees_a_primary() const {
     return with([&](Says& says) { says.sees_primary = true; });
   }
@@ -205,6 +208,10 @@ std::vector<Row> table() {
       {Says(kG1).bits(1), Says(kG1, kConsistent).bits(1), kSource(kBitmap, Rule::EqualSelfFresher)},
       {Says(kG1, kOutdated).bits(1), Says(kG1).bits(1), kTarget(kBitmap, Rule::EqualPeerFresher)},
       {Says(kG1).bits(1), Says(kG1).bits(1), kSource(kBitmap, Rule::EqualSelfFirst)},
+      {Says(kG1).bits(1).holds(7, 20), Says(kG1).bits(1).holds(7, 21), kTarget(kBitmap, Rule::EqualPeerReceivedMore)},
+      {Says(kG1).holds(7, 22), Says(kG1).bits(1).holds(7, 21), kSource(kBitmap, Rule::EqualSelfReceivedMore)},
+      {Says(kG1).bits(1).holds(7, 20), Says(kG1).bits(1).holds(8, 21), kSource(kBitmap, Rule::EqualSelfFirst)},
+      {Says(kG1).bits(1).holds(7, 20), Says(kG1).bits(1).holds(7, 20), kSource(kBitmap, Rule::EqualSelfFirst)},
       {Says(kG1).crashed(), Says(kG1).crashed(), kSource(kBitmap, Rule::EqualSelfFirst)},
 
       // One of them wrote alone.
@@ -324,6 +331,7 @@ Rule mirrored(Rule rule) {
         {Rule::EqualSelfPrimary, Rule::EqualPeerPrimary},
         {Rule::EqualSelfFresher, Rule::EqualPeerFresher},
         {Rule::EqualSelfFirst, Rule::EqualPeerFirst},
+        {Rule::EqualSelfReceivedMore, Rule::EqualPeerReceivedMore},
         {Rule::PeerIsBehind, Rule::SelfIsBehind},
         {Rule::PeerIsFarBehind, Rule::SelfIsFarBehind},
         {Rule::SelfIsPartial, Rule::PeerIsPartial},
@@ -554,6 +562,7 @@ TEST_CASE("every pair of conditions is decided safely for each kind of lineage")
       {Says(kG2).since(kG1), Says(kG3).since(kG1)},
       {Says(kG2).after(kG1), Says(kG3).after(kG1)},
       {Says(kG1), Says(kG2)},
+      {Says(kG1).holds(7, 1), Says(kG1).holds(7, 2)},
       {Says(kG1).aged(4, 9), Says(kG1).aged(9, 5)},
       {Says(kG2).since(kG1).aged(4, 9), Says(kG1).aged(8, 5)},
       {Says(kG1).aged(4, 9), Says(kZero).aged(9, 5)},
@@ -597,6 +606,7 @@ TEST_CASE("lineages and conditions together, sampled, are decided safely") {
     report.is_target = random() % 3 == 0;
     report.sync_base = kNames[random() % kNames.size()];
     report.sync_toward = kNames[random() % kNames.size()];
+    report.position = {random() % 3, random() % 3};
     report.unanswered_since = kNames[random() % kNames.size()];
     for (size_t i = 1; i < report.history.size(); ++i) {
       if (random() % 4 == 0) report.history[i] = kNames[random() % kNames.size()];
@@ -617,7 +627,7 @@ TEST_CASE("docs/states.md names every rule and every state") {
   const auto is_named = [&text](std::string_view name) {
     return text.find("`" + std::string(name) + "`") != std::string::npos;
   };
-  REQUIRE(all_rules().size() == 55);
+  REQUIRE(all_rules().size() == 57);
   for (const Rule rule : all_rules()) {
     INFO(to_string(rule));
     CHECK(is_named(to_string(rule)));

@@ -64,6 +64,23 @@ TEST_CASE("a node that was left out may have got the generation from a third one
   CHECK(trio.alpha.superblock.current == trio.beta.superblock.current);
 }
 
+TEST_CASE("of two survivors the one that holds more of the stream is the source, whatever their names") {
+  Trio trio;
+  trio.make_mirrored();
+  write(trio, trio.alpha, blocks(5), 1);
+  trio.holds[0][1] = true;
+  trio.alpha.write(1, blocks(6), 2);
+  trio.run();
+  REQUIRE(trio.gamma.disk[6] == 2);
+  trio.alpha.crash();
+  trio.holds[0][1] = false;
+  trio.settle();
+  CHECK(trio.peer(trio.beta, trio.gamma).own_report.position.through <
+        trio.peer(trio.beta, trio.gamma).peer_report.position.through);
+  CHECK(trio.beta.disk[6] == 2);
+  CHECK(trio.are_alike(trio.beta, trio.gamma));
+}
+
 TEST_CASE("what is answered before a target has confirmed its start needs a generation that it does not hold") {
   Trio trio;
   trio.make_mirrored();
