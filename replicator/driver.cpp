@@ -179,6 +179,7 @@ void Driver::link_established(PeerIndex peer, Incarnation incarnation) noexcept 
 }
 
 void Driver::link_lost(PeerIndex peer, Incarnation incarnation) noexcept {
+  latencies_.peers[peer].link_lost();
   step(LinkLost{peer, incarnation});
 }
 
@@ -191,6 +192,8 @@ void Driver::message_arrived(PeerIndex peer, Incarnation incarnation, const Mess
     applies_[event.apply_slot] = {std::move(payload), false, false};
   } else if (std::holds_alternative<ReadReply>(message)) {
     finished_read_ = std::move(payload);
+  } else if (const auto* acknowledged = std::get_if<Acknowledged>(&message)) {
+    latencies_.peers[peer].acknowledged(acknowledged->written_through, loop_.now_us());
   }
   step(std::move(event));
   finished_read_.reset();
@@ -251,6 +254,7 @@ std::span<const uint64_t> Driver::bitmap_words(PeerIndex peer, uint32_t page) {
 
 void Driver::local_io_ended(SlotRef slot, int error_errno) noexcept {
   LocalIoCompleted event{slot, error_errno, false};
+  time_local_io(slot);
   if (slot.kind == SlotKind::Resync || slot.kind == SlotKind::Serve) {
     // Taken out of its slot, where this step may start the next read already.
     if (slot.kind == SlotKind::Serve) {
@@ -270,6 +274,14 @@ void Driver::local_io_ended(SlotRef slot, int error_errno) noexcept {
   step(event);
   finished_read_.reset();
   if (slot.kind == SlotKind::Apply) end_apply(slot.slot);
+}
+
+void Driver::time_local_io(const SlotRef& slot) {
+  if (slot.kind == SlotKind::Flush) {
+    latencies_.local_flush.record(loop_.now_us() - flush_began_us_);
+  } else if (slot.kind == SlotKind::Client && clients_[slot.slot].disk_began_us != 0) {
+    latencies_.local_write.record(loop_.now_us() - std::exchange(clients_[slot.slot].disk_began_us, 0));
+  }
 }
 
 std::span<const BlockDigest> Driver::digests_of(std::span<const uint8_t> bytes) {
@@ -300,6 +312,7 @@ bool Driver::submit(io::BlockRequest& request) {
   client = ClientSlot{};
   client.request = &request;
   client.payload = request.buffer;
+  client.began_us = loop_.now_us();
   give_piece(slot);
   return true;
 }

@@ -21,6 +21,7 @@
 #include "replicator/arbiter.h"
 #include "replicator/buffered_reads.h"
 #include "replicator/core/replica.h"
+#include "replicator/latency.h"
 #include "replicator/local_disk.h"
 #include "replicator/metadata_store.h"
 #include "replicator/peer_link.h"
@@ -89,6 +90,8 @@ class Driver final : public io::BlockBackend,
 
   ReplicaStatus status() const { return replica_.status(); }
   PeerStatus peer_status(PeerIndex peer) const { return replica_.peer_status(peer); }
+  // Since the start.
+  const DriverLatencies& latencies() const { return latencies_; }
   // Metadata persists have failed: nothing can be recorded any more.
   bool metadata_failed() const { return metadata_failed_; }
 
@@ -118,6 +121,8 @@ class Driver final : public io::BlockBackend,
     bool checksum_known = false;  // worked out with the first Send
     uint64_t done_bytes = 0;      // of a long TRIM or WRITE_ZEROES, which the core gets in pieces
     uint64_t piece_bytes = 0;
+    uint64_t began_us = 0;
+    uint64_t disk_began_us = 0;  // of a Write
   };
   struct ApplySlot {
     io::BufferRef payload;  // of a Write; of a comparison, what was read
@@ -218,6 +223,7 @@ class Driver final : public io::BlockBackend,
   size_t dirty_extents(uint64_t offset_bytes, uint64_t length_bytes, std::span<io::BlockExtent> into) const;
   void give_piece(uint32_t slot);
   void end_apply(uint32_t slot);
+  void time_local_io(const SlotRef& slot);
   void start_resync_read(const SubmitRead& action, const io::BufferRef& into);
   std::span<const BlockDigest> digests_of(std::span<const uint8_t> bytes);
   BufferedReads& reads_of(SlotKind kind) { return kind == SlotKind::Serve ? serve_reads_ : resync_reads_; }
@@ -251,6 +257,9 @@ class Driver final : public io::BlockBackend,
   BufferedReads serve_reads_;
   std::vector<std::unique_ptr<PeerLink>> links_;
   io::Timer ticker_;
+
+  DriverLatencies latencies_;
+  uint64_t flush_began_us_ = 0;
 
   std::vector<ClientSlot> clients_;
   std::vector<uint32_t> free_clients_;

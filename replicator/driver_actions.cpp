@@ -126,6 +126,7 @@ void Driver::execute(const StoreRead& action) {
 void Driver::execute(const SubmitWrite& action) {
   const bool from_client = action.slot.kind == SlotKind::Client;
   LOCKSTEP_CHECK(from_client || action.slot.kind == SlotKind::Apply);
+  if (from_client) clients_[action.slot.slot].disk_began_us = loop_.now_us();
   const io::BufferRef& from = from_client ? clients_[action.slot.slot].payload : applies_[action.slot.slot].payload;
   LOCKSTEP_CHECK(from && from.size_bytes() >= action.range.length_bytes);
   disk().write(action.slot, from.bytes().first(action.range.length_bytes), action.range.offset_bytes, action.fua);
@@ -136,6 +137,7 @@ void Driver::execute(const SubmitZeroes& action) {
 }
 
 void Driver::execute(const SubmitFlush& action) {
+  flush_began_us_ = loop_.now_us();
   disk().flush(action.slot);
 }
 
@@ -213,6 +215,9 @@ void Driver::execute(const Send& action) {
     links_[action.peer]->send(action.incarnation, action.message, {}, 0);
     return;
   }
+  if (const auto* write = std::get_if<Write>(&action.message)) {
+    latencies_.peers[action.peer].write_sent(write->sequence, loop_.now_us());
+  }
   const Payload payload = payload_of(action);
   links_[action.peer]->send(action.incarnation, action.message, payload.buffer, payload.checksum);
 }
@@ -261,6 +266,7 @@ void Driver::deliver(const Finished& finished) {
     give_piece(finished.slot);
     return;
   }
+  latencies_.of(request.operation).record(loop_.now_us() - client.began_us);
   client = ClientSlot{};
   const bool was_full = free_clients_.empty();
   free_clients_.push_back(finished.slot);

@@ -12,6 +12,7 @@
 #include "replicator/local_disk.h"
 #include "replicator/metadata_store.h"
 #include "tools/daemon_status.h"
+#include "tools/metrics_text.h"
 #include "tools/node_choice.h"
 #include "tools/service_notification.h"
 
@@ -245,6 +246,11 @@ nlohmann::json Daemon::status() {
 void Daemon::explain(const repl::ControlRequest&, std::unique_ptr<repl::ControlAnswer> answer) {
   const DaemonView view{*driver_, *export_, nbd_uris_, core_protocol(configuration_.protocol), loop_->now_us()};
   answer->done(repl::ControlExit::Done, explanation_of(view));
+}
+
+void Daemon::metrics(const repl::ControlRequest&, std::unique_ptr<repl::ControlAnswer> answer) {
+  const DaemonView view{*driver_, *export_, nbd_uris_, core_protocol(configuration_.protocol), loop_->now_us()};
+  answer->done(repl::ControlExit::Done, metrics_text(view));
 }
 
 // ---- the end ----

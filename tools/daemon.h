@@ -86,7 +86,7 @@ class Daemon final : private repl::DriverOwner, private repl::ControlVerbs {
   void reload(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
   void explain(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
   void down(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
-  void not_in_this_version(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
+  void metrics(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
 
   void give_order(const repl::OrderGiven& order, std::unique_ptr<repl::ControlAnswer> answer);
   // An order that is only its kind and a peer, or every peer where none is named.

@@ -20,12 +20,6 @@ json progress_of(uint64_t total_blocks, uint64_t left_blocks, uint64_t blocks_pe
           {"eta-seconds", blocks_per_second > 0 ? left_blocks / blocks_per_second : 0}};
 }
 
-// What is told of a peer while a verify runs.
-std::string_view replication_of(const PeerStatus& peer) {
-  if (!peer.verify.runs) return to_string(peer.replication);
-  return to_string(peer.verify.is_source ? repl::ReplicationState::VerifyS : repl::ReplicationState::VerifyT);
-}
-
 json last_verify_of(const PeerStatus& peer) {
   json ranges = json::array();
   uint64_t listed = 0;
@@ -84,6 +78,11 @@ json peer_of(const repl::Driver& driver, PeerIndex index) {
 }
 
 }  // namespace
+
+std::string_view replication_of(const PeerStatus& peer) {
+  if (!peer.verify.runs) return to_string(peer.replication);
+  return to_string(peer.verify.is_source ? repl::ReplicationState::VerifyS : repl::ReplicationState::VerifyT);
+}
 
 repl::Protocol core_protocol(Protocol protocol) {
   switch (protocol) {

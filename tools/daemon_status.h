@@ -22,6 +22,8 @@ struct DaemonView {
 
 repl::Protocol core_protocol(Protocol protocol);
 
+// What operators are told of a peer: also a verify counts as a state.
+std::string_view replication_of(const repl::PeerStatus& peer);
 // One object of `lockstep status --json`.
 nlohmann::json status_of(const DaemonView& view);
 // Several lines for people.
