@@ -60,7 +60,7 @@ const std::vector<std::string>& handler_keys() {
 
 const std::vector<std::string>& node_keys() {
   static const std::vector<std::string> keys = {
-      "address", "disk", "metadata", "nbd", "link-certificates", "tls-certificates", "tls-psk-file"};
+      "address", "disk", "metadata", "nbd", "metrics", "link-certificates", "tls-certificates", "tls-psk-file"};
   return keys;
 }
 
@@ -278,6 +278,7 @@ Status read_node(const SectionReader& section, NodeConfiguration& node) {
     node.metadata = node.disk + ".meta";
   }
   node.nbd = section.texts("nbd");
+  node.metrics = section.text("metrics", "");
   Status status = read_path(section, "link-certificates", node.link_certificates);
   if (status) status = read_path(section, "tls-certificates", node.tls_certificates);
   return status ? read_path(section, "tls-psk-file", node.tls_psk_file) : status;

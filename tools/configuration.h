@@ -31,6 +31,7 @@ struct NodeConfiguration {
   std::string disk;               // absolute path of a file or block device
   std::string metadata;           // absolute path; "DISK.meta" unless given
   std::vector<std::string> nbd;   // "unix:/PATH" or "tcp:HOST:PORT"; at least one
+  std::string metrics;            // HOST:PORT of the HTTP server for Prometheus; empty: none
   std::string link_certificates;  // absolute path of a folder; the resource's unless given; empty: none
   std::string tls_certificates;   // absolute path of a folder; the resource's unless given; empty: none
   std::string tls_psk_file;       // absolute path; the resource's unless given; empty: none

@@ -55,6 +55,7 @@ class NodeChecker {
     for (const NodeConfiguration& node : configuration_.nodes) {
       if (Status status = check_address(node); !status) return status;
       if (Status status = check_tls(node); !status) return status;
+      if (Status status = check_metrics(node); !status) return status;
     }
     for (NodeConfiguration& node : configuration_.nodes) {
       complete_nbd(node);
@@ -109,6 +110,28 @@ class NodeChecker {
     }
     if (certified || !configuration_.secret_file.empty()) return {};
     return check_insecure(node, "address", node.address, address.host, 0);
+  }
+
+  // What it serves is no secret, and asks for no password.
+  Status check_metrics(const NodeConfiguration& node) {
+    if (node.metrics.empty()) return {};
+    HostPort address;
+    if (!split_host_port(node.metrics, address)) {
+      return error(node, "metrics",
+                   "bad value '" + node.metrics + "' for 'metrics': write HOST:PORT, or [ADDRESS]:PORT for IPv6");
+    }
+    const std::string identity = address.host + ":" + std::to_string(address.port);
+    const auto [place, added] = addresses_.emplace(identity, node.name);
+    if (!added) {
+      return error(node, "metrics",
+                   "address " + node.metrics + " of node '" + node.name + "' is already that of node '" +
+                       place->second + "': give each node its own");
+    }
+    if (configuration_.insecure || is_loopback_host(address.host)) return {};
+    return error(node, "metrics",
+                 "'" + node.metrics +
+                     "' is not loopback, and everybody there could read the metrics: write 'insecure = yes' "
+                     "in [resource] if the network is trusted");
   }
 
   Error tls_error(const std::string& key, const std::string& what) const {

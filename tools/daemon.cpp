@@ -39,6 +39,7 @@ Daemon::Daemon(const ResourceConfiguration& configuration, const NodeConfigurati
 // In the order in which one uses the other.
 Daemon::~Daemon() {
   control_socket_.reset();
+  metrics_server_.reset();
   link_listener_.reset();
   nbd_server_.reset();
   driver_.reset();
@@ -70,6 +71,7 @@ io::Task<void> Daemon::give_up() {
   if (control_socket_) co_await control_socket_->close();
   if (nbd_server_) co_await nbd_server_->stop();
   if (link_listener_) link_listener_->close();
+  if (metrics_server_) metrics_server_->close();
   loop_->stop();
 }
 
@@ -100,6 +102,13 @@ Status Daemon::open_everything(const std::string& run_dir) {
       repl::LinkListener::open(*loop_, *address, driver_->identity(), driver_->links(), driver_->link_options());
   if (!listener) return std::move(listener).error();
   link_listener_ = std::move(*listener);
+  if (!node_.metrics.empty()) {
+    auto metrics_address = io::parse_address(node_.metrics);
+    if (!metrics_address) return std::move(metrics_address).error();
+    auto server = MetricsServer::open(*loop_, *metrics_address, [this] { return metrics_text(view()); });
+    if (!server) return std::move(server).error();
+    metrics_server_ = std::move(*server);
+  }
   handlers_ = std::make_unique<Handlers>(*loop_, configuration_.name, configuration_.handlers);
   state_watch_ = std::make_unique<StateWatch>(driver_->links().size());
   watch_timer_ = std::make_unique<io::Timer>(*loop_, [this] { watch_states(); });
@@ -240,17 +249,19 @@ uint32_t Daemon::export_clients() const {
 nlohmann::json Daemon::status() {
   // Asked of a daemon whose start is failing.
   if (!driver_) return {{"resource", configuration_.name}, {"node", node_.name}};
-  return status_of({*driver_, *export_, nbd_uris_, core_protocol(configuration_.protocol), loop_->now_us()});
+  return status_of(view());
+}
+
+DaemonView Daemon::view() const {
+  return {*driver_, *export_, nbd_uris_, core_protocol(configuration_.protocol), loop_->now_us()};
 }
 
 void Daemon::explain(const repl::ControlRequest&, std::unique_ptr<repl::ControlAnswer> answer) {
-  const DaemonView view{*driver_, *export_, nbd_uris_, core_protocol(configuration_.protocol), loop_->now_us()};
-  answer->done(repl::ControlExit::Done, explanation_of(view));
+  answer->done(repl::ControlExit::Done, explanation_of(view()));
 }
 
 void Daemon::metrics(const repl::ControlRequest&, std::unique_ptr<repl::ControlAnswer> answer) {
-  const DaemonView view{*driver_, *export_, nbd_uris_, core_protocol(configuration_.protocol), loop_->now_us()};
-  answer->done(repl::ControlExit::Done, metrics_text(view));
+  answer->done(repl::ControlExit::Done, metrics_text(view()));
 }
 
 // ---- the end ----
@@ -316,6 +327,7 @@ io::Task<void> Daemon::stop(std::unique_ptr<repl::ControlAnswer> answer) {
   if (fence_command_) co_await fence_command_->close();
   co_await handlers_->close();
   link_listener_->close();
+  if (metrics_server_) metrics_server_->close();
   co_await control_socket_->close();
   loop_->stop();
 }

@@ -17,8 +17,10 @@
 #include "replicator/driver.h"
 #include "replicator/link_listener.h"
 #include "tools/configuration.h"
+#include "tools/daemon_status.h"
 #include "tools/fence_command.h"
 #include "tools/handlers.h"
+#include "tools/metrics_server.h"
 #include "tools/state_watch.h"
 
 namespace lockstep::tools {
@@ -86,6 +88,7 @@ class Daemon final : private repl::DriverOwner, private repl::ControlVerbs {
   void reload(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
   void explain(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
   void down(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
+  DaemonView view() const;
   void metrics(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
 
   void give_order(const repl::OrderGiven& order, std::unique_ptr<repl::ControlAnswer> answer);
@@ -123,6 +126,7 @@ class Daemon final : private repl::DriverOwner, private repl::ControlVerbs {
   std::unique_ptr<nbd::NbdServer> nbd_server_;
   std::vector<std::string> nbd_uris_;
   std::unique_ptr<repl::LinkListener> link_listener_;
+  std::unique_ptr<MetricsServer> metrics_server_;
   std::unique_ptr<repl::ControlSocket> control_socket_;
   bool stopping_ = false;
   bool stopped_well_ = true;

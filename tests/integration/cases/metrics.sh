@@ -2,7 +2,15 @@
 # `lockstep metrics`: the text that Prometheus reads, on either node, with the numbers that status tells.
 source "$(dirname "$0")/../case.sh"
 
-start_pair
+pair_create_workspace
+pair_write_configuration "$SIZE"
+http=${ADDRESS[alpha]%:*}:9477
+sed -i "/^\[node.alpha\]/a metrics = $http" "$CONFIG"
+create_pair
+start_node alpha
+start_node beta
+order alpha wait --for synced --timeout 30
+order alpha promote
 start_load alpha 1
 finish_load
 
@@ -38,6 +46,23 @@ expect alpha "lockstep_request_duration_seconds_count{$alpha,operation=\"write\"
 expect alpha "lockstep_request_duration_seconds_bucket{$alpha,operation=\"write\",le=\"+Inf\"}" "$writes"
 (($(value alpha "lockstep_peer_write_duration_seconds_count{$alpha,peer=\"beta\"}") > 0)) || fail 'no write to the peer was timed'
 (($(value alpha "lockstep_local_flush_duration_seconds_count{$alpha}") > 0)) || fail 'no flush was timed'
+
+say 'over HTTP'
+# ask METHOD TARGET: the whole response of alpha.
+ask() {
+  exec 3<>"/dev/tcp/${http%:*}/${http#*:}"
+  printf '%s %s HTTP/1.1\r\nHost: localhost\r\n\r\n' "$1" "$2" >&3
+  cat <&3
+  exec 3<&-
+}
+ask GET /metrics >"$WORK/response"
+head -1 "$WORK/response" | grep -q '^HTTP/1.1 200 OK' || fail "$(head -1 "$WORK/response")"
+sed '1,/^\r$/d' "$WORK/response" | grep -v _bucket >"$WORK/by.http"
+on alpha metrics | grep -v _bucket >"$WORK/by.verb"
+diff <(awk '{print $1}' "$WORK/by.http") <(awk '{print $1}' "$WORK/by.verb") || fail 'HTTP tells other things than the verb'
+ask GET / | grep -q '^HTTP/1.1 404 ' || fail 'another path is served'
+ask POST /metrics | grep -q '^HTTP/1.1 405 ' || fail 'another method is served'
+ask 'NONSENSE' '' | grep -q '^HTTP/1.1 40[04] ' || fail 'nonsense is served'
 
 say 'the peer is gone'
 kill_node beta

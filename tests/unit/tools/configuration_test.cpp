@@ -118,6 +118,11 @@ TEST_CASE("each mistake is named with its file and line") {
       {8, "[node]", "f.conf:8: unknown section [node]: did you mean [node.NAME]?"},
       {8, "[tls]", "f.conf:8: unknown section [tls]: known sections are [resource], [handlers] and [node.NAME]"},
       {8, "[handler]", "f.conf:8: unknown section [handler]: did you mean [handlers]?"},
+      {11, "metrics = 10.0.0.1:9477",
+       "f.conf:11: '10.0.0.1:9477' is not loopback, and everybody there could read the metrics: write 'insecure = yes' "
+       "in "
+       "[resource] if the network is trusted"},
+      {11, "metrics = 9477", "f.conf:11: bad value '9477' for 'metrics': write HOST:PORT, or [ADDRESS]:PORT for IPv6"},
       {4, "split-brain = /x", "f.conf:4: unknown key 'split-brain' in [resource]: it belongs to [handlers]"},
       {8, "[]", "f.conf:8: '[]' names no section: write [resource] or [node.NAME]"},
       {8, "[node.]", "f.conf:8: '' cannot name a node: use 1 to 64 of A-Z a-z 0-9 _ . -"},
