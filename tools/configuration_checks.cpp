@@ -84,19 +84,24 @@ class NodeChecker {
                  index);
   }
 
-  Status check_address(const NodeConfiguration& node) {
-    HostPort address;
-    if (!split_host_port(node.address, address)) {
-      return error(node, "address",
-                   "bad value '" + node.address + "' for 'address': write HOST:PORT, or [ADDRESS]:PORT for IPv6");
+  // Reads the address of a key that no other node, and no other key, may have as well.
+  Status claim_address(const NodeConfiguration& node, const std::string& key, const std::string& text,
+                       HostPort& address) {
+    if (!split_host_port(text, address)) {
+      return error(node, key,
+                   "bad value '" + text + "' for '" + key + "': write HOST:PORT, or [ADDRESS]:PORT for IPv6");
     }
     const std::string identity = address.host + ":" + std::to_string(address.port);
     const auto [place, added] = addresses_.emplace(identity, node.name);
-    if (!added) {
-      return error(node, "address",
-                   "address " + node.address + " of node '" + node.name + "' is already that of node '" +
-                       place->second + "': give each node its own");
-    }
+    if (added) return {};
+    return error(node, key,
+                 "address " + text + " of node '" + node.name + "' is already that of node '" + place->second +
+                     "': give each node its own");
+  }
+
+  Status check_address(const NodeConfiguration& node) {
+    HostPort address;
+    if (Status status = claim_address(node, "address", node.address, address); !status) return status;
     ++nodes_of_host_[host(node)];
     const bool certified = !node.link_certificates.empty();
     if (certified && !configuration_.secret_file.empty()) {
@@ -116,17 +121,7 @@ class NodeChecker {
   Status check_metrics(const NodeConfiguration& node) {
     if (node.metrics.empty()) return {};
     HostPort address;
-    if (!split_host_port(node.metrics, address)) {
-      return error(node, "metrics",
-                   "bad value '" + node.metrics + "' for 'metrics': write HOST:PORT, or [ADDRESS]:PORT for IPv6");
-    }
-    const std::string identity = address.host + ":" + std::to_string(address.port);
-    const auto [place, added] = addresses_.emplace(identity, node.name);
-    if (!added) {
-      return error(node, "metrics",
-                   "address " + node.metrics + " of node '" + node.name + "' is already that of node '" +
-                       place->second + "': give each node its own");
-    }
+    if (Status status = claim_address(node, "metrics", node.metrics, address); !status) return status;
     if (configuration_.insecure || is_loopback_host(address.host)) return {};
     return error(node, "metrics",
                  "'" + node.metrics +
