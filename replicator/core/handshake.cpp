@@ -30,6 +30,7 @@ StateReport Replica::State::make_report(PeerIndex index) const {
   report.remembered = superblock.peer_lives[index];
   report.size_bytes = options.size_bytes;
   report.prepared_size_bytes = superblock.prepared_size_bytes;
+  if (superblock.unanswered_since == kHeldByNobody) report.unanswered_since = kHeldByNobody;
   if (has_third_nodes()) {
     report.sees_primary = role != Role::Primary && sees_primary(index);
     report.is_target = is_target_of_another(index);

@@ -187,8 +187,9 @@ void Replica::State::promote_request_arrived(PeerIndex index, const PromoteReque
   peer.granted = true;
   PersistId after = 0;
   if (!message.first_generation.is_zero() && message.first_generation != superblock.current && disk_usable()) {
-    // With several peers two may ask at once, and each be granted by another: neither generation is used then.
-    const bool is_first = has_third_nodes() && superblock.current.is_zero();
+    // With several peers two may ask at once, and each be granted by another: neither generation is used then. Nor is
+    // one whose asker had crashed when it was granted.
+    const bool is_first = superblock.current.is_zero();
     superblock.unanswered_since = is_first ? kHeldByNobody : Generation{};
     superblock.current = message.first_generation;
     after = persist_superblock();

@@ -54,6 +54,9 @@ Checker::Restarted Checker::restarted(int id, int peer_id) const {
   report.crashed_primary = superblock.primary || record.crashed_primary;
   report.answered_ahead = report.crashed_primary && record.answered_ahead;
   report.node_order = static_cast<uint8_t>(id);
+  report.remembered = superblock.peer_lives[result.peer];
+  if (superblock.current.is_zero()) report.life = superblock.life;
+  if (superblock.unanswered_since == kHeldByNobody) report.unanswered_since = kHeldByNobody;
   if (node.peer_count() > 1) {
     report.sync_toward = superblock.sync_toward;
     report.unanswered_since = superblock.unanswered_since;

@@ -49,6 +49,45 @@ TEST_CASE("a promotion waits for a handshake under way, and goes on when nobody 
   CHECK(pair.beta.export_open);
 }
 
+TEST_CASE("a first generation that only the peer has, since its asker crashed, does not set the two apart") {
+  Pair pair;
+  pair.run();
+  pair.connect();
+  pair.holds_to_alpha = true;  // beta grants, and alpha does not hear of it
+  pair.alpha.order(OrderKind::Promote);
+  pair.run();
+  pair.alpha.crash();
+  pair.run();
+  pair.holds_to_alpha = false;
+  REQUIRE(pair.alpha.superblock.current.is_zero());
+  REQUIRE_FALSE(pair.beta.superblock.current.is_zero());
+  pair.alpha.start();
+  pair.alpha.order(promote_forced(Generation{}));  // as the arbiter would have it
+  pair.run();
+  REQUIRE(pair.alpha.is_primary());
+  pair.alpha.write(0, blocks(5), 1);
+  pair.alpha.flush(1);
+  pair.run();
+  REQUIRE(pair.alpha.replies.at(1) == 0);
+  pair.connect();
+  pair.run();
+  CHECK(pair.beta.peer().decision.rule == Rule::SelfIsUnanswered);
+  CHECK(pair.beta.peer().replication == ReplicationState::Established);
+  CHECK(pair.beta.is_up_to_date());
+  CHECK(pair.beta.disk[5] == 1);
+  CHECK(pair.beta.superblock.unanswered_since.is_zero());
+  CHECK(pair.alpha.superblock.current == pair.beta.superblock.current);
+}
+
+TEST_CASE("a first generation is used as soon as the peer writes what the Primary sent in it") {
+  Pair pair;
+  pair.make_mirrored();
+  REQUIRE(pair.beta.superblock.unanswered_since == kHeldByNobody);
+  pair.alpha.write(0, blocks(5), 1);
+  pair.run();
+  CHECK(pair.beta.superblock.unanswered_since.is_zero());
+}
+
 TEST_CASE("a peer that comes back within one turn before the promotion is asked for its grant") {
   Pair pair;
   pair.make_mirrored();

@@ -328,6 +328,8 @@ TEST_CASE("a new link waits for what the old one left on its way to the disk") {
 TEST_CASE("overlapping writes of the stream reach the disk in the order of the stream") {
   Pair pair;
   pair.make_mirrored();
+  pair.alpha.write(0, blocks(1), 9);  // the first waits until it is recorded that there is something to lose
+  pair.run();
   pair.beta.holds_writes = true;
   const Sequence first = pair.alpha.peer().sent + 1;
   pair.beta.receive(pair.incarnation(), {Write{first, blocks(5, 2), false}, {}, {1, 1}});
