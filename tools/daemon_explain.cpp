@@ -124,6 +124,13 @@ std::string_view words_of(Rule rule) {
              "UpToDate";
     case Rule::BothRolledBack:
       return "both disks are older copies of what the other has met, so none can be the source";
+    case Rule::SelfMayBeStale:
+      return "refused: the peer's disk is new, the one before it may have held newer data, and this disk is not known "
+             "to "
+             "be the newest";
+    case Rule::PeerMayBeStale:
+      return "refused: this disk is new, the one before it may have held newer data, and the peer's is not known to be "
+             "the newest";
     case Rule::BothPrimary:
       return "refused: both sides are Primary";
     case Rule::PrimaryDecides:
@@ -202,6 +209,13 @@ std::string advice_on_refusal(const repl::Driver& driver, const PeerStatus& peer
              "\n";
     case Rule::PeerRolledBack:
       return "    it goes on when this disk is UpToDate; if its data is what counts, here: " + force + "\n";
+    case Rule::SelfMayBeStale:
+      return "    if the old disk of " + name +
+             " is lost, and what only it had may be given up, here: 'lockstep disconnect " + resource + "', then " +
+             force + ", then 'lockstep connect " + resource + "'\n";
+    case Rule::PeerMayBeStale:
+      return "    if the disk before this one is lost, and what only it had may be given up, on " + name +
+             ": 'lockstep disconnect " + resource + "', then " + force + ", then 'lockstep connect " + resource + "'\n";
     case Rule::BothRolledBack:
     case Rule::BothInconsistent:
       return "    to go on with what one of them has, on that node: " + force + "\n";

@@ -245,6 +245,17 @@ Verdict refuse(Rule rule) {
   return {SyncKind::Refuse, SyncExtent::Nothing, rule};
 }
 
+// The disk that `from` met last, and that could have told what it lacks, is gone. What is in its place tells nothing:
+// to be its source makes nobody the newest. One that was empty when they met, and is the same still, has lost nothing.
+bool may_be_stale(const StateReport& from, const StateReport& to, Rule rule) {
+  const bool takes_everything = rule == Rule::SelfJustCreated || rule == Rule::PeerJustCreated ||
+                                rule == Rule::UnrelatedSelfGivesWay || rule == Rule::UnrelatedPeerGivesWay;
+  const bool is_the_one_met = to.life.birth == from.remembered.birth && to.life.age >= from.remembered.age;
+  if (!takes_everything || is_the_one_met || is_primary(from)) return false;
+  if (LOCKSTEP_MUTANT("stale-disk-is-source-of-empty-one")) return false;
+  return from.disk_state == DiskState::Outdated || from.disk_state == DiskState::Consistent;
+}
+
 // One side is Primary without data of its own. Only the data that its clients have seen may serve them.
 Verdict decide_served(const StateReport& self, const StateReport& peer) {
   const bool self_is_served = !self.served.is_zero();
@@ -339,6 +350,9 @@ Decision decide(const StateReport& self, const StateReport& peer) {
       return decision(refuse(is_inconsistent(to) ? Rule::BothInconsistent : Rule::InconsistentWouldBeSource));
     }
     if (is_primary(to)) return decision(refuse(Rule::PrimaryWouldBeTarget));
+    if (may_be_stale(from, to, verdict.rule)) {
+      return decision(refuse(verdict.kind == SyncKind::Source ? Rule::SelfMayBeStale : Rule::PeerMayBeStale));
+    }
     if (to.prepares_resync) {
       const Rule rule = verdict.kind == SyncKind::Target ? Rule::SelfPrepares : Rule::PeerPrepares;
       return {SyncKind::Prepare, SyncExtent::Nothing, rule};
@@ -453,6 +467,10 @@ std::string_view to_string(Rule rule) {
       return "peer-rolled-back";
     case Rule::BothRolledBack:
       return "both-rolled-back";
+    case Rule::SelfMayBeStale:
+      return "self-may-be-stale";
+    case Rule::PeerMayBeStale:
+      return "peer-may-be-stale";
     case Rule::PrimaryDecides:
       return "primary-decides";
     case Rule::PrimaryDecidesSelfIsBehind:

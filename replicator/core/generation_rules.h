@@ -70,6 +70,8 @@ enum class Rule : uint8_t {
   SelfRolledBack,  // this disk is an older copy of what the peer has seen: full sync, if the peer's data is the newest
   PeerRolledBack,
   BothRolledBack,
+  SelfMayBeStale,  // this node is Outdated or Consistent, and the peer's disk, which may have held newer data, is gone
+  PeerMayBeStale,
   PrimaryDecides,              // one of two Secondaries is connected to a Primary
   PrimaryDecidesSelfIsBehind,  // … and this node is known to hold older data
   PrimaryDecidesPeerIsBehind,

@@ -129,9 +129,21 @@ bool Network::wants_link(const Pair& pair) const {
          world_.node(pair.nodes[1]).wants_link(pair.nodes[0]);
 }
 
+// A daemon that was refused takes its time before it tries again: an order that waits for handshakes, or asks the
+// arbiter, gets on in between.
+bool Network::takes_its_time(const Pair& pair) const {
+  for (const size_t end : {0, 1}) {
+    const Node& node = world_.node(pair.nodes[end]);
+    if (!node.responds()) continue;
+    const repl::Rule rule = node.peer(pair.nodes[1 - end]).decision.rule;
+    if (rule == repl::Rule::SelfMayBeStale || rule == repl::Rule::PeerMayBeStale) return !world_.random.chance(0.02);
+  }
+  return false;
+}
+
 void Network::try_connect() {
   for (Pair& pair : pairs_) {
-    if (pair.connecting || !wants_link(pair)) continue;
+    if (pair.connecting || !wants_link(pair) || takes_its_time(pair)) continue;
     pair.connecting = true;
     world_.at(world_.now_us + world_.random.between(500, 3000), [this, &pair] {
       pair.connecting = false;

@@ -65,6 +65,7 @@ class Network {
   };
   Pair& pair(int a, int b);
   bool wants_link(const Pair& pair) const;
+  bool takes_its_time(const Pair& pair) const;
   void establish(Pair& pair);
   void put(const LinkPointer& link, int from_end, Frame frame);
   void deliver_next(const LinkPointer& link, int to_end);

@@ -96,8 +96,8 @@ bool Operator::demote_who_lost_data() {
   return false;
 }
 
-// A disk that was rolled back gets its data only from one that is known to be the newest. Where the other node has
-// restarted since, and so does not know, an operator vouches for it by its generation.
+// A disk that was rolled back or replaced gets its data only from one that is known to be the newest. Where the other
+// node has restarted since, and so does not know, an operator vouches for it by its generation.
 bool Operator::vouch_for_the_newest() {
   for (int id = 0; id < world_.node_count(); ++id) {
     const Node& node = world_.node(id);
@@ -105,7 +105,8 @@ bool Operator::vouch_for_the_newest() {
     if (node.status().disk_state != DiskState::Consistent && node.status().disk_state != DiskState::Outdated) continue;
     bool is_refused = false;
     for (int other = 0; other < world_.node_count(); ++other) {
-      is_refused = is_refused || (other != id && node.peer(other).decision.rule == Rule::PeerRolledBack);
+      const Rule rule = other == id ? Rule::EqualClean : node.peer(other).decision.rule;
+      is_refused = is_refused || rule == Rule::PeerRolledBack || rule == Rule::SelfMayBeStale;
     }
     if (!is_refused || !world_.random.chance(0.3)) continue;
     OrderGiven order;

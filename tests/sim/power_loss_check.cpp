@@ -150,6 +150,11 @@ bool Checker::check_pair(Difference& difference) {
           (known(difference.b).gone && known(difference.a).replaced)) {
         return true;
       }
+      // Nobody who is left can say that nothing is missing.
+      if ((decision.rule == Rule::SelfMayBeStale && known(difference.b).replaced) ||
+          (decision.rule == Rule::PeerMayBeStale && known(difference.a).replaced)) {
+        return true;
+      }
       return failed("the handshake would be refused");
     case SyncKind::SplitBrain:
     case SyncKind::Unrelated:

@@ -178,6 +178,14 @@ std::vector<Row> table() {
       {Says(kG1), Says(kZero, kInconsistent), kSource(kFull, Rule::PeerJustCreated)},
       {Says(kG1).primary(), Says(kZero), kSource(kFull, Rule::PeerJustCreated)},
       {Says(kZero), Says(kG1, kInconsistent), kRefuse(Rule::InconsistentWouldBeSource)},
+      // … and another disk than the one that was met: that may have held what an Outdated or Consistent one lacks.
+      {Says(kG1, kOutdated).aged(9, 5, 6), Says(kZero, kInconsistent).aged(1, 9), kRefuse(Rule::SelfMayBeStale)},
+      {Says(kG1, kConsistent).aged(9, 5, 6), Says(kZero, kInconsistent).aged(1, 9), kRefuse(Rule::SelfMayBeStale)},
+      {Says(kZero, kInconsistent).aged(1, 9), Says(kG1, kOutdated).aged(9, 5), kRefuse(Rule::PeerMayBeStale)},
+      {Says(kG1).aged(9, 5, 6), Says(kZero, kInconsistent).aged(1, 9), kSource(kFull, Rule::PeerJustCreated)},
+      {Says(kG1, kConsistent).aged(9, 5), Says(kZero, kInconsistent).aged(5, 9), kSource(kFull, Rule::PeerJustCreated)},
+      {Says(kG1, kOutdated).aged(9, 5, 6), Says(kG2).aged(9, 9).gives_way(), kRefuse(Rule::SelfMayBeStale)},
+      {Says(kG1, kOutdated).since(kG2), Says(kG2), kSource(kBitmap, Rule::PeerIsBehind)},
       {Says(kZero, kInconsistent), Says(kG1, kInconsistent), kRefuse(Rule::BothInconsistent)},
       {Says(kZero).primary(), Says(kG1), kRefuse(Rule::PrimaryWouldBeTarget)},
 
@@ -340,6 +348,7 @@ Rule mirrored(Rule rule) {
         {Rule::SplitBrainSelfGivesWay, Rule::SplitBrainPeerGivesWay},
         {Rule::SelfRolledBack, Rule::PeerRolledBack},
         {Rule::SelfPrepares, Rule::PeerPrepares},
+        {Rule::SelfMayBeStale, Rule::PeerMayBeStale},
         {Rule::UnrelatedSelfGivesWay, Rule::UnrelatedPeerGivesWay},
     };
     std::map<Rule, Rule> opposites;
@@ -380,6 +389,11 @@ const char* broken_by(const StateReport& self, const StateReport& peer, Decision
     const StateReport& source = decision.kind == SyncKind::Source ? self : peer;
     const StateReport& target = decision.kind == SyncKind::Source ? peer : self;
     if (source.disk_state == kInconsistent) return "an Inconsistent disk is source";
+    const bool takes_everything = decision.rule == Rule::SelfJustCreated || decision.rule == Rule::PeerJustCreated;
+    if (source.disk_state == kOutdated && source.role != Role::Primary && takes_everything && target.served.is_zero() &&
+        source.remembered.birth != target.life.birth) {
+      return "an empty disk makes an Outdated one the newest";
+    }
     if (target.role == Role::Primary && target.served.is_zero()) return "a Primary is target";
     if (!target.served.is_zero() && target.served != source.current) return "a Primary becomes what it did not serve";
     if (!source.served.is_zero()) return "a Primary without data of its own is source";
@@ -566,6 +580,7 @@ TEST_CASE("every pair of conditions is decided safely for each kind of lineage")
       {Says(kG1).aged(4, 9), Says(kG1).aged(9, 5)},
       {Says(kG2).since(kG1).aged(4, 9), Says(kG1).aged(8, 5)},
       {Says(kG1).aged(4, 9), Says(kZero).aged(9, 5)},
+      {Says(kG1).aged(9, 5, 6), Says(kZero).aged(1, 5)},
       {Says(kG2), Says(kG4).partial(kG1, kG2)},
       {Says(kG2).or_since(kG1).unanswered(kG1), Says(kG3).since(kG1)},
   };
@@ -627,7 +642,7 @@ TEST_CASE("docs/states.md names every rule and every state") {
   const auto is_named = [&text](std::string_view name) {
     return text.find("`" + std::string(name) + "`") != std::string::npos;
   };
-  REQUIRE(all_rules().size() == 57);
+  REQUIRE(all_rules().size() == 59);
   for (const Rule rule : all_rules()) {
     INFO(to_string(rule));
     CHECK(is_named(to_string(rule)));

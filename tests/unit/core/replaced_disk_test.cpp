@@ -1,0 +1,136 @@
+// A disk that is replaced by an empty one: whose data counts then, and who has to say so.
+#include <algorithm>
+#include <catch2/catch.hpp>
+
+#include "tests/unit/core/pair.h"
+
+namespace lockstep::repl {
+namespace {
+
+DiskState disk_of(const Side& side) {
+  return side.replica().status().disk_state;
+}
+
+// Until the link is up and nothing moves.
+void settle(Pair& pair) {
+  for (int i = 0; i < 5; ++i) {
+    pair.connect();
+    pair.pass(1'100'000);
+  }
+}
+
+void check_mirrored(Pair& pair) {
+  CHECK(pair.alpha.disk == pair.beta.disk);
+  CHECK(pair.alpha.is_up_to_date());
+  CHECK(pair.beta.is_up_to_date());
+  CHECK(pair.alpha.peer().replication == ReplicationState::Established);
+  CHECK(pair.beta.peer().replication == ReplicationState::Established);
+  CHECK(pair.alpha.superblock.current == pair.beta.superblock.current);
+  CHECK(pair.alpha.peer().out_of_sync_blocks == 0);
+  CHECK(pair.beta.peer().out_of_sync_blocks == 0);
+  CHECK_FALSE(pair.alpha.superblock.peers[0].bitmap_in_memory);
+  CHECK_FALSE(pair.beta.superblock.peers[0].bitmap_in_memory);
+}
+
+// What `create` leaves on another disk.
+void replace_disk(Side& side) {
+  side.superblock = SuperblockImage{};
+  side.superblock.life.birth = 77;
+  side.disk.assign(kTestBlocks, 0);
+  side.stable_disk = side.disk;
+  std::fill(side.bitmap.begin(), side.bitmap.end(), 0);
+  std::fill(side.activity_log.begin(), side.activity_log.end(), kNoExtent);
+}
+
+// alpha goes on without beta, and its disk, with what beta lacks, is replaced by an empty one.
+void lose_newer_data(Pair& pair, bool says_goodbye) {
+  pair.make_mirrored();
+  pair.alpha.write(0, blocks(5), 1);
+  pair.run();
+  pair.alpha.flush(1);
+  pair.run();
+  if (says_goodbye) {
+    pair.beta.order(OrderKind::Disconnect);
+    pair.run();
+    REQUIRE(disk_of(pair.beta) == DiskState::Outdated);
+  } else {
+    pair.lose_link();
+    pair.run();
+  }
+  pair.alpha.write(1, blocks(6), 2);
+  pair.alpha.flush(2);
+  pair.run();
+  REQUIRE(pair.alpha.replies.at(2) == 0);
+  pair.alpha.crash(true);
+  replace_disk(pair.alpha);
+}
+
+OrderGiven promote() {
+  OrderGiven order;
+  order.kind = OrderKind::Promote;
+  return order;
+}
+
+}  // namespace
+
+TEST_CASE("an Outdated copy is not the newest because the newer one was replaced by an empty disk") {
+  const bool knows = GENERATE(true, false);
+  INFO((knows ? "beta is Outdated" : "beta has restarted"));
+  Pair pair;
+  lose_newer_data(pair, knows);
+  if (!knows || GENERATE(true, false)) {
+    pair.beta.crash(true);
+    pair.beta.start();
+  }
+  pair.beta.order(OrderKind::Connect);
+  pair.alpha.start();
+  settle(pair);
+  const DiskState before = knows ? DiskState::Outdated : DiskState::Consistent;
+  CHECK(disk_of(pair.beta) == before);
+  CHECK(pair.beta.peer().decision.rule == Rule::SelfMayBeStale);
+  CHECK(pair.alpha.peer().decision.rule == Rule::PeerMayBeStale);
+  CHECK_FALSE(pair.alpha.is_up_to_date());
+  pair.beta.order(promote());
+  pair.alpha.order(promote());
+  settle(pair);
+  CHECK_FALSE(pair.beta.is_primary());
+  CHECK_FALSE(pair.alpha.is_primary());
+  CHECK(disk_of(pair.beta) == before);
+
+  // The operator takes what is left, by its name.
+  pair.beta.order(OrderKind::Disconnect);
+  pair.run();
+  OrderGiven force = promote();
+  force.give_generation = true;
+  force.generation = pair.beta.superblock.current;
+  pair.beta.order(force);
+  pair.run();
+  REQUIRE(pair.beta.is_primary());
+  pair.beta.order(OrderKind::Connect);
+  settle(pair);
+  check_mirrored(pair);
+  CHECK(pair.beta.disk[5] == 1);
+}
+
+TEST_CASE("an UpToDate copy is the source of an empty disk, and so is a restarted one that went on alone") {
+  const bool restarts = GENERATE(true, false);
+  Pair pair;
+  pair.make_mirrored();
+  pair.beta.crash(true);
+  pair.run();
+  pair.alpha.write(0, blocks(5), 1);
+  pair.alpha.flush(1);
+  pair.run();
+  REQUIRE(pair.alpha.replies.at(1) == 0);
+  if (restarts) {
+    pair.alpha.crash(true);
+    pair.alpha.start();
+  }
+  replace_disk(pair.beta);
+  pair.beta.start();
+  settle(pair);
+  CHECK(pair.alpha.peer().decision.rule == Rule::PeerJustCreated);
+  check_mirrored(pair);
+}
+
+}  // namespace lockstep::repl
