@@ -71,7 +71,7 @@ void Lie::step() {
   const auto secondary = [](World& world, int id) { return world.node(id).status().role == Role::Secondary; };
   switch (stage_) {
     case Stage::Parting:
-      if (!both(parted)) return;
+      if (!both(parted)) return world_.network.partition(0, 1);  // the end of the faults has healed it
       for (int id = 0; id < 2; ++id) {
         OrderGiven promote;
         promote.kind = OrderKind::Promote;
