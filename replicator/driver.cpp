@@ -31,6 +31,11 @@ ReplicaOptions replica_options(const DriverOptions& options, const MetadataStore
   replica.node_order = order_of(options.identity.node_name);
   for (size_t peer = 0; peer < names.size(); ++peer) replica.peer_orders[peer] = order_of(names[peer]);
   replica.protocol = options.protocol;
+  replica.sync = options.sync;
+  for (size_t place = 0; place < options.peers.size() && place < names.size(); ++place) {
+    const auto found = std::find(names.begin(), names.end(), options.peers[place].name);
+    replica.sync_order[place] = static_cast<PeerIndex>(found - names.begin());
+  }
   replica.on_peer_loss = options.on_peer_loss;
   replica.peer_timeout_us = options.peer_timeout_ms * 1000;
   replica.resync_pace = options.resync_pace;

@@ -34,8 +34,9 @@ struct DriverOptions {
     std::string name;
     io::Address address;
   };
-  std::vector<PeerAddress> peers;  // in any order; the same names as in the metadata
+  std::vector<PeerAddress> peers;  // the preferred one of `sync` first; the same names as in the metadata
   Protocol protocol = Protocol::C;
+  SyncSet sync;
   LossPolicy on_peer_loss = LossPolicy::Continue;
   uint64_t peer_timeout_ms = 3000;
   PaceOptions resync_pace;

@@ -29,6 +29,7 @@ const std::vector<std::string>& resource_keys() {
   static const std::vector<std::string> keys = {"name",
                                                 "size",
                                                 "protocol",
+                                                "sync",
                                                 "on-peer-loss",
                                                 "peer-timeout",
                                                 "insecure",
@@ -182,6 +183,21 @@ Status read_export(const SectionReader& section, ExportConfiguration& exported) 
   return {};
 }
 
+Status read_sync(const SectionReader& section, SyncConfiguration& sync) {
+  const std::string text = section.text("sync", "all");
+  if (text == "all") return {};
+  const size_t space = text.find(' ');
+  const std::string word = text.substr(0, space);
+  const std::string number =
+      space == std::string::npos ? "" : text.substr(std::min(text.size(), text.find_first_not_of(' ', space)));
+  const bool is_number = number.size() == 1 && number[0] >= '1' && number[0] < static_cast<char>('0' + kMaximumNodes);
+  if ((word != "first" && word != "any") || !is_number) {
+    return section.bad("sync", "write 'all', or 'first' or 'any' and how many peers, such as 'any 1'");
+  }
+  sync = {word == "first" ? SyncPeers::First : SyncPeers::Any, static_cast<uint8_t>(number[0] - '0')};
+  return {};
+}
+
 Status read_resource(const SectionReader& section, ResourceConfiguration& configuration) {
   Result<std::string> name = section.required("name");
   if (!name) return std::move(name).error();
@@ -200,6 +216,8 @@ Status read_resource(const SectionReader& section, ResourceConfiguration& config
 
   Status status = section.choose<Protocol>("protocol", configuration.protocol,
                                            {{"A", Protocol::A}, {"B", Protocol::B}, {"C", Protocol::C}});
+  if (!status) return status;
+  status = read_sync(section, configuration.sync);
   if (!status) return status;
   status = section.choose<PeerLossPolicy>("on-peer-loss", configuration.on_peer_loss,
                                           {{"continue", PeerLossPolicy::Continue},
@@ -255,6 +273,7 @@ Status read_resource(const SectionReader& section, ResourceConfiguration& config
     return section.bad("fence-command", "must start with the absolute path of a program; there is no shell");
   }
   configuration.name_line = section.line("name");
+  configuration.sync_line = section.line("sync");
   return {};
 }
 
@@ -390,6 +409,12 @@ Result<ResourceConfiguration> parse_configuration(std::string_view text, const s
   }
   status = complete_and_check_nodes(configuration, *lines);
   if (!status) return std::move(status).error();
+  if (configuration.sync.count >= configuration.nodes.size()) {
+    return configuration_error(path, configuration.sync_line,
+                               "'sync' waits for " + std::to_string(configuration.sync.count) +
+                                   " peers, and a node has " + std::to_string(configuration.nodes.size() - 1) +
+                                   ": write less, or 'all'");
+  }
   return configuration;
 }
 

@@ -19,6 +19,7 @@ namespace lockstep::tools {
 enum class Protocol : uint8_t { A, B, C };
 enum class TlsPolicy : uint8_t { Off, On, Require };
 enum class PeerLossPolicy : uint8_t { Continue, Suspend, Arbiter };
+enum class SyncPeers : uint8_t { All, First, Any };
 
 inline constexpr size_t kMaximumNodes = 8;
 inline constexpr uint64_t kSizeUnitBytes = 4096;  // a resource's size is a multiple of it
@@ -64,11 +65,20 @@ struct HandlersConfiguration {
   friend bool operator==(const HandlersConfiguration&, const HandlersConfiguration&) = default;
 };
 
+// Which peers' promises a write or a flush waits for: of all, of the first so many in the file's order, of any so many.
+struct SyncConfiguration {
+  SyncPeers choice = SyncPeers::All;
+  uint8_t count = 0;
+
+  friend bool operator==(const SyncConfiguration&, const SyncConfiguration&) = default;
+};
+
 struct ResourceConfiguration {
   std::string path;  // of the file, for messages
   std::string name;
   uint64_t size_bytes = 0;
   Protocol protocol = Protocol::C;
+  SyncConfiguration sync;
   PeerLossPolicy on_peer_loss = PeerLossPolicy::Continue;
   uint32_t peer_timeout_ms = 3000;
   std::string secret_file;  // with link_certificates of the nodes empty, too, replication is not encrypted
@@ -82,6 +92,7 @@ struct ResourceConfiguration {
   std::vector<NodeConfiguration> nodes;  // in the file's order, 1 .. kMaximumNodes, names and addresses distinct
 
   int name_line = 0;  // of the key, for messages
+  int sync_line = 0;
 
   friend bool operator==(const ResourceConfiguration&, const ResourceConfiguration&) = default;
 

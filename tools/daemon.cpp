@@ -31,6 +31,18 @@ repl::LossPolicy core_policy(PeerLossPolicy policy) {
   return repl::LossPolicy::Continue;
 }
 
+repl::SyncSet core_sync(const SyncConfiguration& sync) {
+  switch (sync.choice) {
+    case SyncPeers::First:
+      return {repl::SyncChoice::First, sync.count};
+    case SyncPeers::Any:
+      return {repl::SyncChoice::Any, sync.count};
+    case SyncPeers::All:
+      break;
+  }
+  return {};
+}
+
 }  // namespace
 
 Daemon::Daemon(const ResourceConfiguration& configuration, const NodeConfiguration& node)
@@ -140,6 +152,7 @@ Status Daemon::open_replica() {
   repl::DriverOptions options;
   options.identity = {configuration_.name, node_.name, 0, 0};
   options.protocol = core_protocol(configuration_.protocol);
+  options.sync = core_sync(configuration_.sync);
   options.on_peer_loss = core_policy(configuration_.on_peer_loss);
   options.peer_timeout_ms = configuration_.peer_timeout_ms;
   options.resync_pace = {configuration_.resync_rate_max, configuration_.resync_rate_min};

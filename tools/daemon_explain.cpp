@@ -51,11 +51,11 @@ std::string_view words_of(Rule rule) {
     case Rule::EqualPeerCrashed:
       return "the same generation; the peer crashed as Primary and this node lived on: this node is the source";
     case Rule::EqualSelfCrashedAhead:
-      return "the same generation; this node crashed as Primary under protocol A, and only its disk has all that it "
-             "answered: this node is the source";
+      return "the same generation; this node crashed as Primary under protocol A, or 'sync' let it answer ahead "
+             "of peers, and only its disk has all that it answered: this node is the source";
     case Rule::EqualPeerCrashedAhead:
-      return "the same generation; the peer crashed as Primary under protocol A, and only its disk has all that it "
-             "answered: the peer is the source";
+      return "the same generation; the peer crashed as Primary under protocol A, or 'sync' let it answer ahead "
+             "of peers, and only its disk has all that it answered: the peer is the source";
     case Rule::EqualSelfCrashedAlone:
       return "the same generation; this node crashed as Primary and the peer restarted as well: this node is the "
              "source";
@@ -194,7 +194,7 @@ std::string report_line(std::string_view whose, const repl::StateReport& report)
           format_size(report.out_of_sync_blocks * repl::kBlockBytes) + " out of sync";
   if (!report.served.is_zero()) text += ", serves generation " + to_string(report.served) + " from another disk";
   if (report.crashed_primary) text += ", crashed as Primary";
-  if (report.answered_ahead) text += " under protocol A";
+  if (report.answered_ahead) text += " ahead of this peer";
   if (report.discard_my_data) text += ", gives way";
   return text + "\n";
 }

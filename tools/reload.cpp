@@ -8,7 +8,7 @@ namespace {
 
 ResourceConfiguration without_places(ResourceConfiguration configuration) {
   configuration.path.clear();
-  configuration.name_line = 0;
+  configuration.name_line = configuration.sync_line = 0;
   for (NodeConfiguration& node : configuration.nodes) node.line = 0;
   return configuration;
 }
@@ -20,9 +20,10 @@ std::string refusal_to_reload(const ResourceConfiguration& running, const Resour
   const ResourceConfiguration now = without_places(wanted);
   old.protocol = now.protocol;
   if (old == now) return {};
-  const std::array<std::pair<bool, const char*>, 10> differences{{
+  const std::array<std::pair<bool, const char*>, 11> differences{{
       {old.name != now.name, "name"},
       {old.size_bytes != now.size_bytes, "size"},
+      {old.sync != now.sync, "sync"},
       {old.on_peer_loss != now.on_peer_loss, "on-peer-loss"},
       {old.peer_timeout_ms != now.peer_timeout_ms, "peer-timeout"},
       {old.secret_file != now.secret_file || old.insecure != now.insecure, "secret-file or insecure"},

@@ -47,7 +47,14 @@ void Replica::State::start_flush_cycle() {
   cycle_promise = Promise{};
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     Peer& peer = peers[index];
-    if (!gets_stream(peer) || !peer_has_unflushed(peer)) continue;
+    if (!gets_stream(peer)) continue;
+    if (!peer_has_unflushed(peer)) {
+      if (waits_for_some()) {  // one of those that are enough
+        cycle_promise.asked |= mask_of(index);
+        cycle_promise.kept |= mask_of(index);
+      }
+      continue;
+    }
     if (role == Role::Primary && served.is_zero() && peer.protocol == Protocol::A) continue;
     if (!LOCKSTEP_MUTANT("flush-not-waited-for-at-peer")) cycle_promise.asked |= mask_of(index);
     send_barrier(index, peer.sent);
@@ -55,7 +62,7 @@ void Replica::State::start_flush_cycle() {
   cycle_local_pending = ((role == Role::Primary && served.is_zero()) || local_flush_wanted) && disk_usable();
   if (LOCKSTEP_MUTANT("flush-skipped-locally")) cycle_local_pending = false;
   local_flush_wanted = false;
-  if (!cycle_local_pending && cycle_promise.asked == 0 && flush_waiting == 0) return;
+  if (!cycle_local_pending && (cycle_promise.asked & ~cycle_promise.kept) == 0 && flush_waiting == 0) return;
   cycle_running = true;
   ++cycles;
   for (ClientSlot& client : clients) {

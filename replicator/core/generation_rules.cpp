@@ -118,6 +118,11 @@ Verdict decide_equal(const StateReport& self, const StateReport& peer) {
   if (is_up_to_date(self) != is_up_to_date(peer)) {
     return is_up_to_date(self) ? source(kBitmap, Rule::EqualSelfFresher) : target(kBitmap, Rule::EqualPeerFresher);
   }
+  // One of them was restarted and does not know how much of the stream it lacks.
+  if ((self.position.stream != 0) != (peer.position.stream != 0)) {
+    return self.position.stream != 0 ? source(kBitmap, Rule::EqualSelfReceivedMore)
+                                     : target(kBitmap, Rule::EqualPeerReceivedMore);
+  }
   return self.node_order < peer.node_order ? source(kBitmap, Rule::EqualSelfFirst)
                                            : target(kBitmap, Rule::EqualPeerFirst);
 }

@@ -101,7 +101,7 @@ void Replica::State::on(const MessageArrived& event) {
       persist_superblock();
       tell_state();
     }
-    if (role == Role::Primary) return;
+    if (role == Role::Primary) return settle_promises();  // one that was waited for may not count any more
     if (!was_primary && peer.role == Role::Primary) return primary_appeared(index);
     // Demoted without having made everything stable: its disk failed.
     if (was_primary && peer.role != Role::Primary && unstable_first < unstable_end) primary_lost(index);

@@ -5,8 +5,32 @@
 
 namespace lockstep::repl {
 
+// With as many as there are peers it is `all`. Without a disk here the peers' are the only copies, and a resync's
+// source that is no Primary has no clients.
+bool Replica::State::waits_for_some() const {
+  return options.sync.kind != SyncChoice::All && options.sync.count < peer_count() && role == Role::Primary &&
+         served.is_zero();
+}
+
+// Some: a target is no copy yet, so its promise is worth nothing. Fewer in sync than are wanted are all waited for.
 bool Replica::State::enough(const Promise& promise) const {
-  return (promise.asked & ~promise.kept) == 0;
+  if (!waits_for_some()) return (promise.asked & ~promise.kept) == 0;
+  const uint32_t wanted = options.sync.count;
+  uint32_t missing = 0;  // of those in sync that were looked at
+  uint32_t kept = 0;
+  for (uint8_t place = 0; place < peer_count(); ++place) {
+    const PeerIndex index = options.sync_order[place];
+    if ((promise.asked & mask_of(index)) == 0 || !is_connected(peers[index]) ||
+        peers[index].replication != ReplicationState::Established || !is_disk(peers[index].disk_state)) {
+      continue;
+    }
+    const bool has_kept = (promise.kept & mask_of(index)) != 0;
+    if (has_kept) ++kept;
+    if (!has_kept) ++missing;
+    if (options.sync.kind == SyncChoice::First && kept + missing == wanted) break;
+  }
+  return missing == 0 || (options.sync.kind == SyncChoice::Any && kept >= wanted) ||
+         LOCKSTEP_MUTANT("sync-set-not-waited-for");
 }
 
 bool Replica::State::promise_kept(const ClientSlot& client) const {

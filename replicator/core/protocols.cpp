@@ -26,7 +26,7 @@ Milestone Replica::State::milestone(const Peer& peer, bool fua) const {
 // an earlier, weaker protocol answered is outstanding.
 void Replica::State::tell_stream_rules(PeerIndex index) {
   Peer& peer = peers[index];
-  const bool wanted = role == Role::Primary && peer.protocol_kept != Protocol::C;
+  const bool wanted = role == Role::Primary && (peer.protocol_kept != Protocol::C || waits_for_some());
   const StreamRules rules{wanted, wanted};
   if (rules == peer.rules_told) return;
   peer.rules_told = rules;
@@ -41,10 +41,12 @@ void Replica::State::sent_to_peer(PeerIndex index, Sequence sequence, const Tran
   peer.unreceived_payload_bytes += entry.payload_bytes;
 }
 
-// Nothing but the memory that it takes bounds how far A runs ahead of a peer that is slow and not stuck.
+// Nothing but the memory that it takes bounds how far A, or a write that other peers have, runs ahead of a peer that is
+// slow and not stuck.
 bool Replica::State::queue_is_full() const {
   return std::any_of(peers.begin(), peers.end(), [this](const Peer& peer) {
-    return peer.protocol == Protocol::A && peer.unreceived_payload_bytes >= options.queue_limit_bytes;
+    return (peer.protocol == Protocol::A || waits_for_some()) &&
+           peer.unreceived_payload_bytes >= options.queue_limit_bytes;
   });
 }
 
@@ -77,6 +79,14 @@ Sequence Replica::State::oldest_unwritten(PeerIndex index) const {
   return 0;
 }
 
+// A client waits for this write, and might go on if this peer had it.
+bool Replica::State::is_waited_for(PeerIndex index, Sequence sequence) const {
+  const uint32_t slot = transfer_log.at(sequence).client_slot;
+  if (slot == TransferEntry::kNoClient) return false;
+  const ClientSlot& client = clients[slot];
+  return client.local_done && !enough(client.promise) && (client.promise.kept & mask_of(index)) == 0;
+}
+
 // A peer that still answers pings while something is stuck stalls the clients all the same. Where clients wait for the
 // peer, nothing may take longer than peer-timeout; where they do not, the peer may be far behind as long as it goes on.
 bool Replica::State::is_stuck(PeerIndex index) const {
@@ -85,13 +95,20 @@ bool Replica::State::is_stuck(PeerIndex index) const {
     return now_us > since_us && now_us - since_us >= options.peer_timeout_us;
   };
   const bool barrier_outstanding = peer.barrier_sent > peer.flushed;
-  if (peer.protocol_kept == Protocol::C) {
+  if (waits_for_some()) {
+    const bool flush_waits = cycle_running && (cycle_promise.asked & ~cycle_promise.kept & mask_of(index)) != 0 &&
+                             barrier_outstanding && is_late(peer.barrier_sent_us);
+    const Sequence oldest = oldest_unwritten(index);
+    if (flush_waits || (oldest != 0 && is_waited_for(index, oldest) && is_late(transfer_log.at(oldest).sent_us))) {
+      return true;
+    }
+  } else if (peer.protocol_kept == Protocol::C) {
     const Sequence oldest = oldest_unwritten(index);
     return (barrier_outstanding && is_late(peer.barrier_sent_us)) ||
            (oldest != 0 && is_late(transfer_log.at(oldest).sent_us));
   }
   if (peer.received > peer.written && is_late(peer.writing_since_us)) return true;
-  if (peer.protocol_kept == Protocol::A) {
+  if (peer.protocol_kept == Protocol::A || waits_for_some()) {
     return (peer.sent > peer.received && is_late(peer.receiving_since_us)) ||
            (barrier_outstanding && peer.written >= peer.barrier_sent &&
             is_late(std::max(peer.barrier_sent_us, peer.writing_since_us)));
@@ -102,11 +119,15 @@ bool Replica::State::is_stuck(PeerIndex index) const {
          (unreceived <= peer.sent && is_late(transfer_log.at(unreceived).sent_us));
 }
 
-// Writes that were answered and may never have reached the peer: without it, this node's data is a lineage of its own.
+// Writes that were answered and may never have reached the peer, or its disk, where only some are waited for: without
+// it, this node's data is a lineage of its own.
 bool Replica::State::has_answered_unreceived(PeerIndex index) const {
   const Peer& peer = peers[index];
-  for (Sequence sequence = std::max(peer.received + 1, transfer_log.first()); sequence <= peer.sent; ++sequence) {
+  const bool looks_at_disk = waits_for_some() && peer.protocol_kept == Protocol::C;
+  const Sequence has = looks_at_disk ? peer.written : peer.received;
+  for (Sequence sequence = std::max(has + 1, transfer_log.first()); sequence <= peer.sent; ++sequence) {
     const TransferEntry& entry = transfer_log.at(sequence);
+    if (looks_at_disk && (entry.written_by & mask_of(index)) != 0) continue;
     if ((entry.sent_to & mask_of(index)) != 0 && !entry.resync && entry.client_slot == TransferEntry::kNoClient) {
       return true;
     }
@@ -118,10 +139,11 @@ bool Replica::State::has_answered_unreceived(PeerIndex index) const {
 // True if the superblock is to be written.
 bool Replica::State::set_answered_ahead(bool primary) {
   bool differs = false;
+  const bool some = options.sync.kind != SyncChoice::All && options.sync.count < peer_count();
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     PeerRecord& record = superblock.peers[index];
     const bool from_crash = record.crashed_primary && record.answered_ahead;
-    const bool wanted = from_crash || (primary && peers[index].protocol_kept == Protocol::A);
+    const bool wanted = from_crash || (primary && (peers[index].protocol_kept == Protocol::A || some));
     differs = differs || record.answered_ahead != wanted;
     record.answered_ahead = wanted;
   }

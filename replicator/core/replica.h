@@ -23,6 +23,8 @@ struct ReplicaOptions {
   uint8_t node_order = 0;                            // place of this node's name among the resource's sorted names
   std::array<uint8_t, kMaximumPeers> peer_orders{};  // the same of each peer; not looked at with one peer
   Protocol protocol = Protocol::C;
+  SyncSet sync;
+  std::array<PeerIndex, kMaximumPeers> sync_order{0, 1, 2, 3, 4, 5, 6};  // peers, the preferred one first
   LossPolicy on_peer_loss = LossPolicy::Continue;
   uint64_t peer_timeout_us = 3'000'000;
   uint32_t client_slots = 512;

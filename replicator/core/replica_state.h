@@ -303,6 +303,7 @@ struct Replica::State {
   void put_barrier_behind(Sequence sequence);
   void note_progress(PeerIndex peer, const Acknowledged& message);
   bool is_stuck(PeerIndex peer) const;
+  bool is_waited_for(PeerIndex peer, Sequence sequence) const;
   Sequence oldest_unwritten(PeerIndex peer) const;  // 0: none
   bool has_answered_unreceived(PeerIndex peer) const;
   bool set_answered_ahead(bool primary);
@@ -310,6 +311,7 @@ struct Replica::State {
   void advance_protocol_change();
 
   // --- promises.cpp
+  bool waits_for_some() const;  // and not for all: a peer in sync may lack what was answered
   bool enough(const Promise& promise) const;
   bool promise_kept(const ClientSlot& client) const;
   void settle_promises();

@@ -75,6 +75,14 @@ enum class Protocol : uint8_t { A, B, C };
 // What a Primary does when it has lost a peer that could take its place: go on alone; hold all answers until the peer
 // is back or an operator gives it up; or until an arbiter has recorded that the peer is out.
 enum class LossPolicy : uint8_t { Continue, Suspend, Arbiter };
+// Which peers' promises a write or a flush waits for: those of all that get it; of the first so many in the order of
+// preference; of any so many. Only such count that are in sync, and a peer that is lost is not waited for.
+enum class SyncChoice : uint8_t { All, First, Any };
+struct SyncSet {
+  SyncChoice kind = SyncChoice::All;
+  uint8_t count = 0;
+  friend bool operator==(const SyncSet&, const SyncSet&) = default;
+};
 // Why a Primary answers nothing; spelt as `status` prints it.
 enum class Suspension : uint8_t { No, PeerLoss, NoData, Operator };
 

@@ -131,7 +131,63 @@ bool Checker::holds_answered(int id, int answered_by) const {
 
 bool Checker::answers_ahead(int id, int other) const {
   if (world_.node(id).is_served()) return false;  // whoever serves has the only copy
+  if (world_.waits_for_some()) return true;
   return world_.promised(world_.node(id).peer(other).protocol) == Protocol::A;
+}
+
+bool Checker::has(int id, const Layout::Units& units, bool stable) const {
+  const Disk& disk = world_.node(id).disk();
+  const Promise promise = stable ? Promise::Flushed : Promise::Acknowledged;
+  for (size_t unit = units.first; unit < units.end; ++unit) {
+    if (!world_.ledger.allows(unit, stable ? disk.stable(unit) : disk.read(unit), promise)) return false;
+  }
+  return true;
+}
+
+// Invariant 1, where first or any K are waited for. One that has crashed since it was in sync had it.
+void Checker::check_sync_set(int id, std::span<const uint32_t> writes, bool stable, uint8_t kept_by) {
+  if (!world_.waits_for_some() || !holds_answered(id, id) || world_.node(id).is_served()) return;
+  int in_sync = 0;
+  int kept = 0;
+  bool first_kept = true;
+  for (int place = 0; place < world_.node_count(); ++place) {
+    const int other = world_.prefers_last ? world_.node_count() - 1 - place : place;
+    if (other == id) continue;
+    const bool linked = holds_answered(other, id);
+    if (kept_by != 0 ? (kept_by >> world_.node(id).peer_index(other) & 1) == 0 : !linked) continue;
+    const bool has_all = std::all_of(writes.begin(), writes.end(),
+                                     [&](uint32_t write) { return has(other, world_.ledger.units_of(write), stable); });
+    if (!has_all) {
+      known(other).has_acknowledged = false;
+      known(other).may_lack = true;
+    }
+    const bool counts = has_all || !linked || !known(other).steady || known(other).behind;
+    if (in_sync < world_.sync.count) first_kept = first_kept && counts;
+    ++in_sync;
+    if (counts) ++kept;
+  }
+  const bool any_kept = kept >= std::min<int>(world_.sync.count, in_sync);
+  if (world_.sync.kind == SyncChoice::First ? first_kept : any_kept) return;
+  world_.fail("node " + std::to_string(id) + " answered a " + (stable ? "flush" : "write") + ", and of " +
+              std::to_string(in_sync) + " peers in sync only " + std::to_string(kept) + " have what it promises");
+}
+
+// Invariant 3, where first or any K are waited for: of what a survivor holds nothing is overwritten by one that lacks
+// it.
+void Checker::check_source_has_more(int source, int target) {
+  const Knowledge& lost = known(target);
+  const DiskState state = world_.node(target).peer(source).own_report.disk_state;
+  if (!lost.steady || lost.behind || lost.gone || lost.replaced || state == DiskState::Inconsistent) return;
+  const bool lived_on = known(source).steady && !world_.node(target).peer(source).peer_report.crashed_primary;
+  const Promise promise = lived_on ? Promise::Acknowledged : Promise::Flushed;
+  for (size_t unit = 0; unit < world_.layout.unit_count(); ++unit) {
+    if (world_.ledger.allows(unit, world_.node(source).disk().read(unit), promise) ||
+        !world_.ledger.allows(unit, world_.node(target).disk().read(unit), promise)) {
+      continue;
+    }
+    return world_.fail("node " + std::to_string(target) + " is target of node " + std::to_string(source) +
+                       ", on which " + world_.ledger.objection(unit, world_.node(source).disk().read(unit), promise));
+  }
 }
 
 void Checker::caught_up(int id, int with) {
@@ -152,8 +208,8 @@ void Checker::protocol_changed(int id) {
 void Checker::give_up_what_is_lost(int id) {
   for (int other = 0; other < world_.node_count(); ++other) {
     if (other == id || !world_.node(other).alive() || known(other).may_lack || known(other).gone ||
-        known(other).replaced) {
-      continue;
+        known(other).replaced || (world_.waits_for_some() && !known(other).steady)) {
+      continue;  // one that was restarted does not know how far it was
     }
     if (world_.node(id).peer(other).connection == ConnectionState::Connected) {
       return world_.fail("node " + std::to_string(id) + " lacks what was answered and was promoted next to node " +
@@ -195,8 +251,14 @@ void Checker::write_answered(int id, uint32_t write, bool fua, uint8_t kept_by) 
         !answers_ahead(id, other)) {
       continue;
     }
+    const bool was_waited_for = world_.waits_for_some() && state == ReplicationState::Off &&
+                                (kept_by >> world_.node(id).peer_index(other) & 1) != 0;
+    if (world_.waits_for_some() && (state == ReplicationState::Established || was_waited_for) &&
+        has(other, world_.ledger.units_of(write), fua)) {
+      continue;
+    }
     known(other).has_acknowledged = false;
-    if (state == ReplicationState::Established) {
+    if (state == ReplicationState::Established || was_waited_for) {
       known(other).may_lack = true;
       continue;
     }
@@ -235,6 +297,7 @@ void Checker::write_answered(int id, uint32_t write, bool fua, uint8_t kept_by) 
                          world_.ledger.objection(unit, disk.read(unit), Promise::Acknowledged));
     }
   }
+  if (world_.protocol == Protocol::C) check_sync_set(id, std::span(&write, 1), fua, kept_by);
   // Invariant 1, for this write alone.
   if (fua) check_units_stable(id, world_.ledger.units_of(write), true, "FUA");
 }
@@ -242,7 +305,9 @@ void Checker::write_answered(int id, uint32_t write, bool fua, uint8_t kept_by) 
 // Invariant 1.
 void Checker::flush_answered(int id, uint64_t issued) {
   if (lied_) return;
-  for (const uint32_t write : world_.ledger.flushed(issued)) {
+  const std::vector<uint32_t>& writes = world_.ledger.flushed(issued);
+  if (world_.protocol != Protocol::A) check_sync_set(id, writes, true, 0);
+  for (const uint32_t write : writes) {
     check_units_stable(id, world_.ledger.units_of(write), true, "a flush");
   }
 }
@@ -294,6 +359,7 @@ void Checker::export_opened(int id) {
   if (known(id).behind) {
     return world_.fail("node " + std::to_string(id) + " was promoted and lacks acknowledged writes");
   }
+  if (world_.waits_for_some()) look_at_changes();
   note_complete(id);
   if (known(id).may_lack) give_up_what_is_lost(id);
   stream_order.forget(id);
@@ -344,6 +410,7 @@ void Checker::noted(int id, const Note& note) {
   if (note.kind == NoteKind::ResyncStarted && text == "target") {
     // Invariant 3: who lived on with everything that was acknowledged is not overwritten by one that lost some of it.
     const Knowledge& target = known(id);
+    if (world_.waits_for_some()) check_source_has_more(other, id);
     const bool called_up_to_date = world_.node(id).peer(other).own_report.disk_state == DiskState::UpToDate;
     if (!world_.uses_weak_protocols() && target.has_acknowledged && target.steady && !target.behind &&
         called_up_to_date && !keeps(other, Promise::Acknowledged) && keeps(id, Promise::Acknowledged)) {
@@ -369,11 +436,14 @@ void Checker::noted(int id, const Note& note) {
     // It served a Primary without a disk, and has got since what it lacked.
     note_complete(other);
     if (known(other).may_lack && known(id).gone) give_up_what_is_lost(other);
-    if (known(other).may_lack && !known(id).may_lack) {
+    if (known(other).may_lack && !known(id).may_lack && !world_.waits_for_some()) {
       world_.fail("node " + std::to_string(other) + " lacks what was answered and was the source of node " +
                   std::to_string(id));
     }
     known(id).may_lack = known(other).may_lack;
+    if (world_.waits_for_some() && world_.node(other).status().role == Role::Primary) {
+      known(id).may_lack = true;  // what came during the resync was not waited for, and may be on its way
+    }
     known(id).steady = true;
     known(id).replaced = known(id).gone = false;
     // It holds what the source holds.

@@ -31,11 +31,19 @@ void usage() {
       "  --nodes N      how many nodes there are, 2 to 4 (default: drawn by the seed)\n"
       "  --protocol P   A, B or C (default: drawn by the seed, and changed in some runs)\n"
       "  --promise P    holds the runs to what this protocol promises, whichever they use: must fail for a weaker one\n"
+      "  --sync CHOICE  all, first or any: whose promises a write waits for with three nodes and more (default: "
+      "drawn)\n"
       "  --disk-errors  some seeds know disks that fail, are detached and attached with more than two nodes, too\n"
       "  --lost-disks   some seeds know disks that are replaced by empty ones or older copies (not by default: "
       "docs/testing.md)\n"
       "  --ignore-flushes  a control: disks that flush nothing, which must be found\n"
       "  --mutant NAME  a known bug is put back into the core; --list-mutants prints their names");
+}
+
+std::string sync_option(const RunOptions& options) {
+  if (!options.sync) return {};
+  const bool all = *options.sync == lockstep::repl::SyncChoice::All;
+  return all ? " --sync all" : *options.sync == lockstep::repl::SyncChoice::First ? " --sync first" : " --sync any";
 }
 
 void print_figures(const SweepResult& result) {
@@ -103,6 +111,15 @@ int main(int argc, char** argv) {
         std::fprintf(stderr, "lockstep-sim: there is no mutant %s; see --list-mutants\n", name.c_str());
         return 2;
       }
+    } else if (option == "--sync") {
+      const std::string choice = i + 1 < argc ? argv[++i] : "";
+      if (choice != "all" && choice != "first" && choice != "any") {
+        std::fprintf(stderr, "lockstep-sim: --sync is all, first or any\n");
+        return 2;
+      }
+      options.run.sync = choice == "all"     ? lockstep::repl::SyncChoice::All
+                         : choice == "first" ? lockstep::repl::SyncChoice::First
+                                             : lockstep::repl::SyncChoice::Any;
     } else if (option == "--disk-errors") {
       options.run.disk_errors = true;
     } else if (option == "--lost-disks") {
@@ -137,9 +154,10 @@ int main(int argc, char** argv) {
   const SweepResult result = sweep(options);
   if (!result.ok) {
     const auto failed = static_cast<unsigned long long>(result.failed_seed);
-    std::printf("seed %llu: %s\n  replay: lockstep-sim --seed %llu --trace%s\n", failed,
+    std::printf("seed %llu: %s\n  replay: lockstep-sim --seed %llu --trace%s%s\n", failed,
                 result.failed.violation.c_str(), failed,
-                options.run.nodes != 0 ? (" --nodes " + std::to_string(options.run.nodes)).c_str() : "");
+                options.run.nodes != 0 ? (" --nodes " + std::to_string(options.run.nodes)).c_str() : "",
+                sync_option(options.run).c_str());
     return 1;
   }
   if (marks) print_marks(result);

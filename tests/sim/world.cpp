@@ -28,6 +28,18 @@ LossPolicy draw_policy(const RunOptions& options, int nodes) {
   const uint64_t drawn = dice.below(10);
   return drawn < 5 ? LossPolicy::Continue : drawn < 7 ? LossPolicy::Suspend : LossPolicy::Arbiter;
 }
+// The same. With two nodes there is nothing to choose.
+SyncSet draw_sync(const RunOptions& options, int nodes) {
+  Random dice(options.seed * 0xD1B54A32D192ED03 + 13);
+  const SyncChoice drawn = !dice.chance(0.4) ? SyncChoice::All : dice.chance(0.5) ? SyncChoice::First : SyncChoice::Any;
+  const SyncChoice choice = options.sync.value_or(drawn);
+  if (nodes == 2 || choice == SyncChoice::All) return {};
+  return {choice, static_cast<uint8_t>(dice.between(1, static_cast<uint64_t>(nodes) - 2))};
+}
+bool draw_preference(const RunOptions& options) {
+  Random dice(options.seed * 0xD1B54A32D192ED03 + 17);
+  return dice.chance(0.5);
+}
 // The same: a run with handlers before each resync is as it would be without them until the first.
 bool draws_handlers(const RunOptions& options) {
   Random dice(options.seed * 0xD1B54A32D192ED03 + 11);
@@ -53,6 +65,10 @@ ReplicaOptions World::replica_options() {
   options.size_bytes = kDeviceBytes;
   options.peer_count = static_cast<uint8_t>(node_count_ - 1);
   options.on_peer_loss = policy;
+  options.sync = sync;
+  for (PeerIndex place = 0; place < options.peer_count; ++place) {
+    options.sync_order[place] = prefers_last ? static_cast<PeerIndex>(options.peer_count - 1 - place) : place;
+  }
   options.peer_timeout_us = 200'000;
   options.client_slots = 32;
   options.apply_slots = 64;
@@ -74,6 +90,8 @@ World::World(const RunOptions& options)
       ledger(layout.unit_count()),
       network(*this, draw_nodes(options, random)),
       policy(draw_policy(options, network.node_count())),
+      sync(draw_sync(options, network.node_count())),
+      prefers_last(draw_preference(options)),
       arbiter(*this),
       checker(*this),
       orders(*this),

@@ -32,6 +32,7 @@ struct RunOptions {
   std::optional<repl::Protocol> promise;   // what the run is held to, whatever it uses: a control of the checks
   bool disk_errors = false;                // disks may fail with more than two nodes, too
   bool lost_disks = false;                 // disks may be replaced by empty ones or older copies
+  std::optional<repl::SyncChoice> sync;    // with three nodes and more, else drawn
   bool ignore_flushes = false;             // a control: the disks lie, and that must be found
 };
 
@@ -75,7 +76,8 @@ class World {
   bool knows_disk_errors() const { return options_.disk_errors || network.node_count() == 2; }
   bool disks_ignore_flushes() const { return options_.ignore_flushes; }
 
-  bool uses_weak_protocols() const { return changes_protocols_ || protocol != repl::Protocol::C; }
+  bool uses_weak_protocols() const { return changes_protocols_ || protocol != repl::Protocol::C || waits_for_some(); }
+  bool waits_for_some() const { return sync.kind != repl::SyncChoice::All && sync.count < node_count_ - 1; }
   bool changes_protocols() const { return changes_protocols_; }
   repl::Protocol promised(repl::Protocol used) const { return options_.promise.value_or(used); }
 
@@ -90,6 +92,8 @@ class World {
   Ledger ledger;
   Network network;
   const repl::LossPolicy policy;
+  const repl::SyncSet sync;
+  const bool prefers_last;  // of the nodes, when the first so many are waited for
   Arbiter arbiter;
   Checker checker;
   Operator orders;

@@ -217,6 +217,7 @@ std::vector<Row> table() {
       {Says(kG1, kOutdated).bits(1), Says(kG1).bits(1), kTarget(kBitmap, Rule::EqualPeerFresher)},
       {Says(kG1).bits(1), Says(kG1).bits(1), kSource(kBitmap, Rule::EqualSelfFirst)},
       {Says(kG1).bits(1).holds(7, 20), Says(kG1).bits(1).holds(7, 21), kTarget(kBitmap, Rule::EqualPeerReceivedMore)},
+      {Says(kG1).bits(1), Says(kG1).bits(1).holds(7, 21), kTarget(kBitmap, Rule::EqualPeerReceivedMore)},
       {Says(kG1).holds(7, 22), Says(kG1).bits(1).holds(7, 21), kSource(kBitmap, Rule::EqualSelfReceivedMore)},
       {Says(kG1).bits(1).holds(7, 20), Says(kG1).bits(1).holds(8, 21), kSource(kBitmap, Rule::EqualSelfFirst)},
       {Says(kG1).bits(1).holds(7, 20), Says(kG1).bits(1).holds(7, 20), kSource(kBitmap, Rule::EqualSelfFirst)},

@@ -56,6 +56,7 @@ TEST_CASE("a complete file gives every value") {
   CHECK(result->size_bytes == 20 * kGiB);
   CHECK(result->protocol == Protocol::C);
   CHECK(result->on_peer_loss == PeerLossPolicy::Continue);
+  CHECK(result->sync == SyncConfiguration{});
   CHECK(result->peer_timeout_ms == 3000);
   CHECK(result->activity_log_extents == 1237);
   CHECK_FALSE(result->insecure);
@@ -107,7 +108,7 @@ TEST_CASE("each mistake is named with its file and line") {
       {4, "disk = C", "f.conf:4: unknown key 'disk' in [resource]: it belongs to a [node.NAME]"},
       {4, "wholly-unrelated-thing = C",
        "f.conf:4: unknown key 'wholly-unrelated-thing' in [resource]: known keys are name, size, protocol, "
-       "on-peer-loss, "
+       "sync, on-peer-loss, "
        "peer-timeout, insecure, secret-file, link-certificates, fence-command, activity-log-extents, "
        "resync-rate-max, resync-rate-min, read-only, shared, tls, tls-certificates, "
        "tls-psk-file, tls-verify-peer, tls-allow"},
@@ -148,6 +149,16 @@ TEST_CASE("each mistake is named with its file and line") {
       {3, "size = 9000000T", "f.conf:3: bad value '9000000T' for 'size': is more than a device can have"},
       {4, "protocol = c", "f.conf:4: bad value 'c' for 'protocol': must be one of A, B, C"},
       {4, "protocol =", "f.conf:4: bad value '' for 'protocol': must be one of A, B, C"},
+      {5, "sync = any",
+       "f.conf:5: bad value 'any' for 'sync': write 'all', or 'first' or 'any' and how many peers, such "
+       "as 'any 1'"},
+      {5, "sync = some 1",
+       "f.conf:5: bad value 'some 1' for 'sync': write 'all', or 'first' or 'any' and how many peers, "
+       "such as 'any 1'"},
+      {5, "sync = any 0",
+       "f.conf:5: bad value 'any 0' for 'sync': write 'all', or 'first' or 'any' and how many peers, "
+       "such as 'any 1'"},
+      {5, "sync = first 2", "f.conf:5: 'sync' waits for 2 peers, and a node has 1: write less, or 'all'"},
       {5, "on-peer-loss = stop",
        "f.conf:5: bad value 'stop' for 'on-peer-loss': must be one of continue, suspend, arbiter"},
       {5, "insecure = maybe", "f.conf:5: bad value 'maybe' for 'insecure': must be one of yes, no"},

@@ -53,6 +53,7 @@ TEST_CASE("a reload names what else has changed") {
     return refusal(text).find("changes " + key + ",") != std::string::npos;
   };
   CHECK(names(with(kText, "1G", "2G"), "size"));
+  CHECK(names(with(kText, "protocol = C", "sync = any 1"), "sync"));
   CHECK(names(with(kText, "protocol = C", "insecure = yes"), "secret-file or insecure"));
   CHECK(names(with(kText, "protocol = C", "activity-log-extents = 100"), "activity-log-extents"));
   CHECK(names(kText + "[handlers]\npromoted = /bin/true\n", "the section [handlers]"));

@@ -1,0 +1,112 @@
+// Whose promises a write or a flush waits for, told as stories of three nodes.
+#include <catch2/catch.hpp>
+
+#include "tests/unit/core/trio.h"
+
+namespace lockstep::repl {
+namespace {
+
+Trio trio_with(SyncChoice choice, uint8_t count) {
+  const auto options = [&](int number) {
+    ReplicaOptions result = trio_options(number);
+    result.sync = {choice, count};
+    return result;
+  };
+  return {options(0), options(1), options(2)};
+}
+
+bool answered(const Side& side, uint32_t slot) {
+  return side.replies.count(slot) != 0 && side.replies.at(slot) == 0;
+}
+
+}  // namespace
+
+TEST_CASE("any 1: a write and a flush are answered when one peer of two keeps what was promised") {
+  Trio trio = trio_with(SyncChoice::Any, 1);
+  trio.make_mirrored();
+  const int silent = GENERATE(1, 2);
+  trio.holds[0][static_cast<size_t>(silent)] = true;
+  trio.alpha.write(1, blocks(6), 2);
+  trio.run();
+  CHECK(answered(trio.alpha, 1));
+  trio.alpha.flush(2);
+  trio.run();
+  CHECK(answered(trio.alpha, 2));
+  // By nobody, they are not.
+  trio.holds[0][1] = trio.holds[0][2] = true;
+  trio.alpha.write(3, blocks(7), 3);
+  trio.alpha.flush(4);
+  trio.run();
+  CHECK_FALSE(answered(trio.alpha, 3));
+  CHECK_FALSE(answered(trio.alpha, 4));
+  trio.holds[0][1] = trio.holds[0][2] = false;
+  trio.run();
+  CHECK(answered(trio.alpha, 3));
+  CHECK(answered(trio.alpha, 4));
+}
+
+TEST_CASE("any 1: the survivor that kept its promise is the source, whatever its name") {
+  Trio trio = trio_with(SyncChoice::Any, 1);
+  trio.make_mirrored();
+  const int silent = GENERATE(1, 2);
+  trio.holds[0][static_cast<size_t>(silent)] = true;
+  trio.alpha.write(1, blocks(6), 2);
+  trio.run();
+  REQUIRE(answered(trio.alpha, 1));
+  trio.alpha.crash();
+  trio.holds[0][static_cast<size_t>(silent)] = false;
+  trio.settle();
+  CHECK(trio.are_alike(trio.beta, trio.gamma));
+  CHECK(trio.beta.disk[6] == 2);
+  CHECK(trio.gamma.disk[6] == 2);
+}
+
+TEST_CASE("first 1: the preferred peer is waited for, and the next one when it is lost") {
+  Trio trio = trio_with(SyncChoice::First, 1);
+  trio.make_mirrored();
+  trio.holds[0][2] = true;
+  trio.alpha.write(1, blocks(6), 2);
+  trio.run();
+  CHECK(answered(trio.alpha, 1));
+  trio.holds[0][2] = false;
+  trio.run();
+  trio.holds[0][1] = true;
+  trio.alpha.write(2, blocks(7), 3);
+  trio.run();
+  CHECK(trio.gamma.disk[7] == 3);
+  CHECK_FALSE(answered(trio.alpha, 2));
+  const Generation before = trio.alpha.superblock.current;
+  trio.lose_link(trio.alpha, trio.beta);
+  trio.run();
+  CHECK(answered(trio.alpha, 2));
+  CHECK(trio.alpha.superblock.current != before);
+  CHECK(trio.gamma.superblock.current == trio.alpha.superblock.current);
+}
+
+TEST_CASE("a peer that lags behind what was answered is left behind in its generation when it is lost") {
+  Trio trio = trio_with(SyncChoice::Any, 1);
+  trio.make_mirrored();
+  trio.holds[0][2] = true;
+  trio.alpha.write(1, blocks(6), 2);
+  trio.run();
+  REQUIRE(answered(trio.alpha, 1));
+  const Generation before = trio.alpha.superblock.current;
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.run();
+  CHECK(trio.alpha.superblock.current != before);
+  CHECK(trio.beta.superblock.current == trio.alpha.superblock.current);
+}
+
+TEST_CASE("who crashed as Primary that waited for some peers only is the source") {
+  const uint8_t count = GENERATE(uint8_t{1}, uint8_t{2});
+  Trio trio = trio_with(SyncChoice::Any, count);
+  trio.make_mirrored();
+  trio.alpha.write(1, blocks(6), 2);
+  trio.run();
+  REQUIRE(answered(trio.alpha, 1));
+  // With as many as there are it is `all`.
+  CHECK(trio.alpha.superblock.peers[0].answered_ahead == (count == 1));
+  CHECK(trio.alpha.superblock.peers[1].answered_ahead == (count == 1));
+}
+
+}  // namespace lockstep::repl
