@@ -34,7 +34,6 @@ bytes=$(resynced_bytes alpha)
 say "$written bytes written meanwhile, $bytes copied"
 
 say 'the Primary dies under a load over the whole device'
-rm "$WORK/ledger"
 start_load alpha 30
 wait_for_writes alpha 2000
 kill_node alpha
