@@ -5,11 +5,14 @@
 
 namespace lockstep::repl {
 
-// With as many as there are peers it is `all`. Without a disk here the peers' are the only copies, and a resync's
-// source that is no Primary has no clients.
+// With as many as there are peers it is `all`.
+bool Replica::State::some_are_enough() const {
+  return options.sync.kind != SyncChoice::All && options.sync.count < peer_count();
+}
+
+// Without a disk here the peers' are the only copies, and a resync's source that is no Primary has no clients.
 bool Replica::State::waits_for_some() const {
-  return options.sync.kind != SyncChoice::All && options.sync.count < peer_count() && role == Role::Primary &&
-         served.is_zero();
+  return some_are_enough() && role == Role::Primary && served.is_zero();
 }
 
 // Some: a target is no copy yet, so its promise is worth nothing. Fewer in sync than are wanted are all waited for.

@@ -139,11 +139,10 @@ bool Replica::State::has_answered_unreceived(PeerIndex index) const {
 // True if the superblock is to be written.
 bool Replica::State::set_answered_ahead(bool primary) {
   bool differs = false;
-  const bool some = options.sync.kind != SyncChoice::All && options.sync.count < peer_count();
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     PeerRecord& record = superblock.peers[index];
     const bool from_crash = record.crashed_primary && record.answered_ahead;
-    const bool wanted = from_crash || (primary && (peers[index].protocol_kept == Protocol::A || some));
+    const bool wanted = from_crash || (primary && (peers[index].protocol_kept == Protocol::A || some_are_enough()));
     differs = differs || record.answered_ahead != wanted;
     record.answered_ahead = wanted;
   }

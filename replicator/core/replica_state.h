@@ -311,7 +311,8 @@ struct Replica::State {
   void advance_protocol_change();
 
   // --- promises.cpp
-  bool waits_for_some() const;  // and not for all: a peer in sync may lack what was answered
+  bool some_are_enough() const;  // as the configuration has it
+  bool waits_for_some() const;   // and not for all: a peer in sync may lack what was answered
   bool enough(const Promise& promise) const;
   bool promise_kept(const ClientSlot& client) const;
   void settle_promises();

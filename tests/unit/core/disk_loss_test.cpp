@@ -2,18 +2,11 @@
 #include <catch2/catch.hpp>
 #include <cerrno>
 
+#include "tests/unit/core/disk_stories.h"
 #include "tests/unit/core/pair.h"
 
 namespace lockstep::repl {
 namespace {
-
-DiskState disk_of(const Side& side) {
-  return side.replica().status().disk_state;
-}
-
-bool noted(const Side& side, NoteKind kind) {
-  return std::any_of(side.notes.begin(), side.notes.end(), [kind](const Note& note) { return note.kind == kind; });
-}
 
 // alpha's disk fails under a read; its clients are served from beta's.
 void lose_alphas_disk(Pair& pair) {
@@ -23,27 +16,6 @@ void lose_alphas_disk(Pair& pair) {
   REQUIRE(pair.alpha.replies.at(15) == 0);
   REQUIRE(disk_of(pair.alpha) == DiskState::Failed);
   REQUIRE(pair.alpha.disk_released);
-}
-
-// Until the link is up and nothing moves.
-void settle(Pair& pair) {
-  for (int i = 0; i < 5; ++i) {
-    pair.connect();
-    pair.pass(1'100'000);
-  }
-}
-
-void check_mirrored(Pair& pair) {
-  CHECK(pair.alpha.disk == pair.beta.disk);
-  CHECK(pair.alpha.is_up_to_date());
-  CHECK(pair.beta.is_up_to_date());
-  CHECK(pair.alpha.peer().replication == ReplicationState::Established);
-  CHECK(pair.beta.peer().replication == ReplicationState::Established);
-  CHECK(pair.alpha.superblock.current == pair.beta.superblock.current);
-  CHECK(pair.alpha.peer().out_of_sync_blocks == 0);
-  CHECK(pair.beta.peer().out_of_sync_blocks == 0);
-  CHECK_FALSE(pair.alpha.superblock.peers[0].bitmap_in_memory);
-  CHECK_FALSE(pair.beta.superblock.peers[0].bitmap_in_memory);
 }
 
 }  // namespace

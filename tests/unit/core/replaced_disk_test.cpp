@@ -2,35 +2,11 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 
+#include "tests/unit/core/disk_stories.h"
 #include "tests/unit/core/pair.h"
 
 namespace lockstep::repl {
 namespace {
-
-DiskState disk_of(const Side& side) {
-  return side.replica().status().disk_state;
-}
-
-// Until the link is up and nothing moves.
-void settle(Pair& pair) {
-  for (int i = 0; i < 5; ++i) {
-    pair.connect();
-    pair.pass(1'100'000);
-  }
-}
-
-void check_mirrored(Pair& pair) {
-  CHECK(pair.alpha.disk == pair.beta.disk);
-  CHECK(pair.alpha.is_up_to_date());
-  CHECK(pair.beta.is_up_to_date());
-  CHECK(pair.alpha.peer().replication == ReplicationState::Established);
-  CHECK(pair.beta.peer().replication == ReplicationState::Established);
-  CHECK(pair.alpha.superblock.current == pair.beta.superblock.current);
-  CHECK(pair.alpha.peer().out_of_sync_blocks == 0);
-  CHECK(pair.beta.peer().out_of_sync_blocks == 0);
-  CHECK_FALSE(pair.alpha.superblock.peers[0].bitmap_in_memory);
-  CHECK_FALSE(pair.beta.superblock.peers[0].bitmap_in_memory);
-}
 
 // What `create` leaves on another disk.
 void replace_disk(Side& side) {

@@ -3,30 +3,15 @@
 #include <catch2/catch.hpp>
 #include <cerrno>
 
+#include "tests/unit/core/disk_stories.h"
 #include "tests/unit/core/pair.h"
 
 namespace lockstep::repl {
 namespace {
 
-DiskState disk_of(const Side& side) {
-  return side.replica().status().disk_state;
-}
-
-bool noted(const Side& side, NoteKind kind) {
-  return std::any_of(side.notes.begin(), side.notes.end(), [kind](const Note& note) { return note.kind == kind; });
-}
-
 void detach(Pair& pair) {
   pair.alpha.order(OrderKind::Detach);
   pair.run();
-}
-
-// Until the link is up and nothing moves.
-void settle(Pair& pair) {
-  for (int i = 0; i < 5; ++i) {
-    pair.connect();
-    pair.pass(1'100'000);
-  }
 }
 
 Pair protocol_a_pair() {
