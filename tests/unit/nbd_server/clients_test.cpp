@@ -91,7 +91,7 @@ TEST_CASE("payloads of 32 MiB") {
   CHECK((read == written));
 }
 
-TEST_CASE("two hundred requests in flight, answered in reverse") {
+TEST_CASE("six hundred requests of one connection in flight, answered in reverse") {
   const bool structured = GENERATE(false, true);
   ServerThread server;
   Client client = connected(server, structured);
@@ -99,10 +99,11 @@ TEST_CASE("two hundred requests in flight, answered in reverse") {
     server.backend().hold(true);
     server.backend().set_reverse(true);
   });
+  constexpr size_t kRequests = 600;
   const size_t piece = 8 * kKiB;
-  const auto written = pattern(200 * piece, 3);
+  const auto written = pattern(kRequests * piece, 3);
   std::vector<int64_t> cookies;
-  for (size_t i = 0; i < 200; ++i) {
+  for (size_t i = 0; i < kRequests; ++i) {
     const int64_t cookie = nbd_aio_pwrite(client.get(), written.data() + i * piece, piece, i * piece, kNoCallback, 0);
     ok(cookie);
     cookies.push_back(cookie);
@@ -110,7 +111,7 @@ TEST_CASE("two hundred requests in flight, answered in reverse") {
   bool all_there = false;
   for (int i = 0; i < 10000 && !all_there; ++i) {
     ok(nbd_poll(client.get(), 0));
-    server.call([&] { all_there = server.backend().waiting() == 200; });
+    server.call([&] { all_there = server.backend().waiting() == kRequests; });
   }
   REQUIRE(all_there);
   server.call([&] { server.backend().hold(false); });
