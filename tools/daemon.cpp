@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -57,6 +58,7 @@ Daemon::~Daemon() {
   driver_.reset();
   fence_command_.reset();
   watch_timer_.reset();
+  watchdog_timer_.reset();
   handlers_.reset();
   exports_.reset();
   signals_.reset();
@@ -226,6 +228,10 @@ bool Daemon::run() {
                  configuration_.name, configuration_.nodes.size());
   }
   notify_service_manager("READY=1");
+  if (const auto period_ms = watchdog_period_ms(std::getenv("WATCHDOG_USEC"), std::getenv("WATCHDOG_PID"))) {
+    watchdog_timer_ = std::make_unique<io::Timer>(*loop_, [] { notify_service_manager("WATCHDOG=1"); });
+    watchdog_timer_->start_periodic_ms(*period_ms);
+  }
   loop_->run();
   spdlog::info("{}: node {} is down", configuration_.name, node_.name);
   return stopped_well_;

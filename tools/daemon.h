@@ -120,6 +120,7 @@ class Daemon final : private repl::DriverOwner, private repl::ControlVerbs {
   std::unique_ptr<Handlers> handlers_;
   std::unique_ptr<StateWatch> state_watch_;
   std::unique_ptr<io::Timer> watch_timer_;
+  std::unique_ptr<io::Timer> watchdog_timer_;
   std::unique_ptr<repl::Driver> driver_;
   std::unique_ptr<nbd::ExportTable> exports_;
   nbd::Export* export_ = nullptr;

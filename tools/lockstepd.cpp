@@ -1,9 +1,10 @@
 // lockstepd: the node daemon. One process for each resource on each node; lockstepd(8).
 #include <signal.h>
-#include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include <boost/program_options.hpp>
+#include <cstdlib>
 #include <exception>
 #include <iostream>
 #include <memory>
@@ -12,6 +13,7 @@
 #include "tools/configuration.h"
 #include "tools/daemon.h"
 #include "tools/exit_code.h"
+#include "tools/log_sink.h"
 #include "tools/node_choice.h"
 
 namespace options = boost::program_options;
@@ -25,8 +27,12 @@ constexpr const char* kUsage =
     "\n"
     "Runs a node of a replicated block device in the foreground; logs to stderr.\n";
 
+bool logs_to_journal() {
+  return is_journal_stream(STDERR_FILENO, std::getenv("JOURNAL_STREAM"));
+}
+
 int fail(ExitCode code, const std::string& message) {
-  std::cerr << "lockstepd: " << message << std::endl;
+  std::cerr << (logs_to_journal() ? "<3>" : "") << "lockstepd: " << message << std::endl;
   return static_cast<int>(code);
 }
 
@@ -69,8 +75,8 @@ int main(int argc, char** argv) {
       std::cout << "lockstepd " << LOCKSTEP_VERSION << "\n";
       return static_cast<int>(ExitCode::Done);
     }
-    spdlog::set_default_logger(spdlog::stderr_logger_st("lockstepd"));
-    spdlog::set_pattern("%Y-%m-%d %H:%M:%S.%e %l: %v");
+    spdlog::set_default_logger(
+        std::make_shared<spdlog::logger>("lockstepd", std::make_shared<LogSink>(STDERR_FILENO, logs_to_journal())));
     spdlog::set_level(given.count("verbose") != 0 ? spdlog::level::debug : spdlog::level::info);
     spdlog::flush_on(spdlog::level::debug);
     ::signal(SIGPIPE, SIG_IGN);  // whoever read our log may go away

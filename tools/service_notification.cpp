@@ -4,12 +4,27 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <charconv>
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <system_error>
 
 namespace lockstep::tools {
+namespace {
+
+std::optional<uint64_t> number_in(const char* text) {
+  if (text == nullptr) return {};
+  uint64_t number = 0;
+  const char* end = text + std::strlen(text);
+  const auto [stopped, code] = std::from_chars(text, end, number);
+  if (code != std::errc() || stopped != end) return {};
+  return number;
+}
+
+}  // namespace
 
 void notify_service_manager(const char* state) {
   const char* path = std::getenv("NOTIFY_SOCKET");
@@ -27,6 +42,13 @@ void notify_service_manager(const char* state) {
   static_cast<void>(::sendto(fd, state, std::strlen(state), MSG_NOSIGNAL, reinterpret_cast<const sockaddr*>(&address),
                              address_length));
   ::close(fd);
+}
+
+std::optional<uint64_t> watchdog_period_ms(const char* microseconds, const char* process) {
+  const std::optional<uint64_t> limit = number_in(microseconds);
+  if (!limit || *limit == 0) return {};
+  if (process != nullptr && number_in(process) != static_cast<uint64_t>(::getpid())) return {};
+  return std::max<uint64_t>(*limit / 2000, 1);
 }
 
 }  // namespace lockstep::tools

@@ -103,7 +103,7 @@ peer_is_lost() { [[ $(status_of "$1" '.peers[0]["connection-state"]') != Connect
 
 attach_on() {
   LOCKSTEP=$PROGRAMS/lockstep "$repository/tools/lockstep-attach" "$RESOURCE" --config "$CONFIG" --node "$1" \
-    --run-dir "$RUN_DIR"
+    --run-dir "$RUN_DIR" "${@:2}"
 }
 
 detach_on() {

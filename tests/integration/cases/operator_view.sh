@@ -36,8 +36,14 @@ order alpha wait --for role=Primary --timeout 5
 say 'attach'
 [[ -c /dev/fuse && -c /dev/loop-control ]] || skip '/dev/fuse or loop devices are missing, so attach was not tried'
 refused 3 'Secondary' attach_on beta
-device=$(attach_on alpha)
+link=$WORK/pgdata.device
+touch "$link"
+refused 2 'something else' attach_on alpha --link "$link"
+rm "$link"
+device=$(attach_on alpha --link "$link")
 [[ $(attach_on alpha) == "$device" ]] || fail 'a second attach gave another device'
+[[ $(attach_on alpha --link "$link") == "$device" && $(readlink "$link") == "$device" ]] || fail 'the link is not there'
+refused 1 'without --link' attach_on alpha --link "$WORK/other"
 (($(blockdev --getsize64 "$device") == SIZE_BYTES)) || fail 'the device has another size'
 mkfs.ext4 -q "$device"
 mkdir "$WORK/mnt"
@@ -48,13 +54,14 @@ refused 1 'mounted' detach_on alpha
 cp /usr/bin/bash "$WORK/mnt/"
 umount "$WORK/mnt"
 detach_on alpha
+[[ ! -L $link ]] || fail 'the link is still there'
 refused 4 'nothing is attached' detach_on alpha
 expect_equal_images alpha
 e2fsck -fn "$(disk_of beta)" >"$WORK/e2fsck.log" 2>&1 || fail "$(cat "$WORK/e2fsck.log")"
 
 say 'the server dies under a mounted device'
-device=$(attach_on alpha)
-mount "$device" "$WORK/mnt"
+device=$(attach_on alpha --link "$link")
+mount "$link" "$WORK/mnt"
 kill_node alpha
 if dd if=/dev/zero of="$WORK/mnt/file" bs=64k count=4 conv=fsync status=none 2>"$WORK/dd.log"; then
   fail 'a write to a dead server went well'
@@ -62,4 +69,4 @@ fi
 detach_on alpha --force
 mountpoint -q "$WORK/mnt" && fail 'the mount is still there'
 losetup --list --output BACK-FILE | grep -F "$WORK" && fail "$device is still there"
-[[ ! -e $RUN_DIR/$RESOURCE.alpha.fuse ]]
+[[ ! -e $RUN_DIR/$RESOURCE.alpha.fuse && ! -L $link ]]
