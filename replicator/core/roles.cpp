@@ -153,8 +153,12 @@ void Replica::State::order_promote() {
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     if (!is_connected(peers[index])) continue;
     grants_outstanding |= mask_of(index);
-    // A peer that was never written to may not have heard of the generation that a third one offered us.
-    const bool may_lack = has_third_nodes() && first_generation.is_zero() && peers[index].peer_report.current.is_zero();
+    // A peer that was never written to may not have heard of the generation that a third one offered us. Once that is
+    // in use it lacks what was written, and the name would hide it.
+    const bool is_unused =
+        superblock.unanswered_since == kHeldByNobody || LOCKSTEP_MUTANT("used-generation-given-to-empty-disk");
+    const bool may_lack =
+        has_third_nodes() && is_unused && first_generation.is_zero() && peers[index].peer_report.current.is_zero();
     send(index, PromoteRequest{promote_ticket, may_lack ? superblock.current : first_generation});
   }
   asked_for_grant = grants_outstanding;

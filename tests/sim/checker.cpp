@@ -144,6 +144,15 @@ bool Checker::has(int id, const Layout::Units& units, bool stable) const {
   return true;
 }
 
+bool Checker::got(int id, uint32_t write, bool stable) const {
+  const Disk& disk = world_.node(id).disk();
+  const Layout::Units& units = world_.ledger.units_of(write);
+  for (size_t unit = units.first; unit < units.end; ++unit) {
+    if (!world_.ledger.is_of_or_after(write, unit, stable ? disk.stable(unit) : disk.read(unit))) return false;
+  }
+  return true;
+}
+
 // Invariant 1, where first or any K are waited for. One that has crashed since it was in sync had it.
 void Checker::check_sync_set(int id, std::span<const uint32_t> writes, bool stable, uint8_t kept_by) {
   if (!world_.waits_for_some() || !holds_answered(id, id) || world_.node(id).is_served()) return;
@@ -155,13 +164,18 @@ void Checker::check_sync_set(int id, std::span<const uint32_t> writes, bool stab
     if (other == id) continue;
     const bool linked = holds_answered(other, id);
     if (kept_by != 0 ? (kept_by >> world_.node(id).peer_index(other) & 1) == 0 : !linked) continue;
-    const bool has_all = std::all_of(writes.begin(), writes.end(),
-                                     [&](uint32_t write) { return has(other, world_.ledger.units_of(write), stable); });
+    bool has_all = true;  // also what was answered since by others alone, before this one was in sync
+    bool has_these = true;
+    for (const uint32_t write : writes) {
+      if (has(other, world_.ledger.units_of(write), stable)) continue;
+      has_all = false;
+      has_these = has_these && got(other, write, stable);
+    }
     if (!has_all) {
       known(other).has_acknowledged = false;
       known(other).may_lack = true;
     }
-    const bool counts = has_all || !linked || !known(other).steady || known(other).behind;
+    const bool counts = has_these || !linked || !known(other).steady || known(other).behind;
     if (in_sync < world_.sync.count) first_kept = first_kept && counts;
     ++in_sync;
     if (counts) ++kept;
@@ -178,7 +192,8 @@ void Checker::check_source_has_more(int source, int target) {
   const Knowledge& lost = known(target);
   const DiskState state = world_.node(target).peer(source).own_report.disk_state;
   if (!lost.steady || lost.behind || lost.gone || lost.replaced || state == DiskState::Inconsistent) return;
-  const bool lived_on = known(source).steady && !world_.node(target).peer(source).peer_report.crashed_primary;
+  const bool lived_on = known(source).steady && !known(source).from_crashed &&
+                        !world_.node(target).peer(source).peer_report.crashed_primary;
   const Promise promise = lived_on ? Promise::Acknowledged : Promise::Flushed;
   for (size_t unit = 0; unit < world_.layout.unit_count(); ++unit) {
     if (world_.ledger.allows(unit, world_.node(source).disk().read(unit), promise) ||
@@ -401,6 +416,9 @@ void Checker::noted(int id, const Note& note) {
   }
   const std::string text = note.text;
   const int other = world_.node(id).peer_id(note.peer);
+  if (note.kind == NoteKind::Promoted) {
+    for (Knowledge& each : nodes_) each.from_crashed = false;  // what is there counts from here on
+  }
   if (note.kind == NoteKind::HandshakeDecided) {
     reach_mark(mark_of_rule(note.text));
     trace_report(world_.node(id).peer(other).own_report);
@@ -445,6 +463,7 @@ void Checker::noted(int id, const Note& note) {
       known(id).may_lack = true;  // what came during the resync was not waited for, and may be on its way
     }
     known(id).steady = true;
+    known(id).from_crashed = known(other).from_crashed || world_.node(id).peer(other).peer_report.crashed_primary;
     known(id).replaced = known(id).gone = false;
     // It holds what the source holds.
     known(id).has_acknowledged = known(other).has_acknowledged;

@@ -65,11 +65,12 @@ class Checker {
   struct Knowledge {
     bool has_acknowledged = true;  // every answered write
     bool behind = false;
-    bool may_lack = false;   // answered writes, even flushed ones: protocol A
-    bool steady = true;      // it lives since it was last in sync
-    bool data_lost = false;  // as Primary it has said so
-    bool gone = false;       // a flush of its disk failed, and it was not resynced since
-    bool replaced = false;   // its disk, by an empty one or an older copy, and not resynced yet
+    bool may_lack = false;      // answered writes, even flushed ones: protocol A
+    bool steady = true;         // it lives since it was last in sync
+    bool from_crashed = false;  // its data came from a Primary that had crashed
+    bool data_lost = false;     // as Primary it has said so
+    bool gone = false;          // a flush of its disk failed, and it was not resynced since
+    bool replaced = false;      // its disk, by an empty one or an older copy, and not resynced yet
     // Units whose stable value breaks a promise to a client who was told that it is flushed.
     std::vector<uint8_t> wrong;
     size_t wrong_count = 0;
@@ -95,6 +96,8 @@ class Checker {
   bool answers_ahead(int node, int peer) const;
   // On its disk, or with `stable` on its stable storage.
   bool has(int node, const Layout::Units& units, bool stable) const;
+  // This write or one that came after it, whatever else was promised since.
+  bool got(int node, uint32_t write, bool stable) const;
   // Where only some are waited for: whether they have got it, and who has not.
   void check_sync_set(int node, std::span<const uint32_t> writes, bool stable, uint8_t kept_by);
   void check_source_has_more(int source, int target);

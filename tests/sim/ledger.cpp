@@ -83,6 +83,14 @@ bool Ledger::allows(size_t unit, Value value, Promise promise, uint64_t since) c
   });
 }
 
+// Among all writes: candidates of the unit are forgotten when a newer one is durable.
+bool Ledger::is_of_or_after(uint32_t write, size_t unit, Value value) const {
+  return std::any_of(writes_.begin(), writes_.end(), [&](const Write& each) {
+    return each.value == value && each.units.first <= unit && unit < each.units.end &&
+           each.ended >= writes_[write].issued;
+  });
+}
+
 std::string Ledger::objection(size_t unit, Value value, Promise promise, uint64_t since) const {
   return "unit " + std::to_string(unit) + " holds " + std::to_string(value) + ", but write " +
          std::to_string(ruling(unit, promise, since).by) +

@@ -40,6 +40,8 @@ class Ledger {
 
   // `value` is one that `unit` may hold under the promise, for somebody who looked from `since` on.
   bool allows(size_t unit, Value value, Promise promise, uint64_t since = UINT64_MAX) const;
+  // It is what `write` brought to the unit, or a write that had not ended when that one was issued.
+  bool is_of_or_after(uint32_t write, size_t unit, Value value) const;
   // Why it may not.
   std::string objection(size_t unit, Value value, Promise promise, uint64_t since = UINT64_MAX) const;
 

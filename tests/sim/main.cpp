@@ -34,7 +34,7 @@ void usage() {
       "  --sync CHOICE  all, first or any: whose promises a write waits for with three nodes and more (default: "
       "drawn)\n"
       "  --disk-errors  some seeds know disks that fail, are detached and attached with more than two nodes, too\n"
-      "  --lost-disks   some seeds know disks that are replaced by empty ones or older copies (not by default: "
+      "  --lost-disks   … that are replaced by empty ones or older copies with two or four nodes, too ("
       "docs/testing.md)\n"
       "  --ignore-flushes  a control: disks that flush nothing, which must be found\n"
       "  --mutant NAME  a known bug is put back into the core; --list-mutants prints their names");
@@ -44,6 +44,13 @@ std::string sync_option(const RunOptions& options) {
   if (!options.sync) return {};
   const bool all = *options.sync == lockstep::repl::SyncChoice::All;
   return all ? " --sync all" : *options.sync == lockstep::repl::SyncChoice::First ? " --sync first" : " --sync any";
+}
+
+std::string protocol_option(const RunOptions& options) {
+  if (!options.protocol) return {};
+  return *options.protocol == lockstep::repl::Protocol::A   ? " --protocol A"
+         : *options.protocol == lockstep::repl::Protocol::B ? " --protocol B"
+                                                            : " --protocol C";
 }
 
 void print_figures(const SweepResult& result) {
@@ -154,10 +161,11 @@ int main(int argc, char** argv) {
   const SweepResult result = sweep(options);
   if (!result.ok) {
     const auto failed = static_cast<unsigned long long>(result.failed_seed);
-    std::printf("seed %llu: %s\n  replay: lockstep-sim --seed %llu --trace%s%s\n", failed,
+    std::printf("seed %llu: %s\n  replay: lockstep-sim --seed %llu --trace%s%s%s%s%s\n", failed,
                 result.failed.violation.c_str(), failed,
                 options.run.nodes != 0 ? (" --nodes " + std::to_string(options.run.nodes)).c_str() : "",
-                sync_option(options.run).c_str());
+                sync_option(options.run).c_str(), protocol_option(options.run).c_str(),
+                options.run.disk_errors ? " --disk-errors" : "", options.run.lost_disks ? " --lost-disks" : "");
     return 1;
   }
   if (marks) print_marks(result);

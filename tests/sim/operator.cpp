@@ -99,6 +99,13 @@ bool Operator::demote_who_lost_data() {
 // A disk that was rolled back or replaced gets its data only from one that is known to be the newest. Where the other
 // node has restarted since, and so does not know, an operator vouches for it by its generation.
 bool Operator::vouch_for_the_newest() {
+  const auto has_primary = [this] {
+    for (int id = 0; id < world_.node_count(); ++id) {
+      if (world_.node(id).alive() && world_.node(id).status().role == Role::Primary) return true;
+    }
+    return false;
+  };
+  if (has_primary()) return false;  // it will be the source of all others
   for (int id = 0; id < world_.node_count(); ++id) {
     const Node& node = world_.node(id);
     if (!node.responds() || node.status().role == Role::Primary || !world_.checker.has_all_flushed(id)) continue;
@@ -112,8 +119,8 @@ bool Operator::vouch_for_the_newest() {
     OrderGiven order;
     order.kind = OrderKind::Disconnect;
     give(id, order);
-    world_.at(world_.now_us + 20'000, [this, id] {
-      if (!world_.node(id).responds()) return;
+    world_.at(world_.now_us + 20'000, [this, id, has_primary] {
+      if (!world_.node(id).responds() || has_primary()) return;  // vouched for another one a moment before
       OrderGiven promote;
       promote.kind = OrderKind::Promote;
       promote.give_generation = true;

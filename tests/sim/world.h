@@ -31,7 +31,7 @@ struct RunOptions {
   std::optional<repl::Protocol> protocol;  // else drawn
   std::optional<repl::Protocol> promise;   // what the run is held to, whatever it uses: a control of the checks
   bool disk_errors = false;                // disks may fail with more than two nodes, too
-  bool lost_disks = false;                 // disks may be replaced by empty ones or older copies
+  bool lost_disks = false;                 // … with two or four nodes, too, be replaced by empty ones or older copies
   std::optional<repl::SyncChoice> sync;    // with three nodes and more, else drawn
   bool ignore_flushes = false;             // a control: the disks lie, and that must be found
 };
@@ -72,7 +72,7 @@ class World {
   bool is_healing() const { return healing_; }
   // Everything came together, and nothing is under way.
   bool is_quiet() const;
-  bool knows_lost_disks() const { return options_.lost_disks; }
+  bool knows_lost_disks() const { return options_.lost_disks || network.node_count() == 3; }
   bool knows_disk_errors() const { return options_.disk_errors || network.node_count() == 2; }
   bool disks_ignore_flushes() const { return options_.ignore_flushes; }
 

@@ -4,6 +4,7 @@
 
 #include "tests/unit/core/disk_stories.h"
 #include "tests/unit/core/pair.h"
+#include "tests/unit/core/trio.h"
 
 namespace lockstep::repl {
 namespace {
@@ -15,6 +16,7 @@ void replace_disk(Side& side) {
   side.disk.assign(kTestBlocks, 0);
   side.stable_disk = side.disk;
   std::fill(side.bitmap.begin(), side.bitmap.end(), 0);
+  std::fill(side.second_bitmap.begin(), side.second_bitmap.end(), 0);
   std::fill(side.activity_log.begin(), side.activity_log.end(), kNoExtent);
 }
 
@@ -107,6 +109,31 @@ TEST_CASE("an UpToDate copy is the source of an empty disk, and so is a restarte
   settle(pair);
   CHECK(pair.alpha.peer().decision.rule == Rule::PeerJustCreated);
   check_mirrored(pair);
+}
+
+TEST_CASE("an empty disk is not given the name of a generation that others have written in") {
+  ReplicaOptions with_handler = trio_options(2);
+  with_handler.prepares_resyncs = true;
+  Trio trio(trio_options(0), trio_options(1), with_handler);
+  trio.make_mirrored();
+  trio.alpha.write(0, blocks(5), 1);
+  trio.run();
+  REQUIRE(trio.alpha.replies.at(0) == 0);
+  trio.alpha.order(OrderKind::Demote);
+  trio.settle();
+  trio.gamma.crash(true);
+  replace_disk(trio.gamma);
+  trio.gamma.start();
+  trio.connect();
+  REQUIRE(trio.peer(trio.beta, trio.gamma).decision.kind == SyncKind::Prepare);
+  trio.beta.order(OrderKind::Promote);
+  trio.run();
+  REQUIRE(trio.beta.is_primary());
+  CHECK(trio.gamma.superblock.current.is_zero());
+  trio.gamma.feed(ResyncPrepared{Trio::place(trio.gamma, trio.beta), true});
+  trio.settle();
+  CHECK(trio.gamma.disk[5] == 1);
+  CHECK(trio.are_alike(trio.beta, trio.gamma));
 }
 
 }  // namespace lockstep::repl
