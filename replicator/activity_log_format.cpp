@@ -76,6 +76,7 @@ ActivityLogPosition sector_position(std::span<const uint8_t> sector, size_t plac
   reader.skip(1);
   const uint16_t attempt = reader.u16();
   if (reader.u32() != crc32c(sector.first(kSectorChecksumOffset)) || stored_place != place) return {0, 0};
+  if (number > kLastTransaction) return {0, 0};
   return {number, attempt};
 }
 

@@ -103,6 +103,9 @@ inline constexpr size_t kRecordSectors = kMetadataUnitBytes / kSectorBytes;
 inline constexpr size_t kContextEntriesPerSector = 124;
 inline constexpr size_t kContextEntries = (kRecordSectors - 1) * kContextEntriesPerSector;  // 868
 
+// Nobody lives to write as many: a sector that says more is damaged, and the next number never wraps.
+inline constexpr uint64_t kLastTransaction = uint64_t{1} << 62;
+
 // Transaction `number`, from 1, stands at place number % kActivityLogRecords of the ring. `attempt` tells the sectors
 // of one writing of it from those of a writing that a crash cut short.
 struct ActivityLogPosition {

@@ -15,6 +15,7 @@
 #include "tools/daemon_status.h"
 #include "tools/metrics_text.h"
 #include "tools/node_choice.h"
+#include "tools/patience.h"
 #include "tools/service_notification.h"
 
 namespace lockstep::tools {
@@ -102,24 +103,29 @@ Status Daemon::open_everything(const std::string& run_dir) {
   std::filesystem::create_directories(run_dir, code);
   if (code) return system_error("cannot make the folder " + run_dir, code.value());
   const std::string socket_path = control_socket_path(run_dir, configuration_.name, node_.name);
-  auto control_socket = repl::ControlSocket::open(*loop_, socket_path, *this);
+  Patience patience(configuration_.name);
+  auto control_socket = patience.when_free([&] { return repl::ControlSocket::open(*loop_, socket_path, *this); });
   if (!control_socket) return std::move(control_socket).error();
   control_socket_ = std::move(*control_socket);
 
   exports_ = std::make_unique<nbd::ExportTable>(*loop_);
   export_ = &exports_->add(configuration_.name);
-  if (Status status = open_replica(); !status) return status;
-  if (Status status = listen_for_clients(); !status) return status;
+  auto storage = patience.when_free([this] { return open_storage(); });
+  if (!storage) return std::move(storage).error();
+  if (Status status = open_replica(std::move(*storage)); !status) return status;
+  if (Status status = listen_for_clients(patience); !status) return status;
   auto address = io::parse_address(node_.address);
   if (!address) return std::move(address).error();
-  auto listener =
-      repl::LinkListener::open(*loop_, *address, driver_->identity(), driver_->links(), driver_->link_options());
+  auto listener = patience.when_free([&] {
+    return repl::LinkListener::open(*loop_, *address, driver_->identity(), driver_->links(), driver_->link_options());
+  });
   if (!listener) return std::move(listener).error();
   link_listener_ = std::move(*listener);
   if (!node_.metrics.empty()) {
     auto metrics_address = io::parse_address(node_.metrics);
     if (!metrics_address) return std::move(metrics_address).error();
-    auto server = MetricsServer::open(*loop_, *metrics_address, [this] { return metrics_text(view()); });
+    auto server = patience.when_free(
+        [&] { return MetricsServer::open(*loop_, *metrics_address, [this] { return metrics_text(view()); }); });
     if (!server) return std::move(server).error();
     metrics_server_ = std::move(*server);
   }
@@ -150,7 +156,7 @@ Result<Daemon::Storage> Daemon::open_storage() {
   return Storage{std::move(*disk), std::move(*metadata)};
 }
 
-Status Daemon::open_replica() {
+Status Daemon::open_replica(Storage storage) {
   repl::DriverOptions options;
   options.identity = {configuration_.name, node_.name, 0, 0};
   options.protocol = core_protocol(configuration_.protocol);
@@ -175,17 +181,15 @@ Status Daemon::open_replica() {
     if (!address) return std::move(address).error();
     options.peers.push_back({other.name, std::move(*address)});
   }
-  auto storage = open_storage();
-  if (!storage) return std::move(storage).error();
-  options.identity.size_bytes = storage->metadata->size_bytes();
-  options.identity.prepared_size_bytes = storage->metadata->superblock().prepared_size_bytes;
+  options.identity.size_bytes = storage.metadata->size_bytes();
+  options.identity.prepared_size_bytes = storage.metadata->superblock().prepared_size_bytes;
   repl::DriverOwner& owner = *this;
-  driver_ = std::make_unique<repl::Driver>(*loop_, std::move(options), std::move(storage->disk),
-                                           std::move(storage->metadata), owner);
+  driver_ = std::make_unique<repl::Driver>(*loop_, std::move(options), std::move(storage.disk),
+                                           std::move(storage.metadata), owner);
   return {};
 }
 
-Status Daemon::listen_for_clients() {
+Status Daemon::listen_for_clients(Patience& patience) {
   nbd_server_ = std::make_unique<nbd::NbdServer>(*loop_, *exports_);
   export_->refuse(node_.name + " is starting");
   const ExportConfiguration& exported = configuration_.nbd_export;
@@ -210,7 +214,8 @@ Status Daemon::listen_for_clients() {
     if (address->family == io::AddressFamily::Unix && terms.mode == nbd::TlsMode::Require) {
       terms.mode = nbd::TlsMode::On;
     }
-    if (Status status = nbd_server_->listen(*address, terms); !status) return status;
+    Status status = patience.when_free([&] { return nbd_server_->listen(*address, terms); });
+    if (!status) return status;
   }
   const bool tls_required = tls.mode == nbd::TlsMode::Require;
   for (const io::Address& address : nbd_server_->addresses()) {

@@ -25,6 +25,8 @@
 
 namespace lockstep::tools {
 
+class Patience;
+
 class Daemon final : private repl::DriverOwner, private repl::ControlVerbs {
  public:
   // The node must be one of the configuration's. Takes everything that the node needs, or gives the one line that
@@ -39,13 +41,13 @@ class Daemon final : private repl::DriverOwner, private repl::ControlVerbs {
  private:
   Daemon(const ResourceConfiguration& configuration, const NodeConfiguration& node);
   Status open_everything(const std::string& run_dir);
-  Status open_replica();
   struct Storage {
     std::unique_ptr<io::File> disk;
     std::unique_ptr<repl::MetadataStore> metadata;
   };
   Result<Storage> open_storage();
-  Status listen_for_clients();
+  Status open_replica(Storage storage);
+  Status listen_for_clients(Patience& patience);
   io::Task<void> give_up();
 
   // DriverOwner

@@ -131,10 +131,12 @@ peer_becomes() {
   wait_until "$seconds" peer_is "$@" || fail "$3 of $2 at $1 is $(peer_of "$1" "$2" "$3") and not $4 after $seconds s"
 }
 
-# Starts a load in the background, noted in load_pid; it goes on until its server goes away or `seconds` are over.
+# start_load NODE SECONDS [OPTION...]: starts a load in the background, noted in load_pid; it goes on until its server
+# goes away or the time is over.
 start_load() {
   local node=$1 seconds=$2
-  "$SECTOR_CLIENT" load "$(uri_of "$node")" --ledger "$WORK/ledger" --seconds "$seconds" --seed "$RANDOM" \
+  shift 2
+  "$SECTOR_CLIENT" load "$(uri_of "$node")" --ledger "$WORK/ledger" --seconds "$seconds" --seed "$RANDOM" "$@" \
     >"$WORK/load.out" 2>&1 &
   load_pid=$!
   helpers+=("$load_pid")

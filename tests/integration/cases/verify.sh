@@ -30,7 +30,7 @@ has alpha '.peers[0]["out-of-sync-bytes"]' 4096
 has alpha '.peers[0]["replication-state"]' Established
 
 say 'repair copies it, without a moment in which the peer is not in sync'
-start_load alpha 2
+start_load alpha 2 --span $((16 << 20)) # in front of the sector, which the load would mend itself
 wait_for_writes alpha 100
 order beta verify --repair
 has alpha .degraded false

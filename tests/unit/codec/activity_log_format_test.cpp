@@ -200,6 +200,8 @@ TEST_CASE("a record whose checksums are right and whose content breaks a rule ma
       {"an update to an extent beyond the device", 26, {0, 0, 0, 1}},
       {"a kind that nobody knows", kSectorBytes - 16 + 9, {7}},
       {"an emptied log with updates", kSectorBytes - 16 + 9, {2}},
+      {"the last number that there is, which belongs at this place", kSectorBytes - 16 + 1,
+       std::vector<uint8_t>(7, 0xff)},
   }));
   INFO(field.name);
   std::mt19937_64 random(11);
