@@ -31,7 +31,11 @@ void Checker::start() {
 
 void Checker::before_crash() {
   check_stable_storage();
-  for (int id = 0; id < world_.node_count(); ++id) note_complete(id);
+  for (int id = 0; id < world_.node_count(); ++id) {
+    note_complete(id);
+    const Node& node = world_.node(id);
+    if (node.lacks_disk() && node.durable().superblock.disk_state == DiskState::UpToDate) known(id).unrecorded = true;
+  }
 }
 
 // It was behind once, under protocol A, and has got everything since.
@@ -262,12 +266,10 @@ void Checker::write_answered(int id, uint32_t write, bool fua, uint8_t kept_by) 
       }
       continue;
     }
-    if (state == ReplicationState::Off && (kept_by >> world_.node(id).peer_index(other) & 1) != 0 &&
-        !answers_ahead(id, other)) {
-      continue;
-    }
-    const bool was_waited_for = world_.waits_for_some() && state == ReplicationState::Off &&
-                                (kept_by >> world_.node(id).peer_index(other) & 1) != 0;
+    // Decided while the peer was there, and said only now, when what the answer needed is durable.
+    const bool was_waited_for =
+        state == ReplicationState::Off && (kept_by >> world_.node(id).peer_index(other) & 1) != 0;
+    if (was_waited_for && !answers_ahead(id, other)) continue;
     if (world_.waits_for_some() && (state == ReplicationState::Established || was_waited_for) &&
         has(other, world_.ledger.units_of(write), fua)) {
       continue;
@@ -371,12 +373,16 @@ void Checker::export_opened(int id) {
   if (promoted.status().disk_state != DiskState::UpToDate) {
     return world_.fail("a disk that is not UpToDate was promoted");
   }
+  // Its disk failed and its metadata with it, the peer that went on is away, and the disk is there again:
+  // docs/arbiter.md.
+  if (known(id).behind && known(id).unrecorded && world_.policy == LossPolicy::Arbiter) return world_.give_up();
   if (known(id).behind) {
     return world_.fail("node " + std::to_string(id) + " was promoted and lacks acknowledged writes");
   }
   if (world_.waits_for_some()) look_at_changes();
   note_complete(id);
-  if (known(id).may_lack) give_up_what_is_lost(id);
+  const bool lacks = known(id).may_lack;
+  if (lacks) give_up_what_is_lost(id);
   stream_order.forget(id);
   const std::span<const Value> content = promoted.disk().content();
   const auto keeps = [&](Promise promise) {
@@ -395,7 +401,7 @@ void Checker::export_opened(int id) {
     return;
   }
   if (known(id).has_acknowledged || !keeps(Promise::Flushed)) return;
-  world_.ledger.accept(content);
+  world_.ledger.accept(content, !lacks);
   // A peer that is in sync holds the same, and gets every write from here on; the others may hold anything that was
   // not flushed.
   for (int other = 0; other < world_.node_count(); ++other) {
@@ -459,12 +465,13 @@ void Checker::noted(int id, const Note& note) {
                   std::to_string(id));
     }
     known(id).may_lack = known(other).may_lack;
-    if (world_.waits_for_some() && world_.node(other).status().role == Role::Primary) {
-      known(id).may_lack = true;  // what came during the resync was not waited for, and may be on its way
-    }
+    // What came during the resync was not waited for, and may be on its way.
+    const bool was_served =
+        world_.node(other).alive() && answers_ahead(other, id) && world_.node(other).status().role == Role::Primary;
+    if (was_served) known(id).may_lack = true;
     known(id).steady = true;
     known(id).from_crashed = known(other).from_crashed || world_.node(id).peer(other).peer_report.crashed_primary;
-    known(id).replaced = known(id).gone = false;
+    known(id).replaced = known(id).gone = known(id).unrecorded = false;
     // It holds what the source holds.
     known(id).has_acknowledged = known(other).has_acknowledged;
     known(id).behind = known(other).behind;

@@ -70,6 +70,7 @@ class Checker {
     bool from_crashed = false;  // its data came from a Primary that had crashed
     bool data_lost = false;     // as Primary it has said so
     bool gone = false;          // a flush of its disk failed, and it was not resynced since
+    bool unrecorded = false;    // it was lost, its metadata could not say so, and it was not resynced since
     bool replaced = false;      // its disk, by an empty one or an older copy, and not resynced yet
     // Units whose stable value breaks a promise to a client who was told that it is flushed.
     std::vector<uint8_t> wrong;

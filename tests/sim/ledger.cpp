@@ -109,30 +109,32 @@ bool Ledger::lose(const Disk& disk) {
       for (size_t each = write.units.first; each < write.units.end; ++each) changed.add(each);
     }
   }
-  // Older candidates were forgotten when what is lost became durable.
+  // Older candidates were forgotten when what is lost became durable. Nobody was told of them: the old Primary's may be
+  // there again when the new one was lost before it had written anything.
   for (size_t unit = 0; unit < by_unit_.size(); ++unit) {
     for (const Value value : {disk.stable(unit), disk.read(unit)}) {
-      if (!allows(unit, value, Promise::Flushed)) write_again(unit, value);
+      if (!allows(unit, value, Promise::Flushed)) write_again(unit, value, false);
     }
   }
   return lost;
 }
 
-void Ledger::write_again(size_t unit, Value value) {
+void Ledger::write_again(size_t unit, Value value, bool acknowledged) {
   Write write;
   write.units = {unit, unit + 1};
   write.value = value;
-  write.issued = write.acknowledged = write.ended = moment();
+  write.issued = write.ended = moment();
+  if (acknowledged) write.acknowledged = write.ended;
   const auto number = static_cast<uint32_t>(writes_.size());
   writes_.push_back(write);
   by_unit_[unit].push_back(number);
-  unflushed_.push_back(number);
+  if (acknowledged) unflushed_.push_back(number);
 }
 
-void Ledger::accept(std::span<const Value> content) {
+void Ledger::accept(std::span<const Value> content, bool acknowledged) {
   for (size_t unit = 0; unit < by_unit_.size(); ++unit) {
     if (allows(unit, content[unit], Promise::Acknowledged)) continue;
-    write_again(unit, content[unit]);
+    write_again(unit, content[unit], acknowledged);
   }
 }
 

@@ -46,8 +46,9 @@ class Ledger {
   std::string objection(size_t unit, Value value, Promise promise, uint64_t since = UINT64_MAX) const;
 
   // The application was given `content` after a loss of power took writes that were acknowledged and not flushed: where
-  // it shows an older value, that is the acknowledged one from now on, as if it had been written again.
-  void accept(std::span<const Value> content);
+  // it shows an older value, that is the acknowledged one from now on, as if it had been written again. Not
+  // `acknowledged`: that, or what it was.
+  void accept(std::span<const Value> content, bool acknowledged);
   // Its Primary is gone, and `disk` is all there is. What was flushed and is not on its stable storage is promised to
   // nobody any more; until somebody flushes, it may come back with the old Primary. False when nothing is missing.
   bool lose(const Disk& disk);
@@ -71,7 +72,7 @@ class Ledger {
   };
   Ruling ruling(size_t unit, Promise promise, uint64_t since) const;
   void prune(size_t unit);
-  void write_again(size_t unit, Value value);
+  void write_again(size_t unit, Value value, bool acknowledged);
 
   std::vector<Write> writes_;
   std::vector<uint32_t> unflushed_;             // acknowledged writes that no flush covers yet

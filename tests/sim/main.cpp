@@ -174,5 +174,9 @@ int main(int argc, char** argv) {
     std::printf("%llu promotions lost answered writes with their Primary, as protocol A may\n",
                 static_cast<unsigned long long>(result.total.losses));
   }
+  if (result.total.given_up > 0) {
+    std::printf("%llu runs ended early: an arbiter had a disk promoted whose loss nobody could record\n",
+                static_cast<unsigned long long>(result.total.given_up));
+  }
   return result.seeds >= kSeedsForMarks && options.run.nodes == 0 && !all_marks_reached(result) ? 1 : 0;
 }

@@ -28,6 +28,7 @@ void name_the_seed(int) {
 void add(RunResult& total, const RunResult& one) {
   total.writes += one.writes;
   total.losses += one.losses;
+  total.given_up += one.given_up;
   total.promotions += one.promotions;
   total.crashes += one.crashes;
   total.resyncs += one.resyncs;

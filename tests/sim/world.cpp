@@ -166,7 +166,7 @@ std::string World::describe() const {
 template <typename F>
 void World::run_until(F reached, uint64_t deadline_us, const char* late) {
   bool is_reached = false;
-  while (result_.ok && !timeline_.empty() && !is_reached) {
+  while (is_going() && !timeline_.empty() && !is_reached) {
     auto [time_us, task] = timeline_.take();
     now_us = time_us;
     task();
@@ -189,17 +189,17 @@ RunResult World::run() {
 
   run_until([this] { return now_us > kApplicationEndsUs && is_quiet(); }, kConvergedByUs,
             "the nodes did not come together in time");
-  if (result_.ok) checker.check_converged();
-  if (result_.ok && rot.begin()) {
+  if (is_going()) checker.check_converged();
+  if (is_going() && rot.begin()) {
     run_until([this] { return rot.is_over(); }, now_us + kVerifiedWithinUs, "a verify did not end in time");
-    if (result_.ok) rot.check();
-    if (result_.ok) checker.check_converged();
+    if (is_going()) rot.check();
+    if (is_going()) checker.check_converged();
   }
-  if (result_.ok && lie.begin()) {
+  if (is_going() && lie.begin()) {
     run_until([this] { return lie.is_over(); }, now_us + kMendedWithinUs,
               "what a lie had parted did not come together");
-    if (result_.ok) lie.check();
-    if (result_.ok) checker.check_converged();
+    if (is_going()) lie.check();
+    if (is_going()) checker.check_converged();
   }
   result_.writes = ledger.write_count();
   result_.promotions = checker.promotions;

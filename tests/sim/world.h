@@ -40,6 +40,7 @@ struct RunResult {
   bool ok = true;
   std::string violation;  // what went wrong, in one line
   uint64_t losses = 0;
+  uint64_t given_up = 0;
   uint64_t writes = 0, promotions = 0, crashes = 0, resyncs = 0, checks = 0;
   uint64_t simulated_us = 0;
 };
@@ -66,6 +67,8 @@ class World {
   void thawed(int id, uint64_t boot, Task what);
 
   void fail(const std::string& violation);
+  // What has happened is documented, and mended by nobody here: the run ends, and counts as such.
+  void give_up() { result_.given_up = 1; }
   bool ok() const { return result_.ok; }
   void trace(const char* format, ...) __attribute__((format(printf, 2, 3)));
   // Faults are over: everything comes back, nobody disturbs any more.
@@ -106,6 +109,7 @@ class World {
   static Layout draw_layout(Random& random);
   repl::ReplicaOptions replica_options();
   void heal();
+  bool is_going() const { return result_.ok && result_.given_up == 0; }
   template <typename F>
   void run_until(F reached, uint64_t deadline_us, const char* late);
   std::string describe() const;
