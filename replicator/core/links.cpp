@@ -280,8 +280,9 @@ void Replica::State::peer_lost(PeerIndex index) {
     if (has_third_nodes()) may_hold_current |= mask;
     if (may_hold_our_current(superblock.peers[index])) {
       may_hold_current |= mask;
+      // It may bring a third node up to date behind our back, one that is our own target for all we know, too.
       for (PeerIndex other = 0; other < peer_count(); ++other) {
-        if (!gets_stream(peers[other])) may_hold_current |= mask_of(other);
+        if (peers[other].replication != ReplicationState::Established) may_hold_current |= mask_of(other);
       }
       if (loss_suspends(index)) await_peer(index);
     }
