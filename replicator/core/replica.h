@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "replicator/core/action.h"
@@ -128,6 +129,11 @@ class Replica {
 
   // One event in; appends what it leads to.
   void step(const Event& event, Actions& actions);
+
+  // What the order would be answered now; nothing if that takes other nodes, the disk or time, so that no rule of this
+  // node refuses it. Nothing changes. `export_clients`: as if there were so many. Allocates a copy of everything: for
+  // operators, not for the hot path. `order.ticket` is one that no order under way has.
+  std::optional<OrderAnswered> rehearse(const OrderGiven& order, uint64_t now_us, uint32_t export_clients) const;
 
   // Grows with each change that an operator sees in a state (not with counters).
   uint64_t state_version() const;

@@ -21,6 +21,7 @@
 //   served.cpp         a Primary without data of its own: its clients are served from a peer's disk
 //   serving.cpp        the other side of that: the peer whose disk it is
 //   roles.cpp          orders: promote, demote, switchover, connect, disconnect, shutdown
+//   rehearsal.cpp      what an order would be answered, on a copy of all this
 //   growth.cpp         resize
 //   lives.cpp          how old this disk and the peers' are: an older copy of a disk is known as one
 //   invalidation.cpp   orders: invalidate this node, or a peer
