@@ -136,6 +136,7 @@ class SocketStream final : public Stream {
   bool is_shut_down() const override { return shut_down_; }
   const std::string& peer_description() const override { return peer_; }
   const std::string& peer_host() const override { return peer_host_; }
+  std::optional<Credentials> peer_credentials() const override { return credentials_; }
 
  private:
   void describe_peer() {
@@ -161,6 +162,7 @@ class SocketStream final : public Stream {
     ucred credentials{};
     socklen_t length = sizeof(credentials);
     if (getsockopt(fd_, SOL_SOCKET, SO_PEERCRED, &credentials, &length) == 0 && credentials.pid > 0) {
+      credentials_ = Credentials{static_cast<uint32_t>(credentials.pid), credentials.uid};
       peer_ += " (pid " + std::to_string(credentials.pid) + ", uid " + std::to_string(credentials.uid) + ")";
     }
   }
@@ -190,6 +192,7 @@ class SocketStream final : public Stream {
   bool writing_ = false;
   std::string peer_;
   std::string peer_host_;
+  std::optional<Credentials> credentials_;
   // Of the one write in flight: what the kernel reads from until the send completes.
   msghdr message_{};
   std::array<iovec, kPiecesPerSend> window_{};

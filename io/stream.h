@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -47,6 +48,12 @@ class Stream {
   virtual const std::string& peer_description() const = 0;
   // The peer's host alone ("10.0.0.2"); "local" for a unix socket. Two streams of one host have the same.
   virtual const std::string& peer_host() const = 0;
+  // Of a unix socket, as the kernel knows the process that connected.
+  struct Credentials {
+    uint32_t process = 0;
+    uint32_t user = 0;
+  };
+  virtual std::optional<Credentials> peer_credentials() const { return std::nullopt; }
 };
 
 struct StreamOptions {

@@ -293,6 +293,10 @@ io::Task<bool> ControlSocket::answer_line(std::shared_ptr<Session> session, std:
     answer = answer_line_of(ControlExit::Done, "", verbs_.status());
   } else {
     session->answer.reset();
+    if (const auto credentials = session->stream->peer_credentials()) {
+      request->process = credentials->process;
+      request->user = credentials->user;
+    }
     verbs_.execute(std::move(request).value(), std::make_unique<SessionAnswer>(session));
     co_await await_answer(session);
     answer =

@@ -15,15 +15,20 @@
 //   connect, disconnect, pause-resync, resume-resync {"peer":"NODE"};
 //   resync {"peer":"NODE", "discard-my-data":"GENERATION"};
 //   invalidate; invalidate-peer {"peer":"NODE"}; verify {"peer":"NODE", "repair":bool};
-//   resume {"alone":bool}; resize {"size-bytes":number}; detach; attach; explain; metrics
-// "down" is answered before the daemon ends. The answers of explain and metrics carry their text in "message"; for
-// explain, "data" may hold the same as an object.
+//   resume {"alone":bool}; resize {"size-bytes":number}; suspend; outdate; detach; attach; reload; explain; metrics;
+//   latencies
+// Orders also take {"user":"…", "sudo-user":"…"}, for the audit log; {"generation":"…"}, refused unless it is the
+// node's own; and {"dry-run":bool}: nothing is done, "message" says what would be lost, and "data" has it as "lost"
+// (null: nothing). With "order-follows" a dry run that is refused is recorded as the order would be. "down" is answered
+// before the daemon ends. The answers of explain and metrics carry their text in "message"; for explain, "data" may
+// hold the same as an object.
 #pragma once
 
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -54,6 +59,9 @@ class ControlRequest {
 
   std::string verb;
   std::map<std::string, Value> arguments;
+  // Who sent it, as the kernel knows; nothing where it does not.
+  std::optional<uint32_t> process;
+  std::optional<uint32_t> user;
 
   bool has(const std::string& name) const { return arguments.count(name) != 0; }
   // True only for a boolean that is true.

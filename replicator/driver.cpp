@@ -181,6 +181,7 @@ void Driver::turn_ended() noexcept {
 
 void Driver::link_established(PeerIndex peer, Incarnation incarnation) noexcept {
   step(LinkEstablished{peer, incarnation});
+  owner_.link_came_up(peer);
 }
 
 void Driver::link_lost(PeerIndex peer, Incarnation incarnation) noexcept {
@@ -349,6 +350,18 @@ void Driver::give_order(OrderGiven order, std::function<void(OrderAnswer)> answe
   order.ticket = next_ticket_++;
   orders_[order.ticket] = std::move(answered);
   step(order);
+}
+
+std::optional<OrderAnswer> Driver::rehearse(OrderGiven order, bool clients_end) const {
+  order.ticket = next_ticket_;  // of no other order
+  const auto answered = replica_.rehearse(order, loop_.now_us(), clients_end ? 0 : owner_.export_clients());
+  if (!answered) return std::nullopt;
+  return OrderAnswer{answered->outcome, answered->peer};
+}
+
+void Driver::send_audit_frame(PeerIndex peer, const AuditFrame& frame) {
+  links_[peer]->send(frame);
+  links_[peer]->flush();
 }
 
 io::Task<void> Driver::quiet() {

@@ -10,6 +10,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -61,6 +62,9 @@ class DriverOwner {
   virtual void prepare_resync(PeerIndex, std::function<void(bool)> ready) { ready(true); }
   // What the log was told as well; from the run queue.
   virtual void noted(const Note&) {}
+  // A link came up; and a frame for the audit log that it brought.
+  virtual void link_came_up(PeerIndex) {}
+  virtual void audit_frame_arrived(PeerIndex, const AuditFrame&) {}
   // How many NBD clients are in the transmission phase now: demote and switchover are refused while there are any.
   virtual uint32_t export_clients() const = 0;
 };
@@ -98,6 +102,11 @@ class Driver final : public io::BlockBackend,
 
   // `order.ticket` is chosen here. `answered` is called once, from the loop, never from inside this call.
   void give_order(OrderGiven order, std::function<void(OrderAnswer)> answered);
+  // What the order would be answered now: see Replica::rehearse(). `clients_end`: the clients' sessions are ended
+  // first.
+  std::optional<OrderAnswer> rehearse(OrderGiven order, bool clients_end) const;
+  // For the audit log of a peer; dropped where there is no link.
+  void send_audit_frame(PeerIndex peer, const AuditFrame& frame);
   // Whether attach() would take a disk now: Done, or why not.
   Outcome may_attach() const { return replica_.may_attach(); }
   // A disk for a node that has none, while may_attach() says Done. Reads the bitmaps (blocking). Refused, with nothing
@@ -159,6 +168,9 @@ class Driver final : public io::BlockBackend,
   void link_lost(PeerIndex peer, Incarnation incarnation) noexcept override;
   void message_arrived(PeerIndex peer, Incarnation incarnation, const Message& message,
                        io::BufferRef payload) noexcept override;
+  void audit_frame_arrived(PeerIndex peer, const AuditFrame& frame) noexcept override {
+    owner_.audit_frame_arrived(peer, frame);
+  }
   io::BufferPool& read_reply_buffers() override { return serve_reads_.pool(); }
   bool can_take_write() const override { return apply_count_ < options_.apply_slots; }
   io::Signal& write_admission() override { return write_admission_; }

@@ -34,6 +34,13 @@ void FrameQueue::push(const Message& message, const io::BufferRef& payload, uint
   filling_.payload_bytes += length;
 }
 
+void FrameQueue::push(const AuditFrame& audit) {
+  std::array<uint8_t, kMaximumFrameBytes> frame;
+  const size_t size = encode_audit_frame(audit, link_incarnation_, next_number_++, frame);
+  filling_.heads.insert(filling_.heads.end(), frame.begin(), frame.begin() + static_cast<std::ptrdiff_t>(size));
+  ++filling_.frames;
+}
+
 std::span<const iovec> FrameQueue::take() {
   LOCKSTEP_CHECK(sending_.frames == 0);
   std::swap(filling_, sending_);

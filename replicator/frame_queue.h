@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "io/buffer_pool.h"
+#include "replicator/audit_frame.h"
 #include "replicator/core/message.h"
 
 namespace lockstep::repl {
@@ -19,6 +20,7 @@ class FrameQueue {
 
   // The payload of a Write is held until it is sent; it must have the range's length, and not change meanwhile.
   void push(const Message& message, const io::BufferRef& payload, uint32_t payload_checksum);
+  void push(const AuditFrame& frame);
   bool empty() const { return filling_.frames == 0; }
   // Waiting and being sent.
   size_t frames() const { return filling_.frames + sending_.frames; }

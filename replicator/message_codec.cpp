@@ -761,6 +761,8 @@ Result<Message> decode_message(const FrameHeader& header, std::span<const uint8_
       return decode_as<PeersInSync>(header, body, context);
     case FrameKind::Hello:
     case FrameKind::Refusal:
+    case FrameKind::AuditWanted:  // not the replica's: see audit_frame.h
+    case FrameKind::AuditLine:
       break;
   }
   return Error{ErrorKind::Corrupt, 0, "a frame of a kind that has no place here"};

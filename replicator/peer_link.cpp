@@ -202,6 +202,11 @@ void PeerLink::send(Incarnation incarnation, const Message& message, const io::B
   queue_.push(message, payload, payload_checksum);
 }
 
+void PeerLink::send(const AuditFrame& frame) {
+  if (!running_ || closing_ || ended_ || queue_.frames() >= kMaximumQueuedFrames) return;
+  queue_.push(frame);
+}
+
 void PeerLink::flush() {
   if (running_ && !queue_.empty() && writer_wake_.has_waiters()) writer_wake_.notify_all();
 }
@@ -293,8 +298,23 @@ io::Task<Status> PeerLink::receive_payload(io::Stream& stream, const FrameHeader
   co_return Status{};
 }
 
+// A peer that tells more than it can have to tell does not fill this node's log.
+Status PeerLink::take_audit_frame(const FrameHeader& header, uint64_t began_ms) {
+  Result<AuditFrame> frame = decode_audit_frame(header, received().subspan(kFrameHeaderBytes, header.body_bytes));
+  if (!frame) return std::move(frame).error();
+  received_from_ += kFrameHeaderBytes + header.body_bytes;
+  const uint64_t allowed = kAuditFramesPerLink + (loop_.now_ms() - began_ms) / 1000;
+  if (audit_frames_ < allowed && !closing_) {
+    ++audit_frames_;
+    owner_.audit_frame_arrived(peer_, *frame);
+  }
+  return {};
+}
+
 io::Task<Status> PeerLink::read_frames(io::Stream& stream, uint64_t link_incarnation) {
   uint64_t expected_number = 1;
+  const uint64_t began_ms = loop_.now_ms();
+  audit_frames_ = 0;
   while (true) {
     while (received().size() < kFrameHeaderBytes) {
       const Status status = co_await receive_more(stream);
@@ -314,6 +334,11 @@ io::Task<Status> PeerLink::read_frames(io::Stream& stream, uint64_t link_incarna
     }
     if (header->number != expected_number++) {
       co_return Error{ErrorKind::Corrupt, 0, "a frame is missing, or came twice"};
+    }
+    if (is_audit_frame(header->kind)) {
+      const Status taken = take_audit_frame(*header, began_ms);
+      if (!taken) co_return taken.error();
+      continue;
     }
     const Result<Message> message =
         decode_message(*header, received().subspan(kFrameHeaderBytes, header->body_bytes), self_.size_bytes, storage_);

@@ -39,6 +39,8 @@ class LinkOwner {
   // `payload`: of a Write or a ReadReply, all of it, checked. What the message points to is valid during the call.
   virtual void message_arrived(PeerIndex peer, Incarnation incarnation, const Message& message,
                                io::BufferRef payload) noexcept = 0;
+  // For the node's audit log; at most kAuditFramesPerLink of a link, and then one a second.
+  virtual void audit_frame_arrived(PeerIndex, const AuditFrame&) noexcept {}
   // Back-pressure: while false, no link reads past a Write or WriteZeroes. Notify `write_admission` when it changes.
   virtual bool can_take_write() const = 0;
   virtual io::Signal& write_admission() = 0;
@@ -74,6 +76,8 @@ class PeerLink {
 
   // Queued until flush(). Dropped unless the link has that incarnation and is not being closed.
   void send(Incarnation incarnation, const Message& message, const io::BufferRef& payload, uint32_t payload_checksum);
+  // Sent with the next flush(), on the link that is there; dropped without one.
+  void send(const AuditFrame& frame);
   // At the end of a turn: what was queued goes out.
   void flush();
   // Sends what is queued, briefly, then ends; link_lost() follows. Nothing is received from now on.
@@ -92,12 +96,14 @@ class PeerLink {
   static constexpr size_t kReceiveBytes = size_t{256} * 1024;
   static constexpr size_t kReceiveInPlaceBytes = size_t{32} * 1024;
   static constexpr size_t kMaximumQueuedFrames = 65536;
+  static constexpr uint64_t kAuditFramesPerLink = 128;  // more than a peer of ours has to tell at once
 
   io::Task<void> dial();
   // Why the attempt failed; returns after a link's end with Status ok.
   io::Task<Status> dial_once();
   io::Task<void> run(io::Stream& stream, uint64_t link_incarnation);
   io::Task<Status> read_frames(io::Stream& stream, uint64_t link_incarnation);
+  Status take_audit_frame(const FrameHeader& header, uint64_t began_ms);
   io::Task<Status> receive_more(io::Stream& stream);
   io::Task<Status> receive_payload(io::Stream& stream, const FrameHeader& header, io::BufferRef& payload);
   io::Task<void> write_frames(io::Stream& stream);
@@ -136,6 +142,7 @@ class PeerLink {
   std::unique_ptr<uint8_t[]> receive_memory_;
   size_t received_from_ = 0;
   size_t received_to_ = 0;
+  uint64_t audit_frames_ = 0;  // that this link brought
   BodyStorage storage_;
 
   std::string problem_;

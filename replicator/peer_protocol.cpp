@@ -258,6 +258,10 @@ std::string_view to_string(FrameKind kind) {
       return "StableThrough";
     case FrameKind::PeersInSync:
       return "PeersInSync";
+    case FrameKind::AuditWanted:
+      return "AuditWanted";
+    case FrameKind::AuditLine:
+      return "AuditLine";
   }
   return "unknown";
 }

@@ -74,6 +74,8 @@ enum class FrameKind : uint8_t {
   ResyncPaused = 56,
   StableThrough = 80,
   PeersInSync = 81,
+  AuditWanted = 90,
+  AuditLine = 91,
 };
 
 struct FrameHeader {

@@ -12,6 +12,7 @@
 #include "io/base/check.h"
 #include "io/base/crc32c.h"
 #include "io/base/units.h"
+#include "replicator/audit_frame.h"
 #include "replicator/frame_writing.h"
 #include "replicator/peer_protocol.h"
 
@@ -38,6 +39,11 @@ size_t encode_again(const FrameHeader& header, std::span<const uint8_t> body, ui
   if (header.kind == FrameKind::Refusal) {
     const auto refusal = decode_refusal(body);
     return refusal ? encode_refusal(*refusal, to) : 0;
+  }
+  if (is_audit_frame(header.kind)) {
+    const auto audit = decode_audit_frame(header, body);
+    return audit && header.payload_bytes == 0 ? encode_audit_frame(*audit, header.link_incarnation, header.number, to)
+                                              : 0;
   }
   const auto message = decode_message(header, body, device_bytes, *storage);
   if (!message) return 0;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "io/base/crc32c.h"
+#include "replicator/audit_frame.h"
 #include "replicator/metadata_format.h"
 
 using namespace lockstep;
@@ -285,6 +286,39 @@ TEST_CASE("Hello and Refusal come back as they were") {
   const auto cut = decode_refusal(std::span<const uint8_t>(refused).subspan(kFrameHeaderBytes));
   REQUIRE(cut);
   CHECK(cut->text == std::string(kMaximumRefusalTextBytes, '?'));
+}
+
+TEST_CASE("frames of the audit log come back as they were, and nothing else passes for one") {
+  const std::string longest = "{\"verb\":\"" + std::string(kMaximumAuditLineBytes - 11, 'x') + "\"}";
+  for (const AuditFrame& audit : {AuditFrame{FrameKind::AuditWanted, 17, ""}, AuditFrame{FrameKind::AuditLine, 1, "{}"},
+                                  AuditFrame{FrameKind::AuditLine, UINT64_MAX, longest}}) {
+    std::vector<uint8_t> frame(kMaximumFrameBytes);
+    frame.resize(encode_audit_frame(audit, 5, 9, frame));
+    const auto header = decode_frame_header(std::span<const uint8_t>(frame).first<kFrameHeaderBytes>());
+    REQUIRE(header);
+    CHECK(header->kind == audit.kind);
+    CHECK(header->link_incarnation == 5);
+    CHECK(header->number == 9);
+    CHECK(check_frame(*header, frame));
+    const std::span<const uint8_t> body = std::span<const uint8_t>(frame).subspan(kFrameHeaderBytes);
+    const auto decoded = decode_audit_frame(*header, body);
+    REQUIRE(decoded);
+    CHECK(*decoded == audit);
+    for (size_t length = 0; length < 8; ++length) CHECK_FALSE(decode_audit_frame(*header, body.first(length)));
+    auto storage = std::make_unique<BodyStorage>();
+    CHECK_FALSE(decode_message(*header, body, kDeviceBytes, *storage));
+  }
+  const auto decode = [](FrameKind kind, const std::string& line) {
+    std::vector<uint8_t> body(8);
+    body.insert(body.end(), line.begin(), line.end());
+    return decode_audit_frame({.kind = kind}, body);
+  };
+  CHECK(decode(FrameKind::AuditLine, "{}"));
+  CHECK_FALSE(decode(FrameKind::AuditLine, ""));
+  CHECK_FALSE(decode(FrameKind::AuditLine, "{\n}"));
+  CHECK_FALSE(decode(FrameKind::AuditLine, std::string(kMaximumAuditLineBytes + 1, 'x')));
+  CHECK_FALSE(decode(FrameKind::AuditWanted, "{}"));
+  CHECK_FALSE(decode(FrameKind::Ping, ""));
 }
 
 TEST_CASE("both sides agree on a link's incarnation, and other halves give another") {
