@@ -60,8 +60,9 @@ const std::vector<std::string>& handler_keys() {
 }
 
 const std::vector<std::string>& node_keys() {
-  static const std::vector<std::string> keys = {
-      "address", "disk", "metadata", "nbd", "metrics", "link-certificates", "tls-certificates", "tls-psk-file"};
+  static const std::vector<std::string> keys = {"address",     "disk",    "metadata",          "audit",
+                                                "nbd",         "metrics", "link-certificates", "tls-certificates",
+                                                "tls-psk-file"};
   return keys;
 }
 
@@ -295,6 +296,14 @@ Status read_node(const SectionReader& section, NodeConfiguration& node) {
                        "a device needs the key 'metadata' too: the default, " + node.disk + ".meta, would be in /dev");
   } else {
     node.metadata = node.disk + ".meta";
+  }
+  if (section.given("audit")) {
+    Result<std::string> audit = section.required("audit");
+    if (!audit) return std::move(audit).error();
+    if (audit->front() != '/') return section.bad("audit", "must be an absolute path");
+    node.audit = *audit;
+  } else if (!node.metadata.starts_with("/dev/")) {
+    node.audit = node.metadata + ".audit";
   }
   node.nbd = section.texts("nbd");
   node.metrics = section.text("metrics", "");

@@ -31,6 +31,7 @@ struct NodeConfiguration {
   std::string address;            // of the replication link, HOST:PORT as written; a form that io::Address reads
   std::string disk;               // absolute path of a file or block device
   std::string metadata;           // absolute path; "DISK.meta" unless given
+  std::string audit;              // absolute path; beside the metadata unless given
   std::vector<std::string> nbd;   // "unix:/PATH" or "tcp:HOST:PORT"; at least one
   std::string metrics;            // HOST:PORT of the HTTP server for Prometheus; empty: none
   std::string link_certificates;  // absolute path of a folder; the resource's unless given; empty: none

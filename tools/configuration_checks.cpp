@@ -59,6 +59,7 @@ class NodeChecker {
     }
     for (NodeConfiguration& node : configuration_.nodes) {
       complete_nbd(node);
+      if (node.audit.empty()) node.audit = "/var/lib/lockstep/" + configuration_.name + "." + node.name + ".audit";
       if (Status status = check_nbd(node); !status) return status;
       if (Status status = check_paths(node); !status) return status;
     }
@@ -204,8 +205,8 @@ class NodeChecker {
   }
 
   Status check_paths(const NodeConfiguration& node) {
-    for (const std::string key : {"disk", "metadata"}) {
-      const std::string& path = key == "disk" ? node.disk : node.metadata;
+    for (const std::string key : {"disk", "metadata", "audit"}) {
+      const std::string& path = key == "disk" ? node.disk : key == "metadata" ? node.metadata : node.audit;
       const auto [place, added] = paths_.emplace(std::pair{host(node), normal_path(path)}, std::pair{key, node.name});
       if (added) continue;
       const auto& [other_key, other_node] = place->second;

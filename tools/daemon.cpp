@@ -60,6 +60,7 @@ Daemon::~Daemon() {
   fence_command_.reset();
   watch_timer_.reset();
   watchdog_timer_.reset();
+  audit_log_.reset();
   handlers_.reset();
   exports_.reset();
   signals_.reset();
@@ -129,6 +130,11 @@ Status Daemon::open_everything(const std::string& run_dir) {
     if (!server) return std::move(server).error();
     metrics_server_ = std::move(*server);
   }
+  AuditLog::Names names{configuration_.name, node_.name, {}};
+  for (const auto& link : driver_->links()) names.peers.push_back(link->peer_name());
+  audit_log_ = std::make_unique<AuditLog>(
+      *loop_, node_.audit, std::move(names),
+      [this](repl::PeerIndex peer, const repl::AuditFrame& frame) { driver_->send_audit_frame(peer, frame); });
   handlers_ = std::make_unique<Handlers>(*loop_, configuration_.name, configuration_.handlers);
   state_watch_ = std::make_unique<StateWatch>(driver_->links().size());
   watch_timer_ = std::make_unique<io::Timer>(*loop_, [this] { watch_states(); });
@@ -288,6 +294,10 @@ void Daemon::metrics(const repl::ControlRequest&, std::unique_ptr<repl::ControlA
   answer->done(repl::ControlExit::Done, metrics_text(view()));
 }
 
+void Daemon::latencies(const repl::ControlRequest&, std::unique_ptr<repl::ControlAnswer> answer) {
+  answer->done(repl::ControlExit::Done, "", latencies_of(view()));
+}
+
 // ---- the end ----
 
 io::Task<void> Daemon::await_signal() {
@@ -350,6 +360,7 @@ io::Task<void> Daemon::stop(std::unique_ptr<repl::ControlAnswer> answer) {
   }
   if (fence_command_) co_await fence_command_->close();
   co_await handlers_->close();
+  co_await audit_log_->close();
   link_listener_->close();
   if (metrics_server_) metrics_server_->close();
   co_await control_socket_->close();

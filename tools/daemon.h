@@ -16,7 +16,9 @@
 #include "replicator/control_socket.h"
 #include "replicator/driver.h"
 #include "replicator/link_listener.h"
+#include "tools/audit_log.h"
 #include "tools/configuration.h"
+#include "tools/daemon_losses.h"
 #include "tools/daemon_status.h"
 #include "tools/fence_command.h"
 #include "tools/handlers.h"
@@ -69,22 +71,13 @@ class Daemon final : private repl::DriverOwner, private repl::ControlVerbs {
 
   using Verb = void (Daemon::*)(const repl::ControlRequest&, std::unique_ptr<repl::ControlAnswer>);
   static Verb find_verb(const std::string& name);
-  void promote(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
-  void demote(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
-  void switchover(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
-  void connect(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
-  void disconnect(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
-  void resync(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
-  void pause_resync(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
-  void resume_resync(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
-  void invalidate(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
-  void resize(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
-  void invalidate_peer(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
-  void suspend(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
-  void resume(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
-  void outdate(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
-  void verify(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
-  void detach(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
+  void execute_order(const repl::ControlRequest& request, repl::OrderKind kind,
+                     std::unique_ptr<repl::ControlAnswer> answer);
+  bool fill_order(const repl::ControlRequest& request, repl::OrderGiven& order,
+                  std::unique_ptr<repl::ControlAnswer>& answer);
+  void carry_out(const repl::OrderGiven& order, bool clients_end, std::unique_ptr<repl::ControlAnswer> answer);
+  void answer_outcome(repl::OrderKind kind, repl::OrderAnswer outcome, repl::ControlAnswer& answer) const;
+  void plan_without_order(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
   void attach(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
   io::Task<void> attach_when_released(std::unique_ptr<repl::ControlAnswer> answer);
   void reload(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
@@ -92,11 +85,20 @@ class Daemon final : private repl::DriverOwner, private repl::ControlVerbs {
   void down(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
   DaemonView view() const;
   void metrics(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
+  void latencies(const repl::ControlRequest& request, std::unique_ptr<repl::ControlAnswer> answer);
+
+  // daemon_audit.cpp
+  class AuditedAnswer;
+  void link_came_up(repl::PeerIndex peer) override;
+  void audit_frame_arrived(repl::PeerIndex peer, const repl::AuditFrame& frame) override;
+  nlohmann::json states_for_audit() const;
+  AuditRecord audit_record_of(const repl::ControlRequest& request, bool accepts_loss) const;
+  // The answer with a line in the audit log before it is given.
+  std::unique_ptr<repl::ControlAnswer> audited(const repl::ControlRequest& request, bool accepts_loss,
+                                               std::unique_ptr<repl::ControlAnswer> answer);
+  void record_begin(const repl::ControlRequest& request, const Loss& loss, std::function<void()> recorded);
 
   void give_order(const repl::OrderGiven& order, std::unique_ptr<repl::ControlAnswer> answer);
-  // An order that is only its kind and a peer, or every peer where none is named.
-  void order_about_peer(repl::OrderKind kind, const repl::ControlRequest& request,
-                        std::unique_ptr<repl::ControlAnswer> answer);
   // An order about one peer, or about every one where none is named. False: no such peer, and that is answered.
   bool choose_peer(const repl::ControlRequest& request, const char* argument, repl::OrderGiven& order,
                    std::unique_ptr<repl::ControlAnswer>& answer);
@@ -130,6 +132,7 @@ class Daemon final : private repl::DriverOwner, private repl::ControlVerbs {
   std::vector<std::string> nbd_uris_;
   std::unique_ptr<repl::LinkListener> link_listener_;
   std::unique_ptr<MetricsServer> metrics_server_;
+  std::unique_ptr<AuditLog> audit_log_;
   std::unique_ptr<repl::ControlSocket> control_socket_;
   bool stopping_ = false;
   bool stopped_well_ = true;

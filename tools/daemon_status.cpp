@@ -127,6 +127,26 @@ json status_of(const DaemonView& view) {
           {"peers", std::move(peers)}};
 }
 
+json latencies_of(const DaemonView& view) {
+  const repl::DriverLatencies& latencies = view.driver.latencies();
+  json bounds = json::array();
+  for (const uint64_t bound : repl::LatencyHistogram::kBoundsUs) bounds.push_back(bound);
+  const auto of = [&](io::BlockOperation operation) {
+    return latencies.requests[static_cast<size_t>(operation)].counts();
+  };
+  json peers = json::object();
+  for (PeerIndex index = 0; index < view.driver.links().size(); ++index) {
+    peers[view.driver.links()[index]->peer_name()] = latencies.peers[index].written().counts();
+  }
+  return {{"bounds-us", std::move(bounds)},
+          {"read", of(io::BlockOperation::Read)},
+          {"write", of(io::BlockOperation::Write)},
+          {"flush", of(io::BlockOperation::Flush)},
+          {"local-write", latencies.local_write.counts()},
+          {"local-flush", latencies.local_flush.counts()},
+          {"peer-write", std::move(peers)}};
+}
+
 std::string refusal_of(const repl::Driver& driver) {
   const std::string& node = driver.identity().node_name;
   for (PeerIndex index = 0; index < driver.links().size(); ++index) {

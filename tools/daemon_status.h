@@ -26,6 +26,8 @@ repl::Protocol core_protocol(Protocol protocol);
 std::string_view replication_of(const repl::PeerStatus& peer);
 // One object of `lockstep status --json`.
 nlohmann::json status_of(const DaemonView& view);
+// How long things took since the start, as counts in buckets.
+nlohmann::json latencies_of(const DaemonView& view);
 // Several lines for people.
 std::string explanation_of(const DaemonView& view);
 // Why NBD clients are refused, in one line that names the Primary where it is known.

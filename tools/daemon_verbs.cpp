@@ -14,33 +14,51 @@ using repl::ControlRequest;
 using repl::OrderGiven;
 using repl::OrderKind;
 
+namespace {
+
+struct OrderVerb {
+  const char* name;
+  OrderKind kind;
+};
+constexpr std::array kOrderVerbs{
+    OrderVerb{"promote", OrderKind::Promote},
+    OrderVerb{"demote", OrderKind::Demote},
+    OrderVerb{"switchover", OrderKind::Switchover},
+    OrderVerb{"connect", OrderKind::Connect},
+    OrderVerb{"disconnect", OrderKind::Disconnect},
+    OrderVerb{"resync", OrderKind::Resync},
+    OrderVerb{"pause-resync", OrderKind::PauseResync},
+    OrderVerb{"resume-resync", OrderKind::ResumeResync},
+    OrderVerb{"invalidate", OrderKind::Invalidate},
+    OrderVerb{"invalidate-peer", OrderKind::InvalidatePeer},
+    OrderVerb{"suspend", OrderKind::Suspend},
+    OrderVerb{"resume", OrderKind::Resume},
+    OrderVerb{"outdate", OrderKind::Outdate},
+    OrderVerb{"verify", OrderKind::Verify},
+    OrderVerb{"resize", OrderKind::Resize},
+    OrderVerb{"detach", OrderKind::Detach},
+};
+
+const OrderVerb* find_order_verb(const std::string& name) {
+  const auto found =
+      std::find_if(kOrderVerbs.begin(), kOrderVerbs.end(), [&](const OrderVerb& verb) { return name == verb.name; });
+  return found == kOrderVerbs.end() ? nullptr : &*found;
+}
+
+bool ends_sessions_first(const OrderGiven& order, const ControlRequest& request) {
+  return order.kind == OrderKind::Demote && request.flag("force");
+}
+
+}  // namespace
+
 Daemon::Verb Daemon::find_verb(const std::string& name) {
   struct Entry {
     const char* name;
     Verb verb;
   };
   static constexpr std::array kVerbs{
-      Entry{"promote", &Daemon::promote},
-      Entry{"demote", &Daemon::demote},
-      Entry{"switchover", &Daemon::switchover},
-      Entry{"connect", &Daemon::connect},
-      Entry{"disconnect", &Daemon::disconnect},
-      Entry{"resync", &Daemon::resync},
-      Entry{"pause-resync", &Daemon::pause_resync},
-      Entry{"resume-resync", &Daemon::resume_resync},
-      Entry{"invalidate", &Daemon::invalidate},
-      Entry{"invalidate-peer", &Daemon::invalidate_peer},
-      Entry{"suspend", &Daemon::suspend},
-      Entry{"resume", &Daemon::resume},
-      Entry{"outdate", &Daemon::outdate},
-      Entry{"reload", &Daemon::reload},
-      Entry{"explain", &Daemon::explain},
-      Entry{"down", &Daemon::down},
-      Entry{"verify", &Daemon::verify},
-      Entry{"resize", &Daemon::resize},
-      Entry{"detach", &Daemon::detach},
-      Entry{"attach", &Daemon::attach},
-      Entry{"metrics", &Daemon::metrics},
+      Entry{"explain", &Daemon::explain}, Entry{"metrics", &Daemon::metrics}, Entry{"latencies", &Daemon::latencies},
+      Entry{"down", &Daemon::down},       Entry{"attach", &Daemon::attach},   Entry{"reload", &Daemon::reload},
   };
   const auto found = std::find_if(kVerbs.begin(), kVerbs.end(), [&](const Entry& entry) { return name == entry.name; });
   return found == kVerbs.end() ? nullptr : found->verb;
@@ -48,12 +66,72 @@ Daemon::Verb Daemon::find_verb(const std::string& name) {
 
 void Daemon::execute(ControlRequest request, std::unique_ptr<ControlAnswer> answer) {
   const Verb verb = find_verb(request.verb);
-  if (verb == nullptr) {
+  const OrderVerb* order_verb = find_order_verb(request.verb);
+  const bool looks = request.verb == "explain" || request.verb == "metrics" || request.verb == "latencies";
+  if (verb == nullptr && order_verb == nullptr) {
     answer->done(ControlExit::Usage, "unknown verb '" + request.verb + "'");
   } else if (!driver_ || (stopping_ && request.verb != "explain" && request.verb != "down")) {
     answer->done(ControlExit::Failed, request.verb + " failed: the daemon of " + node_.name + " is stopping");
-  } else {
+  } else if (looks) {
     (this->*verb)(request, std::move(answer));
+  } else if (verb == nullptr) {
+    execute_order(request, order_verb->kind, std::move(answer));
+  } else if (request.flag("dry-run")) {
+    plan_without_order(request, std::move(answer));
+  } else {
+    (this->*verb)(request, audited(request, false, std::move(answer)));
+  }
+}
+
+// A dry run and the order itself go the same way up to the last step: what refuses the one refuses the other.
+void Daemon::execute_order(const ControlRequest& request, OrderKind kind, std::unique_ptr<ControlAnswer> answer) {
+  const bool dry_run = request.flag("dry-run");
+  OrderGiven order;
+  order.kind = kind;
+  if (!fill_order(request, order, answer)) return;
+  const bool clients_end = ends_sessions_first(order, request);
+  const std::optional<Loss> loss = loss_of(view(), order);
+  // Also an order that ends with its dry run, because that was refused, is one that somebody gave.
+  if (!dry_run || request.flag("order-follows")) answer = audited(request, loss.has_value(), std::move(answer));
+  if (request.has("generation") && request.text("generation") != to_string(driver_->status().generation)) {
+    return answer_outcome(kind, {repl::Outcome::WrongGeneration, order.peer}, *answer);
+  }
+  if (!dry_run && !loss) return carry_out(order, clients_end, std::move(answer));
+  const repl::OrderAnswer rehearsed = driver_->rehearse(order, clients_end).value_or(repl::OrderAnswer{});
+  if (rehearsed.outcome != repl::Outcome::Done) return answer_outcome(kind, rehearsed, *answer);
+  if (dry_run) return answer->done(ControlExit::Done, plan_text(view(), order, loss), plan_data(view(), loss));
+  // Known before it happens, also if this node does not live to tell the end.
+  record_begin(
+      request, *loss,
+      [this, order, clients_end, shared = std::make_shared<std::unique_ptr<ControlAnswer>>(std::move(answer))] {
+        if (stopping_) return answer_outcome(order.kind, {repl::Outcome::Stopping, 0}, **shared);
+        carry_out(order, clients_end, std::move(*shared));
+      });
+}
+
+void Daemon::carry_out(const OrderGiven& order, bool clients_end, std::unique_ptr<ControlAnswer> answer) {
+  if (clients_end && driver_->status().role == repl::Role::Primary) {
+    loop_->spawn(demote_by_force(std::move(answer)));
+    return;
+  }
+  give_order(order, std::move(answer));
+}
+
+void Daemon::answer_outcome(OrderKind kind, repl::OrderAnswer outcome, ControlAnswer& answer) const {
+  ControlExit exit = ControlExit::Failed;
+  const std::string words = words_for(kind, outcome, exit);
+  answer.done(exit, words);
+}
+
+void Daemon::plan_without_order(const ControlRequest& request, std::unique_ptr<ControlAnswer> answer) {
+  if (request.verb == "attach") {
+    const repl::Outcome outcome = driver_->may_attach();
+    if (outcome != repl::Outcome::Done) return answer_outcome(OrderKind::Attach, {outcome, 0}, *answer);
+    answer->done(ControlExit::Done, "it would be done, if the files are good: " + node_.disk + ", " + node_.metadata);
+  } else if (request.verb == "down") {
+    answer->done(ControlExit::Done, "it would be done: the daemon of " + node_.name + " would stop");
+  } else {
+    answer->done(ControlExit::Usage, request.verb + " has no dry run");
   }
 }
 
@@ -115,27 +193,34 @@ bool Daemon::choose_generation(const ControlRequest& request, const char* argume
   return true;
 }
 
-void Daemon::order_about_peer(OrderKind kind, const ControlRequest& request, std::unique_ptr<ControlAnswer> answer) {
-  OrderGiven order;
-  order.kind = kind;
-  if (choose_peer(request, "peer", order, answer)) give_order(order, std::move(answer));
-}
-
-void Daemon::promote(const ControlRequest& request, std::unique_ptr<ControlAnswer> answer) {
-  OrderGiven order;
-  order.kind = OrderKind::Promote;
+bool Daemon::fill_order(const ControlRequest& request, OrderGiven& order, std::unique_ptr<ControlAnswer>& answer) {
+  const auto usage = [&](const std::string& message) {
+    answer->done(ControlExit::Usage, message);
+    return false;
+  };
   order.peer_fenced = request.flag("peer-fenced");
-  if (choose_generation(request, "force-data-loss", order, answer)) give_order(order, std::move(answer));
-}
-
-void Daemon::demote(const ControlRequest& request, std::unique_ptr<ControlAnswer> answer) {
-  if (request.flag("force") && driver_->status().role == repl::Role::Primary) {
-    loop_->spawn(demote_by_force(std::move(answer)));
-    return;
+  order.alone = request.flag("alone");
+  order.repair = request.flag("repair");
+  const std::string what = "'lockstep " + request.verb + " " + configuration_.name;
+  switch (order.kind) {
+    case OrderKind::Promote:
+      return choose_generation(request, "force-data-loss", order, answer);
+    case OrderKind::Switchover:
+      if (!request.has("to")) return usage("switchover needs the node: " + what + " --to NODE'");
+      order.to_self = request.text("to") == node_.name;
+      return order.to_self || choose_peer(request, "to", order, answer);
+    case OrderKind::Resync:
+    case OrderKind::InvalidatePeer:
+      if (!request.has("peer")) return usage(request.verb + " needs the node: " + what + " PEER'");
+      return choose_peer(request, "peer", order, answer) &&
+             choose_generation(request, "discard-my-data", order, answer);
+    case OrderKind::Resize:
+      order.size_bytes = request.number("size-bytes");
+      if (order.size_bytes != 0 && order.size_bytes % repl::kBlockBytes == 0) return true;
+      return usage("resize needs a size that is a multiple of 4096 bytes");
+    default:
+      return choose_peer(request, "peer", order, answer);
   }
-  OrderGiven order;
-  order.kind = OrderKind::Demote;
-  give_order(order, std::move(answer));
 }
 
 io::Task<void> Daemon::demote_by_force(std::unique_ptr<ControlAnswer> answer) {
@@ -145,94 +230,6 @@ io::Task<void> Daemon::demote_by_force(std::unique_ptr<ControlAnswer> answer) {
   OrderGiven order;
   order.kind = OrderKind::Demote;
   give_order(order, std::move(answer));
-}
-
-void Daemon::switchover(const ControlRequest& request, std::unique_ptr<ControlAnswer> answer) {
-  OrderGiven order;
-  order.kind = OrderKind::Switchover;
-  if (!request.has("to")) {
-    answer->done(ControlExit::Usage,
-                 "switchover needs the node: 'lockstep switchover " + configuration_.name + " --to NODE'");
-    return;
-  }
-  order.to_self = request.text("to") == node_.name;
-  if (order.to_self || choose_peer(request, "to", order, answer)) give_order(order, std::move(answer));
-}
-
-void Daemon::connect(const ControlRequest& request, std::unique_ptr<ControlAnswer> answer) {
-  order_about_peer(OrderKind::Connect, request, std::move(answer));
-}
-
-void Daemon::disconnect(const ControlRequest& request, std::unique_ptr<ControlAnswer> answer) {
-  order_about_peer(OrderKind::Disconnect, request, std::move(answer));
-}
-
-void Daemon::resync(const ControlRequest& request, std::unique_ptr<ControlAnswer> answer) {
-  OrderGiven order;
-  order.kind = OrderKind::Resync;
-  if (choose_peer(request, "peer", order, answer) && choose_generation(request, "discard-my-data", order, answer)) {
-    give_order(order, std::move(answer));
-  }
-}
-
-void Daemon::pause_resync(const ControlRequest& request, std::unique_ptr<ControlAnswer> answer) {
-  order_about_peer(OrderKind::PauseResync, request, std::move(answer));
-}
-
-void Daemon::resume_resync(const ControlRequest& request, std::unique_ptr<ControlAnswer> answer) {
-  order_about_peer(OrderKind::ResumeResync, request, std::move(answer));
-}
-
-void Daemon::verify(const ControlRequest& request, std::unique_ptr<ControlAnswer> answer) {
-  OrderGiven order;
-  order.kind = OrderKind::Verify;
-  order.repair = request.flag("repair");
-  if (choose_peer(request, "peer", order, answer)) give_order(order, std::move(answer));
-}
-
-void Daemon::invalidate(const ControlRequest&, std::unique_ptr<ControlAnswer> answer) {
-  give_order({.kind = OrderKind::Invalidate}, std::move(answer));
-}
-
-void Daemon::resize(const ControlRequest& request, std::unique_ptr<ControlAnswer> answer) {
-  OrderGiven order;
-  order.kind = OrderKind::Resize;
-  order.size_bytes = request.number("size-bytes");
-  if (order.size_bytes == 0 || order.size_bytes % repl::kBlockBytes != 0) {
-    answer->done(ControlExit::Usage, "resize needs a size that is a multiple of 4096 bytes");
-    return;
-  }
-  give_order(order, std::move(answer));
-}
-
-void Daemon::invalidate_peer(const ControlRequest& request, std::unique_ptr<ControlAnswer> answer) {
-  OrderGiven order;
-  order.kind = OrderKind::InvalidatePeer;
-  if (!request.has("peer")) {
-    answer->done(ControlExit::Usage,
-                 "invalidate-peer needs the node: 'lockstep invalidate-peer " + configuration_.name + " PEER'");
-    return;
-  }
-  if (choose_peer(request, "peer", order, answer)) give_order(order, std::move(answer));
-}
-
-void Daemon::suspend(const ControlRequest&, std::unique_ptr<ControlAnswer> answer) {
-  give_order({.kind = OrderKind::Suspend}, std::move(answer));
-}
-
-void Daemon::resume(const ControlRequest& request, std::unique_ptr<ControlAnswer> answer) {
-  OrderGiven order;
-  order.kind = OrderKind::Resume;
-  order.alone = request.flag("alone");
-  give_order(order, std::move(answer));
-}
-
-void Daemon::outdate(const ControlRequest&, std::unique_ptr<ControlAnswer> answer) {
-  give_order({.kind = OrderKind::Outdate}, std::move(answer));
-}
-
-void Daemon::detach(const ControlRequest&, std::unique_ptr<ControlAnswer> answer) {
-  give_order({.kind = OrderKind::Detach}, std::move(answer));
 }
 
 void Daemon::attach(const ControlRequest&, std::unique_ptr<ControlAnswer> answer) {

@@ -20,6 +20,7 @@ Run run_of(std::string_view verb) {
   static const std::map<std::string_view, Run> own = {
       {"create", run_create}, {"up", run_up},         {"down", run_down},     {"status", run_status},
       {"wait", run_wait},     {"events", run_events}, {"verify", run_verify}, {"dump-metadata", run_dump_metadata},
+      {"audit", run_audit},
   };
   const auto found = own.find(verb);
   return found == own.end() ? run_order : found->second;

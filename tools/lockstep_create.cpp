@@ -14,6 +14,8 @@
 #include "tools/control_client.h"
 #include "tools/disk_inspection.h"
 #include "tools/lockstep_common.h"
+#include "tools/lockstep_confirm.h"
+#include "tools/lockstep_losses.h"
 
 namespace lockstep::tools {
 namespace {
@@ -180,53 +182,118 @@ void zero_disk(HeldPath disk, uint64_t size_bytes, MadeFiles& made) {
 
 }  // namespace
 
-ExitCode run_create(const Arguments& arguments) {
+namespace {
+
+struct Plan {
+  HeldPath disk;
+  Destroyed destroyed;
+  bool metadata_is_device = false;
+};
+
+void check_generation(const Arguments& arguments, const Destroyed& destroyed) {
+  if (!arguments.has("generation") || arguments.value("generation") == destroyed.generation) return;
+  refuse(destroyed.generation.empty()
+             ? "create refused: there is no generation here to give up: leave out --generation"
+             : "create refused: the generation here is " + destroyed.generation + ", and not the one that was typed");
+}
+
+// Everything that can refuse, and the operator's word; then, and not in a dry run, the old metadata is gone.
+Plan look_and_clear(const Place& place, const Arguments& arguments, uint64_t metadata_bytes) {
   const bool existing_data = arguments.has("existing-data");
   const bool force = arguments.has("force");
+  const NodeConfiguration& node = place.own_node();
+  check_not_running(place);
+  Plan plan{value_or_fail(HeldPath::open(node.disk)), {}, false};
+  check_disk(plan.disk, place, existing_data, force);
+  HeldPath metadata = value_or_fail(HeldPath::open(node.metadata));
+  check_metadata(metadata, force, metadata_bytes);
+  check_space(plan.disk, metadata, place.configuration->size_bytes, metadata_bytes);
+  plan.metadata_is_device = metadata.kind() == PathKind::Device;
+  plan.destroyed = what_create_destroys(place, plan.disk, metadata, existing_data);
+  check_generation(arguments, plan.destroyed);
+  if (arguments.has("dry-run")) return plan;
+  if (!plan.destroyed.text.empty()) {
+    confirm_loss(arguments, plan.destroyed.text, plan.destroyed.word);
+    AuditRecord record = own_record(place, arguments, true);
+    record.result = "begun";
+    record.lost = plan.destroyed.data;
+    record_now(place, std::move(record));
+  }
+  // From here on the old metadata, if any, must not vouch for a disk that is no longer what it was.
+  if (metadata.kind() != PathKind::Missing) {
+    succeed_or_fail(metadata.wipe_start(repl::kSuperblockCopies * repl::kMetadataUnitBytes));
+  }
+  if (metadata.kind() == PathKind::File && ::unlink(node.metadata.c_str()) != 0) {
+    fail(system_error("cannot remove " + node.metadata, errno));
+  }
+  return plan;
+}
+
+ExitCode print_plan(const Place& place, const Arguments& arguments, const Destroyed& destroyed) {
+  if (arguments.has("json")) {
+    print_json(json{{"dry-run", true}, {"resource", place.resource}, {"node", place.node}, {"lost", destroyed.data}});
+  } else {
+    print_text(destroyed.text.empty() ? "it would be done; nothing that is known as data is lost by it\n"
+                                      : destroyed.text);
+  }
+  return ExitCode::Done;
+}
+
+void record_end(const Place& place, const Arguments& arguments, bool destroys, const char* result,
+                const std::string& message) {
+  AuditRecord record = own_record(place, arguments, destroys);
+  record.result = result;
+  record.message = message;
+  record_now(place, std::move(record));
+}
+
+// What the disk holds afterwards, in words.
+std::string prepare(const Place& place, Plan& plan, bool existing_data, const repl::MetadataParameters& parameters) {
+  const NodeConfiguration& node = place.own_node();
+  MadeFiles made;
+  std::string did = "zeroed";
+  if (existing_data) {
+    succeed_or_fail(plan.disk.reserve_space());
+    did = "its data kept";
+  } else {
+    zero_disk(std::move(plan.disk), place.configuration->size_bytes, made);
+  }
+  // What exists by now is a half made file of ours; what stood there before is gone.
+  if (!plan.metadata_is_device) made.add(node.metadata);
+  succeed_or_fail(repl::create_metadata(node.metadata, parameters));
+  made.keep();
+  return did;
+}
+
+}  // namespace
+
+ExitCode run_create(const Arguments& arguments) {
+  const bool existing_data = arguments.has("existing-data");
   const Place place = place_of_configuration(arguments);
   const NodeConfiguration& node = place.own_node();
   const uint64_t size_bytes = place.configuration->size_bytes;
   const repl::MetadataParameters parameters = metadata_parameters(place, existing_data);
   const uint64_t metadata_bytes = repl::metadata_size_bytes(parameters);
 
-  check_not_running(place);
-  bool metadata_is_device = false;
-  HeldPath disk = value_or_fail(HeldPath::open(node.disk));
-  check_disk(disk, place, existing_data, force);
-  {
-    HeldPath metadata = value_or_fail(HeldPath::open(node.metadata));
-    check_metadata(metadata, force, metadata_bytes);
-    check_space(disk, metadata, size_bytes, metadata_bytes);
-    metadata_is_device = metadata.kind() == PathKind::Device;
-    // From here on the old metadata, if any, must not vouch for a disk that is no longer what it was.
-    if (metadata.kind() != PathKind::Missing) {
-      succeed_or_fail(metadata.wipe_start(repl::kSuperblockCopies * repl::kMetadataUnitBytes));
-    }
-    if (metadata.kind() == PathKind::File && ::unlink(node.metadata.c_str()) != 0) {
-      fail(system_error("cannot remove " + node.metadata, errno));
-    }
-  }
+  Plan plan = look_and_clear(place, arguments, metadata_bytes);
+  const bool destroys = !plan.destroyed.text.empty();
+  if (arguments.has("dry-run")) return print_plan(place, arguments, plan.destroyed);
 
   struct sigaction action {};
   action.sa_handler = note_interruption;
   ::sigaction(SIGINT, &action, nullptr);
   ::sigaction(SIGTERM, &action, nullptr);
-  MadeFiles made;
-  std::string did = "zeroed";
-  if (existing_data) {
-    succeed_or_fail(disk.reserve_space());
-    did = "its data kept";
-  } else {
-    zero_disk(std::move(disk), size_bytes, made);
+  std::string did;
+  try {
+    did = prepare(place, plan, existing_data, parameters);
+  } catch (const CommandError& error) {
+    record_end(place, arguments, destroys, "failed", error.what());
+    throw;
   }
-  // What exists by now is a half made file of ours; what stood there before is gone.
-  if (!metadata_is_device) made.add(node.metadata);
-  succeed_or_fail(repl::create_metadata(node.metadata, parameters));
-  made.keep();
-
   const std::string line = "created " + place.resource + " on node " + place.node + ": disk " + node.disk + " (" +
                            format_size(size_bytes) + ", " + did + "), metadata " + node.metadata + " (" +
                            format_size(metadata_bytes) + ")";
+  record_end(place, arguments, destroys, "done", line);
   if (arguments.has("json")) {
     print_json(json{{"resource", place.resource},
                     {"node", place.node},

@@ -54,7 +54,8 @@ other_node() { if [[ $1 == alpha ]]; then echo beta; else echo alpha; fi; }
 on() {
   local node=$1 verb=$2
   shift 2
-  "$PROGRAMS/lockstep" "$verb" "$RESOURCE" --config "$CONFIG" --node "$node" --run-dir "$RUN_DIR" "$@"
+  # Without a terminal nothing is asked.
+  "$PROGRAMS/lockstep" "$verb" "$RESOURCE" --config "$CONFIG" --node "$node" --run-dir "$RUN_DIR" "$@" </dev/null
 }
 
 # order NODE VERB [ARGS...]: the same, without what it says when all went well.

@@ -25,8 +25,8 @@ _lockstep_nodes() {
 
 _lockstep() {
   local verbs='create up down status events wait promote demote switchover connect disconnect resync pause-resync
-    resume-resync invalidate invalidate-peer verify suspend resume outdate resize detach attach reload explain dump-metadata
-    metrics'
+    resume-resync invalidate invalidate-peer verify suspend resume outdate resize detach attach reload explain audit
+    dump-metadata metrics'
   local common='--config --node --run-dir --json --help'
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
   local verb='' resource='' options='' plain=0 i
@@ -34,7 +34,7 @@ _lockstep() {
 
   for ((i = 1; i < COMP_CWORD; ++i)); do
     case ${COMP_WORDS[i]} in
-      --config | --node | --run-dir | --for | --timeout | --to | --force-data-loss | --discard-my-data) ((++i)) ;;
+      --config | --node | --run-dir | --for | --timeout | --to | --force-data-loss | --discard-my-data | --generation) ((++i)) ;;
       -*) ;;
       *)
         ((++plain))
@@ -62,22 +62,27 @@ _lockstep() {
         compgen -W 'up connected synced role=Primary role=Secondary promotable verified' -- "$current")
       return
       ;;
-    --timeout | --force-data-loss | --discard-my-data) return ;;
+    --timeout | --force-data-loss | --discard-my-data | --generation) return ;;
   esac
 
   if [[ $current == -* ]]; then
     case $verb in
       '') options='--version' ;;
-      create) options='--existing-data --force' ;;
-      up | down) options='--timeout' ;;
+      create) options='--existing-data --force --generation --dry-run' ;;
+      up) options='--timeout' ;;
+      down) options='--timeout --dry-run' ;;
       status) options='--watch' ;;
       wait) options='--for --timeout' ;;
-      promote) options='--peer-fenced --force-data-loss' ;;
-      demote) options='--force' ;;
-      switchover) options='--to' ;;
-      resync) options='--discard-my-data' ;;
+      promote) options='--peer-fenced --force-data-loss --generation --dry-run' ;;
+      demote) options='--force --dry-run' ;;
+      switchover) options='--to --dry-run' ;;
+      resync) options='--discard-my-data --dry-run' ;;
       verify) options='--repair' ;;
-      resume) options='--alone' ;;
+      resume) options='--alone --generation --dry-run' ;;
+      invalidate | invalidate-peer) options='--generation --dry-run' ;;
+      connect | disconnect | pause-resync | resume-resync | suspend | outdate | resize | detach | attach)
+        options='--dry-run'
+        ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "$common $options" -- "$current")
     return

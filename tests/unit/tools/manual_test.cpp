@@ -69,7 +69,7 @@ TEST_CASE("lockstep.conf(5) has every key") {
   const std::string page = content_of("man/lockstep.conf.5");
   for (const char* key :
        {"name", "size", "protocol", "on-peer-loss", "peer-timeout", "insecure", "secret-file", "link-certificates",
-        "activity-log-extents", "fence-command", "address", "disk", "metadata", "nbd", "metrics"}) {
+        "activity-log-extents", "fence-command", "address", "disk", "metadata", "nbd", "metrics", "audit"}) {
     CAPTURE(key);
     CHECK(page.find(".B " + in_roff(key) + "\n") != std::string::npos);
   }
