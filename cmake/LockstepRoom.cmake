@@ -1,9 +1,13 @@
 # A room is one folder and one static library. It sees only the include path of the repository and links only what
 # it names, so that an arrow upwards does not link.
 add_library(lockstep_options INTERFACE)
+set(warnings_are_errors "")
+if(LOCKSTEP_WARNINGS_ARE_ERRORS)
+  set(warnings_are_errors -Werror)
+endif()
 target_include_directories(lockstep_options INTERFACE ${PROJECT_SOURCE_DIR})
 target_compile_options(lockstep_options INTERFACE
-  -Wall -Wextra -Wpedantic -Werror -Wshadow -Wconversion -Wno-sign-conversion -Wnon-virtual-dtor -Wold-style-cast
+  -Wall -Wextra -Wpedantic ${warnings_are_errors} -Wshadow -Wconversion -Wno-sign-conversion -Wnon-virtual-dtor -Wold-style-cast
   -Woverloaded-virtual -fno-omit-frame-pointer)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # GCC 12 reports these inside std::variant and coroutine frames where nothing is wrong.
