@@ -148,7 +148,7 @@ io::Task<void> AuditLog::write_lines() {
 Status AuditLog::prepare_file(std::unique_ptr<io::File>& file, std::string& text) {
   Result<AuditFile> opened = open_audit_file(path_);
   if (!opened) return std::move(opened).error();
-  if (!opened->ends_well) text.insert(0, "\n");
+  if (!opened->ends_well) text.insert(text.begin(), '\n');
   // The loop's file has a descriptor of its own, which must append as well.
   auto own = io::File::open(loop_, path_, {io::FileMode::ReadWrite, io::FileCaching::Buffered});
   ::close(opened->fd);
