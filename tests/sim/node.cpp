@@ -430,8 +430,11 @@ void Node::replied(uint32_t slot, int error_errno) {
     world_.checker.request_failed(id_, error_errno);
     return;
   }
-  // One that was decided before only waited for a record.
-  if (replica_->status().suspension != Suspension::No && !request.is_decided) {
+  // One that was decided before only waited for a record; and what was read from a disk just before it was lost is as
+  // good as it was.
+  const Suspension suspension = replica_->status().suspension;
+  const bool was_read = request.operation == ClientOperation::Read && suspension == Suspension::NoData;
+  if (suspension != Suspension::No && !request.is_decided && !was_read) {
     return world_.fail("node " + std::to_string(id_) + " answered while it is suspended");
   }
   switch (request.operation) {
