@@ -105,6 +105,7 @@ class Driver final : public io::BlockBackend,
   // What the order would be answered now: see Replica::rehearse(). `clients_end`: the clients' sessions are ended
   // first.
   std::optional<OrderAnswer> rehearse(OrderGiven order, bool clients_end) const;
+  std::optional<Decision> expected_decision(PeerIndex peer) const { return replica_.expected_decision(peer); }
   // For the audit log of a peer; dropped where there is no link.
   void send_audit_frame(PeerIndex peer, const AuditFrame& frame);
   // Whether attach() would take a disk now: Done, or why not.

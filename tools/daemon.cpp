@@ -45,6 +45,18 @@ repl::SyncSet core_sync(const SyncConfiguration& sync) {
   return {};
 }
 
+std::string sync_text(const SyncConfiguration& sync) {
+  switch (sync.choice) {
+    case SyncPeers::First:
+      return "first " + std::to_string(sync.count);
+    case SyncPeers::Any:
+      return "any " + std::to_string(sync.count);
+    case SyncPeers::All:
+      break;
+  }
+  return "all";
+}
+
 }  // namespace
 
 Daemon::Daemon(const ResourceConfiguration& configuration, const NodeConfiguration& node)
@@ -283,11 +295,13 @@ nlohmann::json Daemon::status() {
 }
 
 DaemonView Daemon::view() const {
-  return {*driver_, *export_, nbd_uris_, core_protocol(configuration_.protocol), loop_->now_us()};
+  return {*driver_,        *export_,
+          nbd_uris_,       core_protocol(configuration_.protocol),
+          loop_->now_us(), sync_text(configuration_.sync)};
 }
 
 void Daemon::explain(const repl::ControlRequest&, std::unique_ptr<repl::ControlAnswer> answer) {
-  answer->done(repl::ControlExit::Done, explanation_of(view()));
+  answer->done(repl::ControlExit::Done, explanation_of(view()), explanation_data(view()));
 }
 
 void Daemon::metrics(const repl::ControlRequest&, std::unique_ptr<repl::ControlAnswer> answer) {

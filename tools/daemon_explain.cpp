@@ -1,9 +1,14 @@
 // `lockstep explain`: the state in words, and what would change it.
+#include <algorithm>
+#include <nlohmann/json.hpp>
 #include <string_view>
 
 #include "io/base/units.h"
+#include "tools/audit_file.h"
+#include "tools/audit_record.h"
 #include "tools/daemon_status.h"
 #include "tools/outcome_answers.h"
+#include "tools/render.h"
 
 namespace lockstep::tools {
 namespace {
@@ -251,6 +256,39 @@ std::string advice(const repl::Driver& driver, const PeerStatus& peer, const std
   return "";
 }
 
+// Who is away, what it lacks, and what its return will bring.
+std::string absence_text(const DaemonView& view, PeerIndex index) {
+  const PeerStatus peer = view.driver.peer_status(index);
+  const std::string& name = view.driver.links()[index]->peer_name();
+  const std::string lacks = format_size(peer.out_of_sync_blocks * repl::kBlockBytes);
+  std::string text;
+  if (peer.absent_since_us != 0 && view.now_us >= peer.absent_since_us) {
+    text += "    " + name + " has been absent for " + format_seconds((view.now_us - peer.absent_since_us) / 1'000'000) +
+            ", since " + wall_time_of(peer.absent_since_us, view.now_us) + "\n";
+  }
+  if (peer.out_of_sync_blocks != 0) {
+    text += "    this node has " + lacks + (view.driver.status().role == repl::Role::Primary ? " written" : "") +
+            " that " + name + " lacks\n";
+  }
+  const auto expected = view.driver.expected_decision(index);
+  if (!expected) return text;
+  const std::string rule = " (rule " + std::string(to_string(expected->rule)) + ")\n";
+  if (expected->kind == repl::SyncKind::Source) {
+    const bool full = expected->extent == repl::SyncExtent::Full;
+    return text + "    when it returns, " + (full ? "the whole device" : lacks) + " will be copied from here" + rule;
+  }
+  if (expected->kind == repl::SyncKind::None && view.driver.status().role == repl::Role::Primary) {
+    return text + "    when it returns, nothing has to be copied, as long as nothing is written" + rule;
+  }
+  if (expected->kind == repl::SyncKind::None) {
+    return text +
+           "    when it returns, what it has written meanwhile will be copied to here (rule self-is-behind); if that "
+           "is nothing, nothing is" +
+           rule;
+  }
+  return text + "    when it returns: " + std::string(words_of(expected->rule)) + rule;
+}
+
 std::string peer_text(const DaemonView& view, PeerIndex index) {
   const repl::PeerLink& link = *view.driver.links()[index];
   const PeerStatus peer = view.driver.peer_status(index);
@@ -259,10 +297,7 @@ std::string peer_text(const DaemonView& view, PeerIndex index) {
                      ", disk " + std::string(to_string(peer.disk_state)) + ", " +
                      format_size(peer.out_of_sync_blocks * repl::kBlockBytes) + " out of sync\n";
   if (!link.problem().empty()) text += "    no link: " + link.problem() + "\n";
-  if (peer.connection != repl::ConnectionState::Connected && peer.absent_since_us != 0 &&
-      view.now_us > peer.absent_since_us) {
-    text += "    absent for " + std::to_string((view.now_us - peer.absent_since_us) / 1'000'000) + " s\n";
-  }
+  if (peer.connection != repl::ConnectionState::Connected) text += absence_text(view, index);
   if (peer.resync_read_failed) {
     text +=
         "    the resync is stopped: this disk could not be read (see the log); to try again: 'lockstep resume-resync " +
@@ -337,6 +372,36 @@ std::string text_without_disk(const std::string& resource, const repl::ReplicaSt
 }
 
 }  // namespace
+
+std::string wall_time_of(uint64_t then_us, uint64_t now_us) {
+  const uint64_t ago_us = now_us - std::min(then_us, now_us);
+  return format_stamp(next_audit_stamp(0) - ago_us).substr(0, 19) + "Z";
+}
+
+nlohmann::json explanation_data(const DaemonView& view) {
+  nlohmann::json peers = nlohmann::json::array();
+  for (PeerIndex index = 0; index < view.driver.links().size(); ++index) {
+    const PeerStatus peer = view.driver.peer_status(index);
+    const repl::PeerLink& link = *view.driver.links()[index];
+    nlohmann::json one = {{"node", link.peer_name()},
+                          {"lacks-bytes", peer.out_of_sync_blocks * repl::kBlockBytes},
+                          {"no-link", link.problem()}};
+    if (peer.decided) {
+      one["rule"] = to_string(peer.decision.rule);
+      one["rule-words"] = words_of(peer.decision.rule);
+    }
+    if (peer.connection != repl::ConnectionState::Connected && peer.absent_since_us != 0) {
+      one["absent-since"] = wall_time_of(peer.absent_since_us, view.now_us);
+      one["absent-seconds"] = (view.now_us - std::min(view.now_us, peer.absent_since_us)) / 1'000'000;
+    }
+    if (const auto expected = view.driver.expected_decision(index)) {
+      one["expected-rule"] = to_string(expected->rule);
+      one["expected-source"] = expected->kind == repl::SyncKind::Source;
+    }
+    peers.push_back(std::move(one));
+  }
+  return {{"message", explanation_of(view)}, {"peers", std::move(peers)}};
+}
 
 std::string explanation_of(const DaemonView& view) {
   const repl::ReplicaStatus status = view.driver.status();

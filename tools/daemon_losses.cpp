@@ -4,8 +4,6 @@
 #include <vector>
 
 #include "io/base/units.h"
-#include "tools/audit_file.h"
-#include "tools/audit_record.h"
 #include "tools/render.h"
 
 namespace lockstep::tools {
@@ -31,7 +29,7 @@ std::vector<Absent> absent_peers(const DaemonView& view) {
     Absent one{view.driver.links()[index]->peer_name(), {}, {}};
     if (peer.absent_since_us != 0 && view.now_us >= peer.absent_since_us) {
       const uint64_t ago_us = view.now_us - peer.absent_since_us;
-      one.stamp = format_stamp(next_audit_stamp(0) - ago_us).substr(0, 19) + "Z";
+      one.stamp = wall_time_of(peer.absent_since_us, view.now_us);
       one.since = " for " + format_seconds(ago_us / 1'000'000) + " (since " + one.stamp + ")";
     }
     absent.push_back(std::move(one));

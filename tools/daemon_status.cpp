@@ -113,6 +113,7 @@ json status_of(const DaemonView& view) {
           {"generation", to_string(status.generation)},
           {"size-bytes", view.driver.identity().size_bytes},
           {"protocol", to_string(view.protocol)},
+          {"sync", view.sync},
           {"suspended", to_string(status.suspension)},
           {"degraded", status.degraded},
           {"promotable", status.promotable == repl::Outcome::Done},

@@ -17,7 +17,8 @@ struct DaemonView {
   const nbd::Export& nbd_export;
   const std::vector<std::string>& nbd_uris;
   repl::Protocol protocol;
-  uint64_t now_us = 0;  // of the loop
+  uint64_t now_us = 0;       // of the loop
+  std::string sync = "all";  // whose promises a write waits for: "all", "first K" or "any K"
 };
 
 repl::Protocol core_protocol(Protocol protocol);
@@ -28,8 +29,11 @@ std::string_view replication_of(const repl::PeerStatus& peer);
 nlohmann::json status_of(const DaemonView& view);
 // How long things took since the start, as counts in buckets.
 nlohmann::json latencies_of(const DaemonView& view);
-// Several lines for people.
+// Several lines for people, and what of it programs may want.
 std::string explanation_of(const DaemonView& view);
+nlohmann::json explanation_data(const DaemonView& view);
+// "2026-11-26T03:20:11Z", for a time of the loop's clock.
+std::string wall_time_of(uint64_t then_us, uint64_t now_us);
 // Why NBD clients are refused, in one line that names the Primary where it is known.
 std::string refusal_of(const repl::Driver& driver);
 

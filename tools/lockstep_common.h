@@ -75,6 +75,7 @@ ExitCode run_status(const Arguments& arguments);
 ExitCode run_events(const Arguments& arguments);
 ExitCode run_wait(const Arguments& arguments);
 ExitCode run_verify(const Arguments& arguments);
+ExitCode run_watch(const Arguments& arguments);
 ExitCode run_audit(const Arguments& arguments);
 ExitCode run_dump_metadata(const Arguments& arguments);
 // Every verb that the daemon carries out.

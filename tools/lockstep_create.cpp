@@ -16,6 +16,7 @@
 #include "tools/lockstep_common.h"
 #include "tools/lockstep_confirm.h"
 #include "tools/lockstep_losses.h"
+#include "tools/lockstep_progress.h"
 
 namespace lockstep::tools {
 namespace {
@@ -39,34 +40,6 @@ class MadeFiles {
 
  private:
   std::vector<std::string> paths_;
-};
-
-// Prints how far the zeroing is, on a terminal only, and ends it when the operator wants that.
-class ProgressLine {
- public:
-  explicit ProgressLine(const std::string& path) : path_(path), shown_(::isatty(STDERR_FILENO) == 1) {}
-  ~ProgressLine() {
-    if (shown_ && percent_ >= 0) std::fputs("\r\033[K", stderr);
-  }
-  ProgressLine(const ProgressLine&) = delete;
-  ProgressLine& operator=(const ProgressLine&) = delete;
-
-  void update(uint64_t done_bytes, uint64_t total_bytes) {
-    if (interrupted != 0) throw CommandError(ExitCode::Failed, "interrupted: " + path_ + " is not prepared");
-    const int percent = total_bytes == 0 ? 100 : static_cast<int>(done_bytes / (total_bytes / 100 + 1));
-    if (!shown_ || percent == percent_) return;
-    percent_ = percent;
-    constexpr int kWidth = 40;
-    const std::string bar(static_cast<size_t>(percent * kWidth / 100), '#');
-    std::fprintf(stderr, "\rzeroing %s [%-*s] %3d%% of %s", path_.c_str(), kWidth, bar.c_str(), percent,
-                 format_size(total_bytes).c_str());
-    std::fflush(stderr);
-  }
-
- private:
-  std::string path_;
-  bool shown_;
-  int percent_ = -1;
 };
 
 repl::Generation random_generation() {
@@ -167,8 +140,12 @@ repl::MetadataParameters metadata_parameters(const Place& place, bool existing_d
 }
 
 void zero_disk(HeldPath disk, uint64_t size_bytes, MadeFiles& made) {
-  ProgressLine line(disk.path());
-  const auto progress = [&](uint64_t done_bytes, uint64_t total_bytes) { line.update(done_bytes, total_bytes); };
+  const std::string path = disk.path();
+  ProgressShow show(true);
+  const auto progress = [&](uint64_t done_bytes, uint64_t total_bytes) {
+    if (interrupted != 0) throw CommandError(ExitCode::Failed, "interrupted: " + path + " is not prepared");
+    show.update("zeroing " + path, {done_bytes, total_bytes, 0});
+  };
   if (disk.kind() == PathKind::Missing) {
     // Removed also when the operator interrupts: allocate_zeroed() itself cleans up only after its own errors.
     made.add(disk.path());

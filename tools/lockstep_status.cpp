@@ -1,13 +1,14 @@
 // status, events and wait: what daemons tell of themselves.
 #include <unistd.h>
 
-#include <filesystem>
+#include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <set>
 #include <thread>
 
 #include "tools/lockstep_common.h"
+#include "tools/lockstep_host.h"
+#include "tools/lockstep_progress.h"
 #include "tools/node_choice.h"
 #include "tools/render.h"
 #include "tools/wait_condition.h"
@@ -18,84 +19,11 @@ namespace {
 using nlohmann::json;
 
 constexpr auto kWatchPeriod = std::chrono::seconds(1);
+constexpr uint64_t kLookPeriodMs = 500;
 constexpr auto kRetryPeriod = std::chrono::milliseconds(10);
-
-Result<json> ask_status(const std::string& socket_path, uint64_t deadline_ms) {
-  Result<ControlConnection> connection = ControlConnection::open(socket_path);
-  if (!connection) return connection.error();
-  const Result<ControlReply> reply = connection->ask("status", json::object(), deadline_ms);
-  if (!reply) return reply.error();
-  if (reply->exit != 0) return Error{ErrorKind::Io, 0, reply->message};
-  return *reply->data;
-}
 
 json status_of_stopped(const std::string& resource, const std::string& node) {
   return {{"resource", resource}, {"node", node}, {"running", false}, {"role", "Unknown"}, {"disk-state", "DUnknown"}};
-}
-
-// Everything that runs on this host or is configured for it.
-struct HostStatus {
-  std::vector<json> running;
-  struct Stopped {
-    std::string resource;
-    std::string node;
-    std::string line;
-  };
-  std::vector<Stopped> stopped;
-  std::vector<std::string> errors;  // files that could not be read
-};
-
-void add_sockets(const std::string& run_dir, HostStatus& host) {
-  for (const std::string& path : list_control_sockets(run_dir)) {
-    Result<json> status = ask_status(path, deadline_after_ms(kStatusTimeoutMs));
-    if (status) {
-      host.running.push_back(std::move(status).value());
-      continue;
-    }
-    // Node names rarely have a dot; resource names may.
-    const std::string name = std::filesystem::path(path).stem().string();
-    const size_t dot = name.rfind('.');
-    const std::string resource = name.substr(0, dot);
-    const std::string node = dot == std::string::npos ? "?" : name.substr(dot + 1);
-    const bool absent = status.error().kind == ErrorKind::NotFound;
-    host.stopped.push_back({resource, node,
-                            absent ? "down: start it with 'lockstep up " + resource + " --node " + node + "'"
-                                   : "does not answer: " + status.error().message});
-  }
-}
-
-void add_configured(const std::string& run_dir, HostStatus& host) {
-  std::set<std::pair<std::string, std::string>> known;
-  for (const json& status : host.running) {
-    known.emplace(status.value("resource", std::string()), status.value("node", std::string()));
-  }
-  for (const auto& stopped : host.stopped) known.emplace(stopped.resource, stopped.node);
-  std::error_code code;
-  std::set<std::string> paths;
-  for (auto entry = std::filesystem::directory_iterator("/etc/lockstep", code);
-       !code && entry != std::filesystem::directory_iterator(); entry.increment(code)) {
-    if (entry->path().extension() == ".conf") paths.insert(entry->path().string());
-  }
-  for (const std::string& path : paths) {
-    const Result<ResourceConfiguration> configuration =
-        load_configuration(path, std::filesystem::path(path).stem().string());
-    if (!configuration) {
-      host.errors.push_back(configuration.error().message);
-      continue;
-    }
-    // A resource that is configured for other hosts only is none of ours.
-    const Result<const NodeConfiguration*> node = choose_node(*configuration, "", run_dir, this_host_name());
-    if (!node || known.count({configuration->name, (*node)->name}) != 0) continue;
-    host.stopped.push_back(
-        {configuration->name, (*node)->name, "down: start it with 'lockstep up " + configuration->name + "'"});
-  }
-}
-
-HostStatus host_status(const std::string& run_dir, bool with_configured) {
-  HostStatus host;
-  add_sockets(run_dir, host);
-  if (with_configured) add_configured(run_dir, host);
-  return host;
 }
 
 std::string render_host(const HostStatus& host) {
@@ -161,6 +89,20 @@ std::string one_line(const json& status) {
                                               " within " + timeout + " s: " + state);
 }
 
+// Of the first resync or verify that runs. Progress is no event.
+void show_progress(const Place& place, ProgressShow& show) {
+  const Result<json> status = ask_status(place.socket_path, deadline_after_ms(kStatusTimeoutMs));
+  if (!status) return;
+  for (const json& peer : status->value("peers", json::array())) {
+    for (const char* what : {"resync", "verify"}) {
+      if (!peer.contains(what)) continue;
+      show.update(std::string(what) + " " + peer.value("node", std::string("?")), progress_of(peer[what]));
+      return;
+    }
+  }
+  show.clear();
+}
+
 ExitCode wait_until_up(const Place& place, const std::string& timeout, uint64_t deadline_ms) {
   for (;;) {
     const Result<json> status = ask_status(place.socket_path, deadline_ms);
@@ -174,16 +116,15 @@ ExitCode wait_until_up(const Place& place, const std::string& timeout, uint64_t 
 
 ExitCode run_status(const Arguments& arguments) {
   if (!arguments.has("watch")) return print_once(arguments);
-  const bool terminal = ::isatty(STDOUT_FILENO) == 1;
+  if (::isatty(STDOUT_FILENO) == 1 && !arguments.has("json")) return run_watch(arguments);
   for (;;) {
-    if (terminal) print_text("\033[H\033[2J");
     try {
       print_once(arguments);
     } catch (const CommandError& error) {
       if (error.code() != ExitCode::NoDaemon) throw;
       print_text(std::string(error.what()) + "\n");
     }
-    if (!terminal && !arguments.has("json")) print_text("\n");
+    if (!arguments.has("json")) print_text("\n");
     std::this_thread::sleep_for(kWatchPeriod);
   }
 }
@@ -218,8 +159,16 @@ ExitCode run_wait(const Arguments& arguments) {
   Status sent = connection.send(json{{"verb", "events"}});
   if (!sent) fail_without_daemon(place, sent.error());
   std::string state = "its daemon did not answer";
+  ProgressShow show(false);
+  const bool shows = show.on_terminal() && (condition.kind == WaitKind::Synced || condition.kind == WaitKind::Verified);
   for (;;) {
-    const Result<json> event = connection.receive(deadline_ms);
+    const uint64_t look_ms = shows ? std::min(deadline_ms, deadline_after_ms(kLookPeriodMs)) : deadline_ms;
+    const Result<json> event = connection.receive(look_ms);
+    if (!event && event.error().kind == ErrorKind::TimedOut && look_ms < deadline_ms) {
+      show_progress(place, show);
+      continue;
+    }
+    show.clear();
     if (!event && event.error().kind == ErrorKind::TimedOut) {
       fail_not_in_time(place, arguments.value("for"), arguments.value("timeout"), state);
     }

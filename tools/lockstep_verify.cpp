@@ -1,12 +1,11 @@
 // verify: ordered, watched to its end, and told.
-#include <unistd.h>
-
 #include <map>
 #include <nlohmann/json.hpp>
 #include <thread>
 
 #include "io/base/units.h"
 #include "tools/lockstep_common.h"
+#include "tools/lockstep_progress.h"
 #include "tools/render.h"
 
 namespace lockstep::tools {
@@ -83,7 +82,8 @@ ExitCode run_verify(const Arguments& arguments) {
   }
 
   const bool text = !arguments.has("json");
-  const bool terminal = ::isatty(STDOUT_FILENO) == 1;
+  ProgressShow show(false);
+  const bool bars = show.on_terminal();
   uint64_t told_ms = 0;
   for (;;) {
     const json status = status_now(connection, place);
@@ -98,17 +98,19 @@ ExitCode run_verify(const Arguments& arguments) {
         found->second.result = peer["last-verify"];
         continue;
       }
+      if (all_ended && peer.contains("verify")) show.update("verify " + node, progress_of(peer["verify"]));
       all_ended = false;
       progress += node + render_progress(peer, "verify") + "\n";
     }
     if (all_ended) break;
-    if (text && monotonic_ms() - told_ms >= kTellEveryMs) {
-      if (told_ms != 0 || terminal) print_text(progress);
+    if (text && !bars && monotonic_ms() - told_ms >= kTellEveryMs) {
+      if (told_ms != 0) print_text(progress);
       told_ms = monotonic_ms();
     }
     std::this_thread::sleep_for(kLookPeriod);
   }
 
+  show.clear();
   bool good = true;
   json all = json::array();
   for (const auto& [node, peer] : peers) {

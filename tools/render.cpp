@@ -1,5 +1,6 @@
 #include "tools/render.h"
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <nlohmann/json.hpp>
@@ -63,6 +64,16 @@ std::string render_progress(const json& peer, const char* what) {
   return text + " eta:" + (known ? format_seconds(static_cast<uint64_t>(progress["eta-seconds"].get<double>())) : "?");
 }
 
+// A status has what is left and the part that is done; the whole follows.
+Progress progress_of(const json& resync_or_verify) {
+  const double percent = resync_or_verify.value("done-percent", 0.0);
+  const uint64_t left_bytes = number_of(resync_or_verify, "bytes-left");
+  const double left = static_cast<double>(left_bytes);
+  const auto total_bytes = static_cast<uint64_t>(percent < 100 ? left * 100 / (100 - percent) : left);
+  return {total_bytes - std::min(left_bytes, total_bytes), total_bytes,
+          number_of(resync_or_verify, "bytes-per-second")};
+}
+
 std::string format_seconds(uint64_t seconds) {
   if (seconds < 60) return std::to_string(seconds) + "s";
   std::array<char, 48> text{};
@@ -78,6 +89,11 @@ std::string render_resource(const json& status) {
   const std::string suspended = text_of(status, "suspended", "no");
   if (suspended != "no") text += " suspended:" + suspended;
   if (status.value("degraded", false)) text += " degraded:yes";
+  const std::string protocol = text_of(status, "protocol", "C");
+  if (protocol != "C") text += " protocol:" + protocol;
+  std::string sync = text_of(status, "sync", "all");
+  std::replace(sync.begin(), sync.end(), ' ', '-');
+  if (sync != "all") text += " sync:" + sync;
   const std::string generation = text_of(status, "generation", "");
   if (!generation.empty() && needs_generation(status)) text += " generation:" + generation;
   return text;
@@ -85,6 +101,8 @@ std::string render_resource(const json& status) {
 
 std::string render_peer(const json& peer) {
   std::string text = peer_state(peer);
+  const std::string protocol = text_of(peer, "protocol", "C");
+  if (protocol != "C") text += " protocol:" + protocol;
   if (text_of(peer, "connection-state", "") == "Connected") {
     text +=
         " lag:" + format_size(number_of(peer, "lag-bytes")) + "/" + std::to_string(number_of(peer, "lag-ms")) + "ms";

@@ -4,6 +4,8 @@
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
+#include "tools/progress_line.h"
+
 namespace lockstep::tools {
 
 // The resource's line without its name: "role:Primary disk:UpToDate", then what is out of the ordinary.
@@ -12,6 +14,8 @@ std::string render_resource(const nlohmann::json& status);
 std::string render_peer(const nlohmann::json& peer);
 // " resync:12.5% left:1.2G rate:100.0M/s eta:12s" of a peer's "resync" or "verify", or nothing when none runs.
 std::string render_progress(const nlohmann::json& peer, const char* what);
+// The same as numbers.
+Progress progress_of(const nlohmann::json& resync_or_verify);
 // All of it, each line ended. `with_node`: also name the node, where several of one resource are listed.
 std::string render_status(const nlohmann::json& status, bool with_node);
 

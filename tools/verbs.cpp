@@ -68,7 +68,7 @@ const std::vector<VerbSpec>& all_verbs() {
        "folder or a configuration of this host in /etc/lockstep.",
        ResourceOperand::Optional,
        {},
-       {{"watch", "", "print again each second, until interrupted"}}},
+       {{"watch", "", "a live screen, or without a terminal again each second, until interrupted"}}},
       {"events",
        "print each change of state as it happens",
        "The present state comes first, as 'exists' lines; then 'change' lines. With --json a JSON document a line.",
@@ -203,7 +203,8 @@ const std::vector<VerbSpec>& all_verbs() {
        {}},
       {"explain",
        "say why the resource is in its state, and what would change it",
-       "",
+       "Also who is absent since when, how much was written that it lacks, and what will be copied from where when it\n"
+       "returns, by which rule.",
        ResourceOperand::Required,
        {},
        {}},

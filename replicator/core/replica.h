@@ -135,6 +135,10 @@ class Replica {
   // operators, not for the hot path. `order.ticket` is one that no order under way has.
   std::optional<OrderAnswered> rehearse(const OrderGiven& order, uint64_t now_us, uint32_t export_clients) const;
 
+  // What the handshake with an absent peer would come to if it returned as it was when it was lost, and UpToDate then.
+  // Nothing where that is not known. For operators: it decides nothing.
+  std::optional<Decision> expected_decision(PeerIndex peer) const;
+
   // Grows with each change that an operator sees in a state (not with counters).
   uint64_t state_version() const;
   ReplicaStatus status() const;

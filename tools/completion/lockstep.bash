@@ -10,9 +10,16 @@ _lockstep_option_value() {
 }
 
 _lockstep_resources() {
-  local file
+  local file name folder
   for file in /etc/lockstep/*.conf; do
     [[ -e $file ]] && basename "$file" .conf
+  done
+  # Also what runs with a configuration elsewhere.
+  folder=$(_lockstep_option_value --run-dir "${LOCKSTEP_RUN_DIR:-/run/lockstep}")
+  for file in "$folder"/*.sock; do
+    [[ -S $file ]] || continue
+    name=$(basename "$file" .sock)
+    echo "${name%.*}"
   done
 }
 

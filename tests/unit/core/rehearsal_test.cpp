@@ -99,6 +99,28 @@ TEST_CASE("a rehearsed order is refused for what the order is refused for, and c
   CHECK(refusals > 50);
 }
 
+TEST_CASE("what is expected of an absent peer's return is what its return brings") {
+  for (const bool writes : {false, true}) {
+    CAPTURE(writes);
+    Pair pair;
+    pair.make_mirrored();
+    CHECK_FALSE(pair.alpha.replica().expected_decision(0));
+    pair.lose_link();
+    if (writes) {
+      pair.alpha.write(1, blocks(5), 7);
+      pair.alpha.write(2, blocks(9, 3), 8);
+    }
+    pair.run();
+    const auto expected = pair.alpha.replica().expected_decision(0);
+    REQUIRE(expected);
+    CHECK(expected->rule == (writes ? Rule::PeerIsBehind : Rule::EqualClean));
+    CHECK(pair.alpha.peer().out_of_sync_blocks == (writes ? 4U : 0U));
+    pair.connect();
+    CHECK(pair.alpha.peer().decision.rule == expected->rule);
+    CHECK(pair.alpha.peer().decision.kind == expected->kind);
+  }
+}
+
 TEST_CASE("a rehearsal knows the generation that was typed, and the clients that are attached") {
   Pair pair;
   pair.make_mirrored();
