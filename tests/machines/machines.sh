@@ -118,9 +118,10 @@ make_base() {
   printf '%s\n' "${packages[@]}" >"$base.packages"
 }
 
-# make_machine NAME ADDRESS: its disk and network, so that it can be booted.
+# make_machine NAME ADDRESS...: its disk and network, so that it can be booted.
 make_machine() {
-  local name=$1 address=$2 space
+  local name=$1 address space
+  shift
   space=lockstep-$name-${WORK##*.}
   mkdir -p "$WORK/$name"/{upper,work,root}
   mount -t overlay overlay -o "lowerdir=$WORK/layer/upper:$base,upperdir=$WORK/$name/upper,workdir=$WORK/$name/work" \
@@ -131,7 +132,7 @@ make_machine() {
   ip -n "$hub" link add "$name" type veth peer name host0 netns "$space"
   ip -n "$hub" link set "$name" master switch up
   ip -n "$space" link set lo up
-  ip -n "$space" address add "$address/24" dev host0
+  for address in "$@"; do ip -n "$space" address add "$address/24" dev host0; done
   ip -n "$space" link set host0 up
 }
 
