@@ -17,6 +17,7 @@
 #include "tools/node_choice.h"
 #include "tools/patience.h"
 #include "tools/service_notification.h"
+#include "tools/service_status.h"
 
 namespace lockstep::tools {
 namespace {
@@ -282,6 +283,15 @@ void Daemon::state_changed() {
   if (handlers_) watch_states();
   if (!export_->is_open() && !stopping_) export_->refuse(refusal_of(*driver_));
   if (control_socket_) control_socket_->state_changed();
+  tell_service_manager();
+}
+
+void Daemon::tell_service_manager() {
+  if (!has_service_manager() || !driver_) return;
+  std::string line = "STATUS=" + service_status(status());
+  if (line == told_) return;
+  told_ = std::move(line);
+  notify_service_manager(told_.c_str());
 }
 
 uint32_t Daemon::export_clients() const {

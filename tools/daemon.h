@@ -107,6 +107,7 @@ class Daemon final : private repl::DriverOwner, private repl::ControlVerbs {
   // Requests that a suspension holds would keep their sessions for ever.
   void abandon_held();
   io::Task<void> end_sessions();
+  void tell_service_manager();
   std::string words_for(repl::OrderKind order, repl::OrderAnswer outcome, repl::ControlExit& exit) const;
   io::Task<void> demote_by_force(std::unique_ptr<repl::ControlAnswer> answer);
   io::Task<void> await_signal();
@@ -134,6 +135,7 @@ class Daemon final : private repl::DriverOwner, private repl::ControlVerbs {
   std::unique_ptr<MetricsServer> metrics_server_;
   std::unique_ptr<AuditLog> audit_log_;
   std::unique_ptr<repl::ControlSocket> control_socket_;
+  std::string told_;  // the service manager's last word of us
   bool stopping_ = false;
   bool stopped_well_ = true;
 };

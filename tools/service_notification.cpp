@@ -26,6 +26,10 @@ std::optional<uint64_t> number_in(const char* text) {
 
 }  // namespace
 
+bool has_service_manager() {
+  return std::getenv("NOTIFY_SOCKET") != nullptr;
+}
+
 void notify_service_manager(const char* state) {
   const char* path = std::getenv("NOTIFY_SOCKET");
   if (path == nullptr || (path[0] != '/' && path[0] != '@')) return;

@@ -6,8 +6,11 @@
 
 namespace lockstep::tools {
 
-// "READY=1", "STOPPING=1", "WATCHDOG=1". Nothing happens without a service manager that wants to know.
+// "READY=1", "STOPPING=1", "WATCHDOG=1", "STATUS=a line". Nothing happens without a service manager that wants to know.
 void notify_service_manager(const char* state);
+
+// Whether there is one.
+bool has_service_manager();
 
 // How often "WATCHDOG=1" is due, by $WATCHDOG_USEC and $WATCHDOG_PID as sd_watchdog_enabled(3) reads them (either may
 // be null): twice within the time. Nothing when nobody watches this process.
