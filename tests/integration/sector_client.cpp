@@ -38,6 +38,8 @@
 #include <string_view>
 #include <vector>
 
+#include "tests/support/libnbd_strictness.h"
+
 namespace {
 
 constexpr uint64_t kSectorBytes = 512;
@@ -136,7 +138,7 @@ Nbd connect_to(const std::string& uri) {
   Nbd nbd(nbd_create(), &nbd_close);
   if (!nbd) throw std::runtime_error("libnbd cannot start");
   // The server's own checks are what is tested: libnbd shall not refuse first.
-  check_nbd(nbd_set_strict_mode(nbd.get(), 0));
+  check_nbd(nbd_set_strict_mode(nbd.get(), kNoClientChecks));
   check_nbd(nbd_connect_uri(nbd.get(), uri.c_str()));
   return nbd;
 }

@@ -206,8 +206,7 @@ TEST_CASE("exports that are unknown or refused, and then one that is open, on on
   CHECK(nbd_get_errno() == ENOENT);
   ok(nbd_set_export_name(client.get(), "standby"));
   CHECK(nbd_opt_info(client.get()) == -1);
-  CHECK(nbd_opt_go(client.get()) == -1);
-  CHECK(nbd_get_errno() == ENOTSUP);  // what libnbd makes of a policy error here
+  CHECK(nbd_opt_go(client.get()) == -1);  // which errno that is depends on libnbd's version
   ok(nbd_set_export_name(client.get(), ""));
   ok(nbd_opt_info(client.get()));
   ok(nbd_opt_go(client.get()));

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/libnbd_strictness.h"
 #include "tests/unit/nbd_server/server_thread.h"
 
 namespace lockstep::nbd {
@@ -27,7 +28,10 @@ inline Client new_client(bool structured = true) {
   Client client(nbd_create());
   REQUIRE(client != nullptr);
   ok(nbd_set_request_structured_replies(client.get(), structured));
-  ok(nbd_set_strict_mode(client.get(), 0));
+#ifdef LIBNBD_HAVE_NBD_SET_REQUEST_EXTENDED_HEADERS
+  ok(nbd_set_request_extended_headers(client.get(), structured));
+#endif
+  ok(nbd_set_strict_mode(client.get(), kNoClientChecks));
   return client;
 }
 

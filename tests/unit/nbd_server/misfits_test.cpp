@@ -91,7 +91,7 @@ TEST_CASE("neighbours in one block do not overwrite each other, from several con
     threads.emplace_back([&server, &failed, number] {
       nbd_handle* client = nbd_create();
       nbd_set_export_name(client, "pgdata");
-      nbd_set_strict_mode(client, 0);
+      nbd_set_strict_mode(client, kNoClientChecks);
       nbd_set_request_block_size(client, number == 0);  // one client writes whole blocks elsewhere
       nbd_connect_unix(client, server.socket_path().c_str());
       for (int round = 1; round <= 50; ++round) {
