@@ -237,6 +237,7 @@ struct Replica::State {
   void ask_to_serve(PeerIndex peer, const Generation& previous);
   void serve_confirmed(PeerIndex peer, const ServeConfirmed& message);
   void server_lost(PeerIndex peer);
+  bool leave_served_generation(PeerMask stale);
   void queue_remote_read(uint32_t slot);
   void pump_remote_reads();
   void read_reply_arrived(PeerIndex peer, const ReadReply& message);
@@ -434,6 +435,8 @@ struct Replica::State {
   Generation served;
   Generation served_previous;  // until a peer has taken `served`: what it may still call the same data
   PeerMask served_stale = 0;   // peers that were lost while another served on
+  PeerMask may_hold_served =
+      0;                       // absent peers that may hold `served`: others must leave it before anything is answered
   bool data_lost = false;      // what was served cannot be reached any more: requests fail until this node demotes
   bool fails_held = false;     // the operator's order, until a peer serves again
   bool was_suspended = false;  // noted

@@ -20,8 +20,13 @@ bool Replica::State::can_serve_us(const Peer& peer) const {
          gets_stream(peer) && (peer.serve_asked || peer.replication == ReplicationState::Established);
 }
 
+// By every peer that was asked: of two that hold the same, one could else be left in the generation of this node's
+// disk, with what was answered, and be alike to it.
 bool Replica::State::is_served() const {
-  return std::any_of(peers.begin(), peers.end(), [](const Peer& peer) { return peer.serve_confirmed; });
+  const auto confirmed = [](const Peer& peer) { return peer.serve_confirmed; };
+  const auto owes = [](const Peer& peer) { return peer.serve_asked && !peer.serve_confirmed; };
+  return std::any_of(peers.begin(), peers.end(), confirmed) &&
+         (std::none_of(peers.begin(), peers.end(), owes) || LOCKSTEP_MUTANT("first-server-is-enough"));
 }
 
 bool Replica::State::may_send_served() const {
@@ -46,7 +51,7 @@ bool Replica::State::lacks_data() const {
 void Replica::State::enter_served_mode() {
   served = fresh_generation();
   served_previous = superblock.current;
-  served_stale = 0;
+  served_stale = may_hold_served = 0;
   data_lost = fails_held = false;
   writes_paused = writes_paused_told = false;
   may_hold_current = 0;
@@ -88,14 +93,34 @@ void Replica::State::serve_confirmed(PeerIndex index, const ServeConfirmed& mess
   for (PeerRecord& record : superblock.peers) record.crashed_primary = false;  // the peer's copy is the newest now
   peer.lost_unflushed = false;
   fails_held = false;
+  changed();
+  // The handshake of this link could not compare our disk with a generation that the peer did not have yet. Nothing is
+  // answered on it.
+  if (had_no_name && disk_usable() && peer.replication == ReplicationState::Established) {
+    return say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
+  }
+  if (is_served() && leave_served_generation(may_hold_served)) return;
   for (uint32_t slot = 0; slot < clients.size(); ++slot) complete_write_if_done(slot);
   waiting_may_start = true;
   start_flush_cycle_if_wanted();
-  changed();
-  // The handshake of this link could not compare our disk with a generation that the peer did not have yet.
-  if (had_no_name && disk_usable() && peer.replication == ReplicationState::Established) {
-    say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
+}
+
+// The peers that serve take another generation, by which those that may hold this one without them, and get nothing of
+// what follows, are known to lack it. False if there are none.
+bool Replica::State::leave_served_generation(PeerMask stale) {
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    if (peers[index].serve_asked) stale &= static_cast<PeerMask>(~mask_of(index));
   }
+  if (stale == 0 || LOCKSTEP_MUTANT("served-generation-kept")) return false;
+  served_stale |= stale;
+  may_hold_served = 0;
+  served_previous = std::exchange(served, fresh_generation());
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    if (!peers[index].serve_asked) continue;
+    peers[index].serve_confirmed = false;
+    ask_to_serve(index, served_previous);
+  }
+  return true;
 }
 
 // Before the link's state is forgotten.
@@ -122,15 +147,13 @@ void Replica::State::server_lost(PeerIndex index) {
   if (lacks_data()) note(NoteKind::DataUnreachable, index);
   const bool others_go_on =
       std::any_of(peers.begin(), peers.end(), [](const Peer& other) { return other.serve_asked; });
-  if (!served.is_zero() && served_us && others_go_on) {
-    // From here on it lacks what the others get, and must not pass for one of them.
-    served_stale |= mask_of(index);
-    served_previous = std::exchange(served, fresh_generation());
-    for (PeerIndex other = 0; other < peer_count(); ++other) {
-      if (!peers[other].serve_asked) continue;
-      peers[other].serve_confirmed = false;
-      ask_to_serve(other, served_previous);
-    }
+  if (served.is_zero() || !served_us) return;
+  // From here on it lacks what the others get, and must not pass for one of them. Without others it may have handed the
+  // generation on by the time that one of them serves.
+  if (others_go_on) {
+    leave_served_generation(mask_of(index));
+  } else {
+    may_hold_served = static_cast<PeerMask>((1U << peer_count()) - 1);
   }
 }
 
@@ -142,21 +165,26 @@ void Replica::State::queue_remote_read(uint32_t slot) {
 void Replica::State::pump_remote_reads() {
   if (waiting_reads.empty()) return;
   size_t kept = 0;
-  PeerIndex chosen = 0;
-  while (chosen < peer_count() && !peers[chosen].serve_confirmed) ++chosen;
   for (const uint32_t slot : waiting_reads) {
     ClientSlot& client = clients[slot];
+    PeerIndex chosen = kNoPeer;
+    for (PeerIndex index = 0; index < peer_count() && chosen == kNoPeer; ++index) {
+      if (peers[index].serve_confirmed && (client.read_failed_at & mask_of(index)) == 0) chosen = index;
+    }
     if (role != Role::Primary || must_fail_requests()) {
       reply(slot, failure_errno());
     } else if (served.is_zero()) {  // the disk is there again
       client.phase = ClientSlot::Phase::Reading;
       client.done_bytes = 0;
       act(SubmitRead{{SlotKind::Client, slot}, client.range});
-    } else if (chosen == peer_count() || peers[chosen].reads_out == kServedReads) {
+    } else if (chosen == kNoPeer && client.read_failed_at != 0 && is_served()) {
+      reply(slot, EIO);  // none of those that serve could read it
+    } else if (chosen == kNoPeer || peers[chosen].reads_out == kServedReads) {
       waiting_reads[kept++] = slot;
     } else {
       client.phase = ClientSlot::Phase::RemoteReading;
       client.ticket = (++read_tickets << kTicketSlotBits) | slot;
+      if (client.read_failed_at != 0) LOCKSTEP_MARK("read asked of another peer");
       client.asked_of = chosen;
       client.asked_us = now_us;
       ++peers[chosen].reads_out;
@@ -178,7 +206,10 @@ void Replica::State::read_reply_arrived(PeerIndex index, const ReadReply& messag
     return drop_peer(index, LinkEnd::BrokenRule, "an answer to a read that has another length");
   }
   --peers[index].reads_out;
-  if (message.failed) return reply(static_cast<uint32_t>(slot), EIO);
+  if (message.failed) {
+    client.read_failed_at |= mask_of(index);
+    return queue_remote_read(static_cast<uint32_t>(slot));
+  }
   act(StoreRead{static_cast<uint32_t>(slot), client.done_bytes, message.length_bytes});
   client.done_bytes += message.length_bytes;
   if (client.done_bytes < client.range.length_bytes) return queue_remote_read(static_cast<uint32_t>(slot));
@@ -253,7 +284,11 @@ void Replica::State::leave_served_mode() {
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     Peer& peer = peers[index];
     peer.serve_asked = peer.serve_confirmed = peer.lost_unflushed = peer.lost_unreceived = false;
-    if (peer.incarnation == 0 && may_hold_our_current(superblock.peers[index])) may_hold_current |= mask_of(index);
+    // Of several peers one may have got it from another since this node heard of it last.
+    const bool is_left_out = has_third_nodes() ? !gets_stream(peer) : peer.incarnation == 0;
+    if (is_left_out && (has_third_nodes() || may_hold_our_current(superblock.peers[index]))) {
+      may_hold_current |= mask_of(index);
+    }
   }
   waiting_may_start = true;
 }

@@ -22,8 +22,9 @@ void Replica::State::serve_request_arrived(PeerIndex index, const ServeRequest& 
       (!holds_it && superblock.current != message.previous)) {
     return drop_peer(index, LinkEnd::BrokenRule, "a request to serve a generation that is not here");
   }
+  // Asked again on one link, for another generation, it is where it was with the Primary's disk.
+  if (!peer.served_here) peer.cut_over = Peer::CutOver::None;
   peer.served_here = peer.reads_here = true;
-  peer.cut_over = Peer::CutOver::None;
   peer.serve_generation = message.current;
   peer.serve_previous = message.previous;
   peer.serve_after = peer.stream_received;

@@ -48,6 +48,7 @@ struct ClientSlot {
   uint64_t ticket = 0;
   uint64_t asked_us = 0;
   PeerIndex asked_of = 0;
+  PeerMask read_failed_at = 0;
   uint64_t arrived_us = 0;
 };
 

@@ -259,8 +259,8 @@ void Checker::write_answered(int id, uint32_t write, bool fua, uint8_t kept_by) 
     if (other == id) continue;
     const ReplicationState state = world_.node(id).peer(other).replication;
     if (holds_answered(other, id) && !answers_ahead(id, other)) {
-      // Who is left out is this node itself.
-      if (!holds_answered(id, id) &&
+      // Who is left out is this node itself, unless its disk had the write before it failed.
+      if (!holds_answered(id, id) && !has(id, world_.ledger.units_of(write), fua) &&
           world_.node(other).durable().superblock.current == world_.node(id).durable().superblock.current) {
         return world_.fail("node " + std::to_string(id) + " has no disk, and a write was answered in its generation");
       }
@@ -283,8 +283,9 @@ void Checker::write_answered(int id, uint32_t write, bool fua, uint8_t kept_by) 
         state == ReplicationState::WFBitMapS) {
       continue;
     }
-    const bool holds_generation =
-        world_.node(other).durable().superblock.current == world_.node(id).durable().superblock.current;
+    const Generation answered_in = world_.node(id).is_served() ? world_.node(id).status().generation
+                                                               : world_.node(id).durable().superblock.current;
+    const bool holds_generation = world_.node(other).durable().superblock.current == answered_in;
     if (holds_generation && world_.node_count() > 2) {
       // It may have got both the generation and the write from a third node.
       const Layout::Units units = world_.ledger.units_of(write);
@@ -354,7 +355,9 @@ void Checker::request_failed(int id, int error_errno) {
       has_server = has_server || (world_.node(id).peer(each).disk_state == DiskState::UpToDate &&
                                   world_.node(id).peer(each).replication == ReplicationState::Established);
     }
-    if (known(id).data_lost || (is_excused && !has_server)) return;
+    // What was to be said once a record is durable, and that record failed in this moment.
+    const bool was_recording = world_.node(id).metadata_failed() && is_disk(world_.node(id).status().disk_state);
+    if (known(id).data_lost || (is_excused && (!has_server || was_recording))) return;
   }
   world_.fail("node " + std::to_string(id) + " failed a request with errno " + std::to_string(error_errno));
 }

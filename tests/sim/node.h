@@ -67,6 +67,7 @@ class Node {
   bool lacks_disk() const { return alive() && !repl::is_disk(status().disk_state); }
   // A Primary whose clients see a peer's disk.
   bool is_served() const { return alive() && status().served_by_peer; }
+  bool metadata_failed() const { return persist_failed_; }
   bool met_disk_fault() const { return met_disk_fault_; }  // since it started
   const repl::Replica& replica() const { return *replica_; }
   repl::ReplicaStatus status() const { return replica_->status(); }

@@ -183,10 +183,10 @@ bool Checker::check_pair(Difference& difference) {
   const SuperblockImage& of_target = world_.node(target).durable().superblock;
   const bool target_has = known(target).wrong_count == 0 && of_target.disk_state != DiskState::Inconsistent &&
                           of_target.current == world_.node(last_primary_).durable().superblock.current;
-  // Protocol A, and its Primary's disk is gone; or only some of the Primary's peers were waited for, and of two that
-  // were restarted nobody knows who held more. The Primary is source to both if it comes back.
+  // Protocol A, and its Primary's disk is gone; or of several peers not all were waited for, and of two that were
+  // restarted nobody knows who held more. The Primary is source to both if it comes back.
   const bool was_lost =
-      known(source).may_lack && (known(target).gone || (world_.waits_for_some() && target != last_primary_));
+      known(source).may_lack && (known(target).gone || (world_.node_count() > 2 && target != last_primary_));
   if (known(source).wrong_count > 0 && !was_lost && (world_.node_count() == 2 || target_has)) {
     return failed("node " + std::to_string(source) + " would be source, and " + first_wrong(source));
   }

@@ -1,0 +1,80 @@
+// A Primary whose disk is gone, and more than one peer that serves its clients.
+#include <catch2/catch.hpp>
+#include <cerrno>
+
+#include "tests/unit/core/trio.h"
+
+namespace lockstep::repl {
+
+TEST_CASE("without a disk nothing is answered before every peer that serves has taken the new generation") {
+  Trio trio;
+  trio.make_mirrored();
+  trio.alpha.holds_writes = true;
+  trio.alpha.write(0, blocks(5), 1);
+  trio.run();
+  REQUIRE(trio.gamma.disk[5] == 1);
+  // The local write fails, and gamma's word is late.
+  trio.holds[2][0] = true;
+  trio.alpha.next_io_errno = EIO;
+  trio.alpha.holds_writes = false;
+  trio.run();
+  REQUIRE(trio.peer(trio.alpha, trio.beta).replication == ReplicationState::Established);
+  REQUIRE(trio.beta.superblock.current == trio.alpha.replica().status().generation);
+  CHECK(trio.alpha.replies.count(0) == 0);
+  trio.holds[2][0] = false;
+  trio.run();
+  CHECK(trio.alpha.replies.at(0) == 0);
+  CHECK(trio.gamma.superblock.current == trio.beta.superblock.current);
+}
+
+TEST_CASE("a peer that served and left does not pass for the one that serves now") {
+  Trio trio;
+  trio.make_mirrored();
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.lose_link(trio.beta, trio.gamma);
+  trio.alpha.write(0, blocks(5), 1);
+  trio.run();
+  trio.alpha.order(OrderKind::Detach);
+  trio.run();
+  trio.alpha.write(1, blocks(6), 2);
+  trio.run();
+  REQUIRE(trio.alpha.replies.at(1) == 0);
+  // beta hands its data on to gamma, and gamma is the one that comes back.
+  trio.lose_link(trio.alpha, trio.beta);
+  trio.connect(trio.beta, trio.gamma);
+  REQUIRE(trio.are_alike(trio.beta, trio.gamma));
+  trio.lose_link(trio.beta, trio.gamma);
+  trio.connect(trio.alpha, trio.gamma);
+  trio.alpha.write(2, blocks(7), 3);
+  trio.run();
+  REQUIRE(trio.alpha.replies.at(2) == 0);
+  CHECK(trio.gamma.disk[7] == 3);
+  CHECK(trio.gamma.superblock.current != trio.beta.superblock.current);
+  trio.settle();
+  trio.alpha.attach();
+  trio.settle();
+  CHECK(trio.alpha.is_primary());
+  CHECK(trio.beta.disk[7] == 3);
+  CHECK(trio.are_alike(trio.alpha, trio.gamma));
+  CHECK(trio.are_alike(trio.alpha, trio.beta));
+}
+
+TEST_CASE("what one peer cannot read another one is asked for") {
+  Trio trio;
+  trio.make_mirrored();
+  trio.alpha.write(0, blocks(5), 1);
+  trio.run();
+  trio.alpha.order(OrderKind::Detach);
+  trio.run();
+  trio.beta.bad_blocks = {5};
+  trio.alpha.request(1, ClientOperation::Read, blocks(5));
+  trio.run();
+  CHECK(trio.alpha.replies.at(1) == 0);
+  CHECK(trio.alpha.read_values.at(1) == std::vector<uint32_t>{1});
+  trio.gamma.bad_blocks = {5};
+  trio.alpha.request(2, ClientOperation::Read, blocks(5));
+  trio.run();
+  CHECK(trio.alpha.replies.at(2) == EIO);
+}
+
+}  // namespace lockstep::repl
