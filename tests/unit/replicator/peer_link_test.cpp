@@ -45,6 +45,7 @@ class End final : public LinkOwner {
     }
     arrivals.push_back({incarnation, message, {payload.bytes().begin(), payload.bytes().end()}});
   }
+  void audit_frame_arrived(PeerIndex, const AuditFrame& frame) noexcept override { audit_frames.push_back(frame); }
   bool can_take_write() const override { return slots > 0; }
   io::Signal& write_admission() override { return admission; }
   io::BufferPool& read_reply_buffers() override { return read_replies; }
@@ -58,6 +59,7 @@ class End final : public LinkOwner {
   int out_of_place = 0;
   int slots = 1'000'000;
   std::deque<Arrival> arrivals;
+  std::vector<AuditFrame> audit_frames;
 };
 
 LinkOptions quick_options(const LinkSecurity& security = {}) {
@@ -204,6 +206,27 @@ io::Task<void> last_words(Pair& pair) {
   const bool arrived = co_await becomes_true(*pair.loop, [&] { return pair.beta.arrivals.size() == 3; });
   CO_REQUIRE(arrived);
   CHECK(std::get<Ping>(pair.beta.arrivals[2].message).stamp_us == 3);
+}
+
+// They come between messages, which they leave alone, and no more of them than anybody has to tell.
+io::Task<void> audit_lines(Pair& pair) {
+  const bool up = co_await becomes_true(*pair.loop, [&] { return pair.both_established(); });
+  CO_REQUIRE(up);
+  pair.beta_link().send(AuditFrame{FrameKind::AuditWanted, 7, ""});
+  pair.beta_link().flush();
+  for (uint64_t stamp = 1; stamp <= 1000; ++stamp) {
+    pair.alpha_link->send(AuditFrame{FrameKind::AuditLine, stamp, "{}"});
+    pair.alpha_link->send(pair.alpha.established, Ping{stamp}, {}, 0);
+  }
+  pair.alpha_link->flush();
+  const bool arrived = co_await becomes_true(
+      *pair.loop, [&] { return pair.beta.arrivals.size() == 1000 && pair.alpha.audit_frames.size() == 1; });
+  CO_REQUIRE(arrived);
+  CHECK(pair.alpha.audit_frames[0] == AuditFrame{FrameKind::AuditWanted, 7, ""});
+  CHECK(pair.beta.audit_frames.size() >= 128);
+  CHECK(pair.beta.audit_frames.size() < 200);
+  CHECK(pair.beta.audit_frames.back().stamp_us == pair.beta.audit_frames.size());
+  CHECK(pair.both_established());
 }
 
 io::Task<void> back_pressure(Pair& pair) {
@@ -377,6 +400,11 @@ TEST_CASE("a peer with another key, or with none, gets no link and both sides kn
 TEST_CASE("a link that is closed delivers its last words, and comes up again as another") {
   Pair pair;
   run_to_end(*pair.loop, last_words(pair));
+}
+
+TEST_CASE("lines for the audit log pass between messages, and not without end") {
+  Pair pair;
+  run_to_end(*pair.loop, audit_lines(pair));
 }
 
 TEST_CASE("writes that find no slot are not read") {
