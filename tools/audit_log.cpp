@@ -27,6 +27,9 @@ AuditLog::AuditLog(io::Loop& loop, std::string path, Names names, Send send)
       patience_(loop, [this] { run_out_of_patience(); }),
       writers_(loop) {
   look_at_file();
+  std::string nothing;
+  const Status opened = prepare_file(nothing);
+  if (!opened) complain(opened.error());
 }
 
 AuditLog::~AuditLog() = default;
@@ -129,32 +132,45 @@ io::Task<void> AuditLog::write_lines() {
       if (waiting_.front().ended) being_written_.push_back(std::move(waiting_.front().ended));
       waiting_.pop_front();
     }
-    // Opened for each burst: operators move logs away, and orders are rare.
-    std::unique_ptr<io::File> file;
-    Status status = prepare_file(file, text);
+    Status status = prepare_file(text);
     if (status) {
       const std::span<const uint8_t> bytes(reinterpret_cast<const uint8_t*>(text.data()), text.size());
-      status = co_await file->write(bytes, file->size_bytes(), true);
+      status = co_await file_->write(bytes, file_->size_bytes(), true);
+      is_torn_ = !status;
     }
     if (!status) complain(status.error());
     if (status && std::exchange(complained_, false)) spdlog::info("{}: the audit log is written again", path_);
-    if (file && file->refresh_size()) known_bytes_ = file->size_bytes();
+    if (file_ && file_->refresh_size()) known_bytes_ = file_->size_bytes();
     for (const auto& each : std::exchange(being_written_, {})) each();
   }
   patience_.cancel();
   writing_ = false;
 }
 
-Status AuditLog::prepare_file(std::unique_ptr<io::File>& file, std::string& text) {
-  Result<AuditFile> opened = open_audit_file(path_);
-  if (!opened) return std::move(opened).error();
-  if (!opened->ends_well) text.insert(text.begin(), '\n');
-  // The loop's file has a descriptor of its own, which must append as well.
-  auto own = io::File::open(loop_, path_, {io::FileMode::ReadWrite, io::FileCaching::Buffered});
-  ::close(opened->fd);
-  if (!own) return std::move(own).error();
-  if (::fcntl((*own)->fd(), F_SETFL, O_APPEND) != 0) return system_error("cannot append to " + path_, errno);
-  file = std::move(*own);
+// Not full, and still what has the path: operators move logs away.
+bool AuditLog::is_usable() const {
+  struct stat held {};
+  struct stat named {};
+  if (!file_ || ::fstat(file_->fd(), &held) != 0 || ::stat(path_.c_str(), &named) != 0) return false;
+  return held.st_ino == named.st_ino && held.st_dev == named.st_dev &&
+         static_cast<uint64_t>(held.st_size) < kAuditFileBytes;
+}
+
+// The file stays open: to open one may take long just when its disk is about to fail, and this is the loop's thread.
+Status AuditLog::prepare_file(std::string& text) {
+  if (!is_usable()) {
+    file_.reset();
+    Result<AuditFile> opened = open_audit_file(path_);
+    if (!opened) return std::move(opened).error();
+    is_torn_ = !opened->ends_well;
+    // The loop's file has a descriptor of its own, which must append as well.
+    auto own = io::File::open(loop_, path_, {io::FileMode::ReadWrite, io::FileCaching::Buffered});
+    ::close(opened->fd);
+    if (!own) return std::move(own).error();
+    if (::fcntl((*own)->fd(), F_SETFL, O_APPEND) != 0) return system_error("cannot append to " + path_, errno);
+    file_ = std::move(*own);
+  }
+  if (is_torn_) text.insert(0, "\n");
   return {};
 }
 

@@ -65,7 +65,8 @@ class AuditLog {
   void remember(const std::string& line);
   void queue(std::string text, std::function<void()> ended);
   io::Task<void> write_lines();
-  Status prepare_file(std::unique_ptr<io::File>& file, std::string& text);
+  Status prepare_file(std::string& text);
+  bool is_usable() const;
   void complain(const Error& error);
   void run_out_of_patience();
 
@@ -78,6 +79,8 @@ class AuditLog {
   uint64_t last_stamp_us_ = 0;
   uint64_t known_bytes_ = 0;  // of the file, as far as own_ knows it
 
+  std::unique_ptr<io::File> file_;
+  bool is_torn_ = false;  // its last line may have no end
   std::deque<Line> waiting_;
   std::vector<std::function<void()>> being_written_;
   bool writing_ = false;
