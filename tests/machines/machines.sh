@@ -127,6 +127,8 @@ make_machine() {
   mount -t overlay overlay -o "lowerdir=$WORK/layer/upper:$base,upperdir=$WORK/$name/upper,workdir=$WORK/$name/work" \
     "$WORK/$name/root"
   echo "$name" >"$WORK/$name/root/etc/hostname"
+  # Without one, systemd takes a boot for the first, and enables every service.
+  tr -d - </proc/sys/kernel/random/uuid >"$WORK/$name/root/etc/machine-id"
   ip netns add "$space"
   name_spaces+=("$space")
   ip -n "$hub" link add "$name" type veth peer name host0 netns "$space"
