@@ -130,11 +130,11 @@ void Replica::State::start_waiting_applies() {
 void Replica::State::apply_completed(uint32_t slot, int error_errno) {
   ApplySlot& done = applies[slot];
   LOCKSTEP_CHECK(done.phase == ApplySlot::Phase::Writing);
+  if (error_errno != 0) disk_failed(DiskFault::Write);  // which counts it as not written
   done.phase = ApplySlot::Phase::Done;
   --applies_writing;
   if (done.holds_extents) activity_log.release(done.range);
   done.holds_extents = false;
-  if (error_errno != 0) disk_failed(DiskFault::Write);
 
   Peer& peer = peers[done.peer];
   const bool same_link = peer.incarnation == done.incarnation;

@@ -43,6 +43,15 @@ void Replica::State::lose_disk(DiskState to, const char* why, bool flush_failed)
   const bool goes_on = served_locally &&
                        std::any_of(peers.begin(), peers.end(), [this](const Peer& peer) { return can_serve_us(peer); });
   disk_state = to;
+  // To a Primary that it serves this disk is then another, as after a restart: what was acknowledged and not flushed,
+  // or received and not written, is not on it when it comes back.
+  const bool drops_received = std::any_of(applies.begin(), applies.end(), [this](const ApplySlot& apply) {
+    const bool waits = apply.phase != ApplySlot::Phase::Free && apply.phase != ApplySlot::Phase::Done;
+    return waits && !apply.resync && peers[apply.peer].rules_obeyed.prompt;
+  });
+  if (role == Role::Secondary && (flush_failed || drops_received) && !LOCKSTEP_MUTANT("failed-cache-comes-back")) {
+    ++caches_lost;
+  }
   const bool others_go_on = role == Role::Secondary && another_up_to_date();
   note(to == DiskState::Failed ? NoteKind::DiskFailed : NoteKind::DiskDetached, 0, 0, why);
 

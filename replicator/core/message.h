@@ -35,7 +35,7 @@ struct StateReport {
   // The sender is Primary without data of its own: its clients see this generation, on another node's disk.
   Generation served;
   Generation served_previous;  // not zero: the other disk may still call the same data by this name
-  uint64_t run = 0;            // of the sender's daemon: another one has lost what its disk's cache held
+  uint64_t run = 0;            // of the sender's daemon and disk: another one has lost what its cache held
   Life life;                   // of the sender's disk, as far as it is durable
   Life remembered;             // of the receiver's, as it told last
   uint64_t size_bytes = 0;     // of the device

@@ -437,6 +437,7 @@ struct Replica::State {
   PeerMask served_stale = 0;   // peers that were lost while another served on
   PeerMask may_hold_served =
       0;                       // absent peers that may hold `served`: others must leave it before anything is answered
+  uint64_t caches_lost = 0;    // by this node's disk, as Secondary, while the daemon ran
   bool data_lost = false;      // what was served cannot be reached any more: requests fail until this node demotes
   bool fails_held = false;     // the operator's order, until a peer serves again
   bool was_suspended = false;  // noted

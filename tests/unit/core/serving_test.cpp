@@ -173,6 +173,39 @@ TEST_CASE("acknowledged data is lost with the peer that served: also with a disk
   CHECK(pair.alpha.disk == pair.beta.disk);
 }
 
+TEST_CASE("the disk that served loses its cache by a failed flush, and comes back: nothing older is served for it") {
+  Pair pair;
+  pair.make_mirrored();
+  detach(pair);
+  pair.alpha.write(0, blocks(5), 7);
+  pair.run();
+  REQUIRE(pair.alpha.replies.at(0) == 0);
+  const bool flushed = GENERATE(true, false);
+  if (flushed) {
+    pair.alpha.flush(1);
+    pair.run();
+    REQUIRE(pair.alpha.replies.at(1) == 0);
+  }
+  pair.beta.next_flush_errno = EIO;
+  pair.alpha.write(2, blocks(6), 8, true);
+  pair.run();
+  REQUIRE(disk_of(pair.beta) == DiskState::Failed);
+  pair.beta.disk = pair.beta.stable_disk;  // the kernel has dropped what it could not write
+  pair.beta.attach();
+  settle(pair);
+  pair.alpha.request(3, ClientOperation::Read, blocks(5));
+  pair.run();
+  if (flushed) {
+    CHECK(pair.alpha.replies.at(2) == 0);  // it was not answered, and is sent again
+    CHECK(pair.alpha.read_values.at(3) == std::vector<uint32_t>{7});
+    CHECK(pair.beta.disk[6] == 8);
+  } else {
+    CHECK(pair.alpha.replies.at(2) == EIO);
+    CHECK(pair.alpha.replies.at(3) == EIO);
+    CHECK(noted(pair.alpha, NoteKind::DataLost));
+  }
+}
+
 TEST_CASE("a peer that never got what protocol A has answered is not asked to serve: the disk that has it counts") {
   Pair pair = protocol_a_pair();
   pair.make_mirrored();
