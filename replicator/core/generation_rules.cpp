@@ -288,6 +288,14 @@ bool is_behind_diskless(const StateReport& holder, const StateReport& diskless) 
 
 }  // namespace
 
+bool all_known_behind(const SuperblockImage& image, uint8_t peer_count, bool arbitrated) {
+  return std::all_of(image.peers.begin(), image.peers.begin() + peer_count, [&](const PeerRecord& record) {
+    const bool may_be_promoted = arbitrated && record.previous_bitmap_generation == image.current &&
+                                 !LOCKSTEP_MUTANT("begun-resync-makes-up-to-date");
+    return !record.bitmap_generation.is_zero() && !may_be_promoted;
+  });
+}
+
 bool undo_unanswered(SuperblockImage& image) {
   const Generation since = image.unanswered_since;
   if (since.is_zero() || since == kHeldByNobody) return false;

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "replicator/core/generation_rules.h"
 #include "replicator/core/probes.h"
 #include "replicator/core/replica_state.h"
 
@@ -67,9 +68,8 @@ void Replica::State::recover(const DurableState& durable) {
   if (peer_count() == 0) {
     disk_state = DiskState::UpToDate;
   } else if (disk_state == DiskState::UpToDate) {
-    const bool peers_are_behind =
-        std::all_of(superblock.peers.begin(), superblock.peers.begin() + peer_count(),
-                    [](const PeerRecord& record) { return !record.bitmap_generation.is_zero(); });
+    const bool arbitrated = options.on_peer_loss == LossPolicy::Arbiter;
+    const bool peers_are_behind = all_known_behind(superblock, peer_count(), arbitrated);
     if (!peers_are_behind && !LOCKSTEP_MUTANT("restarted-node-is-up-to-date")) disk_state = DiskState::Consistent;
   }
 }

@@ -199,6 +199,41 @@ TEST_CASE("a node that restarted is promoted when the arbiter counts it as in sy
   CHECK(story.beta.is_up_to_date());
 }
 
+TEST_CASE("a survivor that restarts before its target has heard of the resync is not sure to hold the newest") {
+  Story story;
+  story.alpha.crash();
+  story.alpha.start();
+  story.alpha.turn();
+  story.pair.run();
+  story.beta.holds_persists = true;  // what makes beta the source
+  story.pair.connect();
+  REQUIRE(story.beta.peer().decision.rule == Rule::EqualPeerCrashed);
+  story.pair.holds_to_alpha = true;
+  story.beta.holds_persists = false;
+  story.pair.run();
+  REQUIRE_FALSE(story.beta.superblock.peers[0].bitmap_generation.is_zero());
+  story.beta.crash();
+  story.pair.holds_to_alpha = false;
+  story.pair.run();
+  REQUIRE(story.alpha.superblock.current == story.beta.superblock.current);
+
+  const uint64_t ticket = story.alpha.order(promote_plainly());
+  story.settle(6'000'000, false);
+  REQUIRE(story.alpha.answered(ticket, Outcome::Done));
+  story.alpha.write(0, blocks(1), 11);
+  story.pair.run();
+  REQUIRE(story.alpha.replies.at(0) == 0);
+
+  story.beta.start();
+  CHECK(story.beta.replica().status().disk_state == DiskState::Consistent);
+  OrderGiven fenced = promote_plainly();
+  fenced.peer_fenced = true;
+  CHECK(story.beta.answered(story.beta.order(fenced), Outcome::NotUpToDate));
+  story.settle();
+  CHECK(story.in_sync == std::set<int>{0, 1});
+  CHECK(story.beta.disk[1] == 11);
+}
+
 TEST_CASE("a peer that is back while the arbiter is to be asked is asked first: it may know of newer data") {
   Story story;
   story.pair.lose_link();
