@@ -462,7 +462,8 @@ void Checker::noted(int id, const Note& note) {
   } else if (note.kind == NoteKind::ResyncFinished && text == "target") {
     // It served a Primary without a disk, and has got since what it lacked.
     note_complete(other);
-    if (known(other).may_lack && known(id).gone) give_up_what_is_lost(other);
+    // The disk that had more is no copy any more, or not the one that is there now.
+    if (known(other).may_lack && (known(id).gone || known(id).replaced)) give_up_what_is_lost(other);
     if (known(other).may_lack && !known(id).may_lack && !world_.waits_for_some()) {
       world_.fail("node " + std::to_string(other) + " lacks what was answered and was the source of node " +
                   std::to_string(id));
