@@ -244,8 +244,15 @@ std::string advice(const repl::Driver& driver, const PeerStatus& peer, const std
   const bool gives_way = peer.decided && (peer.decision.kind == repl::SyncKind::SplitBrain ||
                                           peer.decision.kind == repl::SyncKind::Unrelated);
   if (gives_way) {
-    return "    to end it: on the node whose data gives way type 'lockstep resync " + resource +
-           " PEER --discard-my-data GENERATION' with the other node's name and its own generation\n";
+    const std::string& self = driver.identity().node_name;
+    const auto giving_way = [&](const std::string& loser, const std::string& other, repl::Role role) {
+      return "    to give up what only " + loser + " has, on " + loser + ": " +
+             (role == repl::Role::Primary ? "'lockstep demote " + resource + " --force', then " : "") +
+             "'lockstep resync " + resource + " " + other + " --discard-my-data GENERATION'\n";
+    };
+    return giving_way(self, name, driver.status().role) + giving_way(name, self, peer.peer_report.role) +
+           "    GENERATION is that of the node where it is typed, as its 'lockstep status " + resource +
+           "' prints it\n";
   }
   if (peer.decided && peer.decision.kind == repl::SyncKind::Refuse) {
     return advice_on_refusal(driver, peer, name);
@@ -262,7 +269,8 @@ std::string absence_text(const DaemonView& view, PeerIndex index) {
   const std::string& name = view.driver.links()[index]->peer_name();
   const std::string lacks = format_size(peer.out_of_sync_blocks * repl::kBlockBytes);
   std::string text;
-  if (peer.absent_since_us != 0 && view.now_us >= peer.absent_since_us) {
+  const bool is_apart = peer.connection == repl::ConnectionState::StandAlone;  // it may be there
+  if (!is_apart && peer.absent_since_us != 0 && view.now_us >= peer.absent_since_us) {
     text += "    " + name + " has been absent for " + format_seconds((view.now_us - peer.absent_since_us) / 1'000'000) +
             ", since " + wall_time_of(peer.absent_since_us, view.now_us) + "\n";
   }

@@ -48,6 +48,11 @@ bool resync_runs(const PeerStatus& peer) {
   }
 }
 
+// Why two nodes that could talk do not: what the last handshake found, as long as nobody has ended it.
+bool kept_apart_by(const PeerStatus& peer, repl::SyncKind kind) {
+  return peer.connection == repl::ConnectionState::StandAlone && peer.decided && peer.decision.kind == kind;
+}
+
 json peer_of(const repl::Driver& driver, PeerIndex index) {
   const PeerStatus peer = driver.peer_status(index);
   json object = {{"node", driver.links()[index]->peer_name()},
@@ -55,6 +60,8 @@ json peer_of(const repl::Driver& driver, PeerIndex index) {
                  {"role", to_string(peer.role)},
                  {"replication-state", replication_of(peer)},
                  {"disk-state", to_string(peer.disk_state)},
+                 {"split-brain", kept_apart_by(peer, repl::SyncKind::SplitBrain)},
+                 {"unrelated", kept_apart_by(peer, repl::SyncKind::Unrelated)},
                  {"protocol", to_string(peer.protocol)},
                  {"out-of-sync-bytes", peer.out_of_sync_blocks * repl::kBlockBytes},
                  {"sent-sequence", peer.sent},

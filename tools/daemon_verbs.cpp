@@ -128,6 +128,8 @@ void Daemon::plan_without_order(const ControlRequest& request, std::unique_ptr<C
     const repl::Outcome outcome = driver_->may_attach();
     if (outcome != repl::Outcome::Done) return answer_outcome(OrderKind::Attach, {outcome, 0}, *answer);
     answer->done(ControlExit::Done, "it would be done, if the files are good: " + node_.disk + ", " + node_.metadata);
+  } else if (request.verb == "reload") {
+    plan_reload(*answer);
   } else if (request.verb == "down") {
     answer->done(ControlExit::Done, "it would be done: the daemon of " + node_.name + " would stop");
   } else {

@@ -78,6 +78,8 @@ ExitCode run_verify(const Arguments& arguments);
 ExitCode run_watch(const Arguments& arguments);
 ExitCode run_audit(const Arguments& arguments);
 ExitCode run_dump_metadata(const Arguments& arguments);
+// The options and operands of an order as the daemon takes them, with who gives it.
+nlohmann::json order_arguments(const Arguments& arguments);
 // Every verb that the daemon carries out.
 ExitCode run_order(const Arguments& arguments);
 

@@ -15,33 +15,6 @@ constexpr uint64_t kOrderTimeoutMs = 120'000;
 // It writes zeroes to disks first: as long as that takes.
 constexpr uint64_t kResizeTimeoutMs = uint64_t{24} * 3600 * 1000;
 
-json order_arguments(const Arguments& arguments) {
-  json order = json::object();
-  for (const OptionSpec& option : arguments.verb->options) {
-    const std::string name(option.name);
-    if (!arguments.has(name)) continue;
-    if (option.value.empty()) {
-      order[name] = true;
-    } else {
-      order[name] = arguments.value(name);
-    }
-  }
-  const Operator who = this_operator();
-  order["user"] = who.user;
-  if (!who.sudo_user.empty()) order["sudo-user"] = who.sudo_user;
-  if (arguments.operands.empty()) return order;
-  if (arguments.verb->operands.front() == "SIZE") {
-    const uint64_t size_bytes = value_or_fail(parse_size(arguments.operands.front()));
-    if (size_bytes == 0 || size_bytes % kSizeUnitBytes != 0) {
-      throw CommandError(ExitCode::Usage, "the size must be a multiple of 4096 bytes and more than 0");
-    }
-    order["size-bytes"] = size_bytes;
-  } else {
-    order["peer"] = arguments.operands.front();
-  }
-  return order;
-}
-
 void check_peer(const Place& place, const json& order, const char* key) {
   if (!order.contains(key) || !place.configuration) return;
   const std::string peer = order[key].get<std::string>();
@@ -82,6 +55,33 @@ void confirm_order(ControlConnection& connection, const Place& place, const Argu
 }
 
 }  // namespace
+
+json order_arguments(const Arguments& arguments) {
+  json order = json::object();
+  for (const OptionSpec& option : arguments.verb->options) {
+    const std::string name(option.name);
+    if (!arguments.has(name)) continue;
+    if (option.value.empty()) {
+      order[name] = true;
+    } else {
+      order[name] = arguments.value(name);
+    }
+  }
+  const Operator who = this_operator();
+  order["user"] = who.user;
+  if (!who.sudo_user.empty()) order["sudo-user"] = who.sudo_user;
+  if (arguments.operands.empty()) return order;
+  if (arguments.verb->operands.front() == "SIZE") {
+    const uint64_t size_bytes = value_or_fail(parse_size(arguments.operands.front()));
+    if (size_bytes == 0 || size_bytes % kSizeUnitBytes != 0) {
+      throw CommandError(ExitCode::Usage, "the size must be a multiple of 4096 bytes and more than 0");
+    }
+    order["size-bytes"] = size_bytes;
+  } else {
+    order["peer"] = arguments.operands.front();
+  }
+  return order;
+}
 
 ExitCode run_order(const Arguments& arguments) {
   json order = order_arguments(arguments);

@@ -10,6 +10,7 @@
 #include "tools/lockstep_host.h"
 #include "tools/lockstep_progress.h"
 #include "tools/node_choice.h"
+#include "tools/progress_events.h"
 #include "tools/render.h"
 #include "tools/wait_condition.h"
 
@@ -134,17 +135,35 @@ ExitCode run_events(const Arguments& arguments) {
   ControlConnection connection = connect_to_daemon(place);
   Status sent = connection.send(json{{"verb", "events"}});
   if (!sent) fail_without_daemon(place, sent.error());
+  const auto print_document = [](const json& document) {
+    print_text(document.dump(-1, ' ', false, json::error_handler_t::replace) + "\n");
+  };
+  const bool text = !arguments.has("json");
+  ProgressEvents progress;
   json previous;
   for (;;) {
-    Result<json> event = connection.receive(kForever);
-    if (!event) fail_without_daemon(place, event.error());
-    if (event->contains("exit")) throw CommandError(ExitCode::Failed, event->value("message", std::string()));
-    if (arguments.has("json")) {
-      print_text(event->dump(-1, ' ', false, json::error_handler_t::replace) + "\n");
+    // The daemon tells of states. How far something is, is asked for while it runs.
+    const bool looks = ProgressEvents::runs(previous);
+    Result<json> event = connection.receive(looks ? deadline_after_ms(kLookPeriodMs) : kForever);
+    if (!event && event.error().kind == ErrorKind::TimedOut) {
+      const Result<json> status = ask_status(place.socket_path, deadline_after_ms(kStatusTimeoutMs));
+      if (!status) continue;
+      const std::string lines = progress.due(*status, monotonic_ms());
+      if (text) {
+        print_text(lines);
+      } else if (!lines.empty()) {
+        print_document({{"event", "progress"}, {"status", *status}});
+      }
       continue;
     }
+    if (!event) fail_without_daemon(place, event.error());
+    if (event->contains("exit")) throw CommandError(ExitCode::Failed, event->value("message", std::string()));
     json status = event->value("status", json::object());
-    print_text(render_event(status, previous));
+    if (text) {
+      print_text(render_event(status, previous));
+    } else {
+      print_document(*event);
+    }
     previous = std::move(status);
   }
 }

@@ -62,10 +62,9 @@ std::string summary(const json& result, const std::string& node) {
 }  // namespace
 
 ExitCode run_verify(const Arguments& arguments) {
+  if (arguments.has("dry-run")) return run_order(arguments);
   const Place place = place_of_daemon(arguments);
-  json order = json::object();
-  if (arguments.has("repair")) order["repair"] = true;
-  if (!arguments.operands.empty()) order["peer"] = arguments.operands.front();
+  const json order = order_arguments(arguments);
   ControlConnection connection = connect_to_daemon(place);
 
   std::map<std::string, PeerToWatch> peers;

@@ -36,9 +36,40 @@ bool needs_generation(const json& status) {
 }
 
 std::string peer_state(const json& peer) {
-  return "connection:" + text_of(peer, "connection-state", "StandAlone") + " role:" + text_of(peer, "role", "Unknown") +
-         " disk:" + text_of(peer, "disk-state", "DUnknown") +
-         " replication:" + text_of(peer, "replication-state", "Off");
+  std::string text = "connection:" + text_of(peer, "connection-state", "StandAlone") +
+                     " role:" + text_of(peer, "role", "Unknown") + " disk:" + text_of(peer, "disk-state", "DUnknown") +
+                     " replication:" + text_of(peer, "replication-state", "Off");
+  if (peer.value("split-brain", false)) text += " split-brain:yes";
+  if (peer.value("unrelated", false)) text += " unrelated:yes";
+  return text;
+}
+
+// Lines below the one that says what is wrong: where to read what ends it.
+std::string way_out(const std::string& words, const std::string& order) {
+  return "    " + words + ": '" + order + "'\n";
+}
+
+std::string way_out_of_suspension(const json& status) {
+  const std::string suspended = text_of(status, "suspended", "no");
+  const std::string resource = text_of(status, "resource", "RES");
+  if (suspended == "no") return {};
+  if (suspended == "operator")
+    return way_out("clients wait, as an operator said; to go on", "lockstep resume " + resource);
+  return way_out(suspended == "no-data" ? "clients wait for a peer that has the data; what ends it"
+                                        : "clients wait for a peer that is lost; what ends it",
+                 "lockstep explain " + resource);
+}
+
+std::string way_out_of_standing_apart(const json& peer, const std::string& resource) {
+  if (peer.value("split-brain", false)) {
+    return way_out("both wrote apart from each other, and neither gives way by itself; how to end it",
+                   "lockstep explain " + resource);
+  }
+  if (peer.value("unrelated", false)) {
+    return way_out("the two have no data in common, and neither gives way by itself; how to end it",
+                   "lockstep explain " + resource);
+  }
+  return {};
 }
 
 const json* find_peer(const json& status, const std::string& node) {
@@ -115,9 +146,10 @@ std::string render_peer(const json& peer) {
 std::string render_status(const json& status, bool with_node) {
   std::string text = text_of(status, "resource", "?");
   if (with_node) text += " node:" + text_of(status, "node", "?");
-  text += " " + render_resource(status) + "\n";
+  text += " " + render_resource(status) + "\n" + way_out_of_suspension(status);
   for (const json& peer : status.value("peers", json::array())) {
     text += "  " + text_of(peer, "node", "?") + " " + render_peer(peer) + "\n";
+    text += way_out_of_standing_apart(peer, text_of(status, "resource", "RES"));
   }
   return text;
 }

@@ -9,6 +9,7 @@ std::string service_status(const nlohmann::json& status) {
   if (status.value("degraded", false)) line += ", degraded";
   for (const nlohmann::json& peer : status.value("peers", nlohmann::json::array())) {
     line += "; " + word(peer, "node") + ": " + word(peer, "connection-state");
+    if (peer.value("split-brain", false)) line += ", split brain";
     if (word(peer, "connection-state") != "Connected") continue;
     line += ", " + word(peer, "disk-state") + ", " + word(peer, "replication-state");
   }

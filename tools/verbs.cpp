@@ -71,7 +71,8 @@ const std::vector<VerbSpec>& all_verbs() {
        {{"watch", "", "a live screen, or without a terminal again each second, until interrupted"}}},
       {"events",
        "print each change of state as it happens",
-       "The present state comes first, as 'exists' lines; then 'change' lines. With --json a JSON document a line.",
+       "The present state comes first, as 'exists' lines; then 'change' lines, and while a resync or verify runs a\n"
+       "'progress' line for each 10 % that are done, and at least each 5 s. With --json a JSON document a line.",
        ResourceOperand::Required,
        {},
        {}},
@@ -146,7 +147,7 @@ const std::vector<VerbSpec>& all_verbs() {
        "node's copy counts once the two meet again. Exits 1 when a difference is left, or the end was not reached.",
        ResourceOperand::Required,
        {"[PEER]"},
-       {{"repair", "", "copy what differs from the Primary"}}},
+       {{"repair", "", "copy what differs from the Primary"}, kDryRun}},
       {"suspend",
        "answer no client until 'resume'",
        "Requests are held, not failed. 'down' and 'demote --force' fail them.",
@@ -200,7 +201,7 @@ const std::vector<VerbSpec>& all_verbs() {
        "the old protocol had answered is stable on the peers, or marked for those that are gone.",
        ResourceOperand::Required,
        {},
-       {}},
+       {kDryRun}},
       {"explain",
        "say why the resource is in its state, and what would change it",
        "Also who is absent since when, how much was written that it lacks, and what will be copied from where when it\n"

@@ -206,6 +206,8 @@ void add_peer(Screen& screen, const json& peer, size_t columns) {
     screen.add(" lag " + format_size(number_of(peer, "lag-bytes")) + "/" + std::to_string(number_of(peer, "lag-ms")) +
                "ms");
   }
+  if (peer.value("split-brain", false)) screen.add("  SPLIT BRAIN: see 'lockstep explain'", Look::Bad);
+  if (peer.value("unrelated", false)) screen.add("  UNRELATED DATA: see 'lockstep explain'", Look::Bad);
   screen.end_line();
   const uint64_t lacks_bytes = number_of(peer, "out-of-sync-bytes");
   if (lacks_bytes != 0 && !peer.contains("resync")) {

@@ -84,10 +84,10 @@ _lockstep() {
       demote) options='--force --dry-run' ;;
       switchover) options='--to --dry-run' ;;
       resync) options='--discard-my-data --dry-run' ;;
-      verify) options='--repair' ;;
+      verify) options='--repair --dry-run' ;;
       resume) options='--alone --generation --dry-run' ;;
       invalidate | invalidate-peer) options='--generation --dry-run' ;;
-      connect | disconnect | pause-resync | resume-resync | suspend | outdate | resize | detach | attach)
+      connect | disconnect | pause-resync | resume-resync | suspend | outdate | resize | detach | attach | reload)
         options='--dry-run'
         ;;
     esac

@@ -15,7 +15,12 @@ start_node beta
 is_unrelated() { on "$1" explain | grep -q 'rule unrelated:'; }
 for node in alpha beta; do
   wait_until 15 is_unrelated "$node" || fail "$node does not say that the data is unrelated: $(on "$node" explain)"
-  on "$node" explain | grep -q 'resync pgdata PEER --discard-my-data' || fail "$node does not say what would end it"
+  for loser in alpha beta; do
+    on "$node" explain | grep -q "on $loser: 'lockstep resync pgdata $(other_node "$loser") --discard-my-data" ||
+      fail "$node does not say what would end it"
+  done
+  has "$node" '.peers[0].unrelated' true
+  on "$node" status | grep -q 'connection:StandAlone .* unrelated:yes' || fail "$(on "$node" status)"
 done
 
 # Direct I/O that changes anything in the file changes its time.

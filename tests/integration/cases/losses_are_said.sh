@@ -28,6 +28,13 @@ on beta invalidate --dry-run --json | jq -e '.lost.bytes == 67108864 and .["dry-
 order beta detach --dry-run
 order alpha demote --force --dry-run
 order alpha switchover --to beta --dry-run
+order alpha verify --dry-run
+on alpha reload --dry-run | grep -q 'nothing would change: protocol C' || fail "$(on alpha reload --dry-run)"
+sed -i 's/^peer-timeout = .*/peer-timeout = 501ms/' "$CONFIG"
+same_refusal 3 'peer-timeout' alpha reload
+sed -i 's/^peer-timeout = .*/peer-timeout = 500ms\nprotocol = B/' "$CONFIG"
+on alpha reload --dry-run | grep -q 'protocol B instead of C' || fail "$(on alpha reload --dry-run)"
+sed -i '/^protocol = B/d' "$CONFIG"
 refused 3 'holds Lockstep metadata|is in use|runs on node' on beta create --dry-run
 [[ $(on beta status --json | jq -c '.[0] | del(.peers[0]["round-trip-us"], .peers[0]["lag-ms"])') == "$before" ]] ||
   fail 'a dry run has changed something'

@@ -8,8 +8,18 @@ kill_node beta
 for ((i = 1; i <= 8; ++i)); do
   sector_client write "$(uri_of alpha)" --offset $((i * 4 << 20)) --length 1048576 --sequence "$i" --flush yes
 done
+"$PROGRAMS/lockstep" events "$RESOURCE" --config "$CONFIG" --node alpha --run-dir "$RUN_DIR" >"$WORK/events" &
+helpers+=($!)
+"$PROGRAMS/lockstep" events "$RESOURCE" --config "$CONFIG" --node alpha --run-dir "$RUN_DIR" --json >"$WORK/events.json" &
+helpers+=($!)
 start_node beta
 becomes 20 alpha '.peers[0]["replication-state"]' SyncSource
+
+say 'events tell how far it is'
+wait_until 20 grep -qE "^progress peer $RESOURCE beta resync:[0-9.]+% left:[0-9.]+M rate:" "$WORK/events" ||
+  fail "$(cat "$WORK/events")"
+tells_progress() { jq -es 'any(.event == "progress" and .status.peers[0].resync["done-percent"] > 0)' "$WORK/events.json"; }
+wait_until 20 tells_progress >/dev/null || fail "$(cat "$WORK/events.json")"
 
 order alpha pause-resync
 becomes 5 alpha '.peers[0]["replication-state"]' PausedSyncS

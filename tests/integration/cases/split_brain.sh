@@ -22,6 +22,10 @@ is_split() { on "$1" explain | grep -qi 'split.brain'; }
 for node in alpha beta; do
   wait_until 15 is_split "$node" || fail "$node does not report the split brain: $(on "$node" explain)"
   becomes 5 "$node" '.peers[0]["connection-state"]' StandAlone
+  has "$node" '.peers[0]["split-brain"]' true
+  on "$node" status | grep -q 'connection:StandAlone .* split-brain:yes' || fail "$(on "$node" status)"
+  on "$node" explain | grep -q "on $node: 'lockstep demote pgdata --force', then 'lockstep resync pgdata" ||
+    fail "$(on "$node" explain)"
 done
 sector_client expect "$(disk_of alpha)" --offset 8192 --length 4096 --sequence 2
 sector_client expect "$(disk_of alpha)" --offset 16384 --length 4096 --sequence 0

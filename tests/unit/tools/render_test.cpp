@@ -41,7 +41,34 @@ TEST_CASE("what is out of the ordinary is told") {
   peer["out-of-sync-bytes"] = 1536 * 1024;
   CHECK(render_status(status, false) ==
         "pgdata role:Primary disk:UpToDate suspended:peer-loss degraded:yes\n"
+        "    clients wait for a peer that is lost; what ends it: 'lockstep explain pgdata'\n"
         "  beta connection:Connecting role:Unknown disk:DUnknown replication:Off out-of-sync:1.5M\n");
+}
+
+TEST_CASE("a suspension names what ends it") {
+  json status = healthy();
+  status["suspended"] = "operator";
+  CHECK(render_status(status, false).find("to go on: 'lockstep resume pgdata'\n") != std::string::npos);
+  status["suspended"] = "no-data";
+  CHECK(render_status(status, false).find("what ends it: 'lockstep explain pgdata'\n") != std::string::npos);
+}
+
+TEST_CASE("who stands apart from a peer is told why, and where to read what ends it") {
+  json status = healthy();
+  json& peer = status["peers"][0];
+  peer["connection-state"] = "StandAlone";
+  peer["split-brain"] = false;
+  CHECK(render_status(status, false).find("split-brain") == std::string::npos);
+  peer["split-brain"] = true;
+  CHECK(render_status(status, false) ==
+        "pgdata role:Primary disk:UpToDate generation:6f0c\n"
+        "  beta connection:StandAlone role:Secondary disk:UpToDate replication:Established split-brain:yes\n"
+        "    both wrote apart from each other, and neither gives way by itself; how to end it: "
+        "'lockstep explain pgdata'\n");
+  CHECK(render_event(status, healthy()).find("replication:Established split-brain:yes\n") != std::string::npos);
+  peer["split-brain"] = false;
+  peer["unrelated"] = true;
+  CHECK(render_status(status, false).find(" unrelated:yes\n    the two have no data in common") != std::string::npos);
 }
 
 TEST_CASE("a running resync shows its progress") {

@@ -90,10 +90,11 @@ TEST_CASE("a suspension and a split brain stand out by words, too") {
   json& status = changed.begin()->second.back().status;
   status["suspended"] = "peer-loss";
   status["peers"][0]["connection-state"] = "StandAlone";
+  status["peers"][0]["split-brain"] = true;
   const auto lines = lines_of(render_watch(changed, WatchView{}));
   CHECK(lines[1].starts_with(" !! pgdata"));
   CHECK(lines[2] == "      SUSPENDED (peer-loss): see 'lockstep explain pgdata'");
-  CHECK(lines[5].starts_with(" !!   beta         StandAlone"));
+  CHECK(lines[5].starts_with(" !!   beta         StandAlone  SPLIT BRAIN: see 'lockstep explain'"));
 }
 
 TEST_CASE("a percentile is the bound of its bucket, over what was counted in between") {
