@@ -235,12 +235,13 @@ bool Session::try_submit(RequestSlot& slot) {
 }
 
 io::Task<void> Session::submit(RequestSlot& slot) {
-  do {
+  // The caller's try was before this began, a turn of the run queue ago: what it waited for may have come and gone.
+  while (!try_submit(slot)) {
     const bool locked =
         writes(slot.block.operation) && export_->range_lock_.forbids(slot.block.offset_bytes, slot.block.length_bytes);
     io::Signal& signal = locked ? export_->range_lock_.released() : backend_->admission();
     static_cast<void>(co_await signal.wait());
-  } while (!try_submit(slot));
+  }
 }
 
 bool Session::writes_in_flight(uint64_t offset_bytes, uint64_t length_bytes) const {

@@ -5,9 +5,12 @@
 #include <cerrno>
 #include <memory>
 #include <random>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "nbd-server/wire.h"
 #include "tests/unit/nbd_server/libnbd_client.h"
 #include "tests/unit/nbd_server/server_thread.h"
 
@@ -179,6 +182,23 @@ TEST_CASE("more requests than the slots of backend, session and pool") {
     ok(nbd_pread(clients[i].get(), read[i].data(), read[i].size(), i * kMiB, 0));
     CHECK((read[i] == written));
   }
+  server.call([&] { CHECK(server.backend().refused_submits() > 0); });
+}
+
+// The backend has answered the first, and says so, before the session has begun to wait with the second.
+TEST_CASE("a request that the backend had no room for is tried again although nothing else is under way") {
+  ServerThread server;
+  server.call([&] { server.backend().set_slots(1); });
+  RawClient client(server.socket_path());
+  client.enter();
+  constexpr size_t kFlushes = 8;
+  std::vector<uint8_t> bytes(kFlushes * kRequestBytes);
+  for (size_t i = 0; i < kFlushes; ++i) {
+    const auto request = std::span(bytes).subspan(i * kRequestBytes).first<kRequestBytes>();
+    encode_compact({0, static_cast<uint16_t>(Command::Flush), i, 0, 0}, request);
+  }
+  client.send(bytes);
+  for (size_t i = 0; i < kFlushes; ++i) CHECK(client.receive_simple() == std::pair<uint64_t, uint32_t>(i, 0));
   server.call([&] { CHECK(server.backend().refused_submits() > 0); });
 }
 
