@@ -285,6 +285,7 @@ void Replica::State::make_new_generation() {
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     PeerRecord& record = superblock.peers[index];
     if (!gets_stream(peers[index])) {
+      peers[index].lacks_answered = false;  // by its generation that is known from here on
       leave_behind(record, old);
     } else if (record.bitmap_generation.is_zero()) {
       record.previous_bitmap_generation = old;

@@ -290,6 +290,7 @@ void Replica::State::peer_lost(PeerIndex index) {
 
   // Protocol A: the peer may lack what was answered already, and must not pass for equal.
   if (answered_unreceived && role == Role::Primary && serves_locally()) {
+    peer.lacks_answered = true;
     record_divergence();
   }
 

@@ -55,6 +55,8 @@ struct Peer {
   // When it last went on, or was given something to go on with.
   uint64_t receiving_since_us = 0, writing_since_us = 0, flushing_since_us = 0;
 
+  bool lacks_answered = false;  // lost, and never received what was answered in our current generation: protocol A
+
   // Our promises about its stream.
   Sequence stream_received = 0, stream_written = 0, stream_flushed = 0, barrier_wanted = 0;
   bool acknowledge = false;

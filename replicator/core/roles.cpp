@@ -378,6 +378,11 @@ void Replica::State::advance_demotion() {
       activity_log.clear();
       act(PersistActivityLogEmpty{++asked_persist});
       superblock.primary = false;
+      // No new generation says so, since nothing more was answered: the flags do, as if this node had crashed.
+      for (PeerIndex index = 0; index < peer_count() && !LOCKSTEP_MUTANT("demoted-ahead-forgotten"); ++index) {
+        PeerRecord& record = superblock.peers[index];
+        if (std::exchange(peers[index].lacks_answered, false)) record.crashed_primary = record.answered_ahead = true;
+      }
       set_answered_ahead(false);
       demotion_persist = persist_superblock();
     }

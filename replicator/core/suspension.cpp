@@ -121,6 +121,7 @@ void Replica::State::await_peer(PeerIndex index) {
 
 void Replica::State::peer_is_back(PeerIndex index) {
   const PeerMask mask = mask_of(index);
+  peers[index].lacks_answered = false;
   given_up_peers &= static_cast<PeerMask>(~mask);
   arbiter.promoted_without &= static_cast<PeerMask>(~mask);
   if ((awaited_peers & mask) == 0) return;

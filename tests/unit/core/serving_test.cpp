@@ -338,6 +338,36 @@ TEST_CASE("a peer that never got what protocol A has answered is Outdated, also 
   CHECK(disk_of(pair.beta) == DiskState::Outdated);
 }
 
+TEST_CASE("what protocol A has answered is known to be ahead, also when its Primary gave up the role while suspended") {
+  ReplicaOptions first = test_options(0);
+  ReplicaOptions second = test_options(1);
+  first.protocol = second.protocol = Protocol::A;
+  first.on_peer_loss = second.on_peer_loss = LossPolicy::Suspend;
+  Pair pair(first, second);
+  pair.make_mirrored();
+  const Generation common = pair.alpha.superblock.current;
+  pair.holds_to_beta = true;
+  pair.alpha.write(0, blocks(5), 7);
+  pair.run();
+  REQUIRE(pair.alpha.replies.at(0) == 0);
+  pair.lose_link();
+  pair.holds_to_beta = false;
+  pair.run();
+  pair.alpha.order(OrderKind::Demote);
+  pair.run();
+  REQUIRE_FALSE(pair.alpha.is_primary());
+  REQUIRE(pair.alpha.superblock.current == common);
+  pair.alpha.next_persist_errno = EIO;  // of what makes it the source
+  settle(pair);
+  REQUIRE(disk_of(pair.alpha) == DiskState::Failed);
+  CHECK(disk_of(pair.beta) == DiskState::Outdated);
+  CHECK(pair.beta.answered(pair.beta.order(OrderKind::Promote), Outcome::NotUpToDate));
+  pair.alpha.attach();
+  settle(pair);
+  CHECK(pair.beta.disk[5] == 7);
+  check_mirrored(pair);
+}
+
 TEST_CASE("a generation that the failed metadata did not record makes no peer old") {
   Pair pair;
   pair.make_mirrored();
