@@ -96,7 +96,8 @@ Result<std::unique_ptr<io::File>> LocalDisk::open(io::Loop& loop, const std::str
   if (file->size_bytes() < size_bytes) {
     return Error{ErrorKind::Invalid, 0,
                  "the disk " + path + " is too small: it has " + std::to_string(file->size_bytes()) +
-                     " bytes, the resource needs " + std::to_string(size_bytes)};
+                     " bytes, the resource needs " + std::to_string(size_bytes) +
+                     "; correct 'disk' in the configuration, or replace it and run 'lockstep create'"};
   }
   if (file->offset_alignment_bytes() > 4096 || file->memory_alignment_bytes() > 4096) {
     return Error{ErrorKind::Unsupported, 0, "the disk " + path + " has blocks larger than 4096 bytes"};

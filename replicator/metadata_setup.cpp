@@ -213,7 +213,10 @@ Result<SuperblockChoice> read_superblocks(int fd, const std::string& path) {
 Error superblock_error(const std::string& path, const SuperblockChoiceFault& fault) {
   switch (fault.fault) {
     case SuperblockFault::NoMagic:
-      return {ErrorKind::Invalid, 0, path + " holds no Lockstep metadata"};
+      return {ErrorKind::Invalid, 0,
+              path +
+                  " holds no Lockstep metadata: correct 'metadata' in the configuration, or make it with 'lockstep "
+                  "create'"};
     case SuperblockFault::UnknownVersion:
       return {ErrorKind::Unsupported, 0,
               "the metadata in " + path + " is of version " + std::to_string(fault.version) +

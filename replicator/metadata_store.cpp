@@ -69,7 +69,10 @@ Result<std::unique_ptr<MetadataStore>> MetadataStore::open(io::Loop& loop, const
 Status MetadataStore::load(const MetadataExpectation& expectation) {
   const std::string& path = file_->path();
   if (file_->size_bytes() < kSuperblockCopies * kMetadataUnitBytes) {
-    return Error{ErrorKind::Invalid, 0, path + " holds no Lockstep metadata: it is too short"};
+    return Error{ErrorKind::Invalid, 0,
+                 path +
+                     " holds no Lockstep metadata: it is too short; correct 'metadata' in the configuration, or make "
+                     "it with 'lockstep create'"};
   }
   if (Status status = file_->read_now(units(kSuperblockCopies), 0); !status) return status;
   const std::span<const uint8_t> copies = units(kSuperblockCopies);
@@ -79,7 +82,10 @@ Status MetadataStore::load(const MetadataExpectation& expectation) {
   superblock_ = std::move(std::get<SuperblockChoice>(choice).superblock);
   if (Status status = check_identity(expectation); !status) return status;
   if (file_->size_bytes() < metadata_size_bytes(superblock_.layout, superblock_.identity.peer_count)) {
-    return Error{ErrorKind::Corrupt, 0, "the metadata in " + path + " is cut off: the file is too short"};
+    return Error{
+        ErrorKind::Corrupt, 0,
+        "the metadata in " + path +
+            " is cut off: the file is too short; if a peer has the data, make it anew with 'lockstep create --force'"};
   }
   if (!std::get<SuperblockChoice>(choice).copies_agree) {
     // A crash came between the two writings. Both must be good before one is written again.

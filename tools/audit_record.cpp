@@ -67,6 +67,7 @@ std::string who(const json& object) {
 std::string state_text(const json& object, const char* key) {
   const auto found = object.find(key);
   if (found == object.end() || !found->is_object()) return {};
+  if (!found->contains("role") && !found->contains("disk-state")) return {};
   return text_of(*found, "role") + "/" + text_of(*found, "disk-state");
 }
 

@@ -114,6 +114,7 @@ class Daemon final : private repl::DriverOwner, private repl::ControlVerbs {
   // Takes over what may change while the node runs; `told` hears when it is in force, or why nothing was changed.
   void reload_configuration(std::function<void(repl::ControlExit, const std::string&)> told);
   Result<ResourceConfiguration> wanted_configuration() const;
+  bool refuse_resync_apart(repl::PeerIndex peer, repl::ControlAnswer& answer) const;
   void plan_reload(repl::ControlAnswer& answer) const;
   io::Task<void> stop(std::unique_ptr<repl::ControlAnswer> answer);
   io::Task<repl::Outcome> order_shutdown();

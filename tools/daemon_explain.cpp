@@ -204,6 +204,21 @@ std::string report_line(std::string_view whose, const repl::StateReport& report)
   return text + "\n";
 }
 
+std::string advice_on_primary_target(const repl::Driver& driver, const PeerStatus& peer, const std::string& name) {
+  const std::string& resource = driver.identity().resource_name;
+  const std::string& self = driver.identity().node_name;
+  // Where both are Primary the target is the one whose generation the other has left behind.
+  const bool peer_is_source =
+      peer.own_report.role == repl::Role::Primary &&
+      (peer.peer_report.role != repl::Role::Primary || peer.peer_report.bitmap_generation == peer.own_report.current);
+  const std::string& source = peer_is_source ? name : self;
+  const std::string& target = peer_is_source ? self : name;
+  return "    to have " + target + " take what " + source + " has, on " + target + ": 'lockstep demote " + resource +
+         " --force'\n    to keep what " + target + " has, on " + source + ": 'lockstep down " + resource +
+         "', then 'lockstep create " + resource + " --force', which forgets its copy, then 'lockstep up " + resource +
+         "'\n";
+}
+
 // What would have two nodes replicate that the handshake's table keeps apart.
 std::string advice_on_refusal(const repl::Driver& driver, const PeerStatus& peer, const std::string& name) {
   const std::string& resource = driver.identity().resource_name;
@@ -229,9 +244,7 @@ std::string advice_on_refusal(const repl::Driver& driver, const PeerStatus& peer
              "other: " +
              force + "\n";
     case Rule::PrimaryWouldBeTarget:
-      return "    to take what the other side has: demote the Primary; to keep what the Primary has: on the other node "
-             "'lockstep create " +
-             resource + " --force', which forgets its copy\n";
+      return advice_on_primary_target(driver, peer, name);
     case Rule::BothPrimary:
       return "    to end it: demote one of them\n";
     default:
@@ -269,7 +282,8 @@ std::string absence_text(const DaemonView& view, PeerIndex index) {
   const std::string& name = view.driver.links()[index]->peer_name();
   const std::string lacks = format_size(peer.out_of_sync_blocks * repl::kBlockBytes);
   std::string text;
-  const bool is_apart = peer.connection == repl::ConnectionState::StandAlone;  // it may be there
+  const bool is_refused = handshake_is_refused(view.driver, index);
+  const bool is_apart = peer.connection == repl::ConnectionState::StandAlone || is_refused;  // it may be there
   if (!is_apart && peer.absent_since_us != 0 && view.now_us >= peer.absent_since_us) {
     text += "    " + name + " has been absent for " + format_seconds((view.now_us - peer.absent_since_us) / 1'000'000) +
             ", since " + wall_time_of(peer.absent_since_us, view.now_us) + "\n";
@@ -279,7 +293,7 @@ std::string absence_text(const DaemonView& view, PeerIndex index) {
             " that " + name + " lacks\n";
   }
   const auto expected = view.driver.expected_decision(index);
-  if (!expected) return text;
+  if (!expected || is_refused) return text;
   const std::string rule = " (rule " + std::string(to_string(expected->rule)) + ")\n";
   if (expected->kind == repl::SyncKind::Source) {
     const bool full = expected->extent == repl::SyncExtent::Full;

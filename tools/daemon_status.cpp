@@ -48,11 +48,6 @@ bool resync_runs(const PeerStatus& peer) {
   }
 }
 
-// Why two nodes that could talk do not: what the last handshake found, as long as nobody has ended it.
-bool kept_apart_by(const PeerStatus& peer, repl::SyncKind kind) {
-  return peer.connection == repl::ConnectionState::StandAlone && peer.decided && peer.decision.kind == kind;
-}
-
 json peer_of(const repl::Driver& driver, PeerIndex index) {
   const PeerStatus peer = driver.peer_status(index);
   json object = {{"node", driver.links()[index]->peer_name()},
@@ -62,6 +57,7 @@ json peer_of(const repl::Driver& driver, PeerIndex index) {
                  {"disk-state", to_string(peer.disk_state)},
                  {"split-brain", kept_apart_by(peer, repl::SyncKind::SplitBrain)},
                  {"unrelated", kept_apart_by(peer, repl::SyncKind::Unrelated)},
+                 {"refused", handshake_is_refused(driver, index) ? to_string(peer.decision.rule) : "no"},
                  {"protocol", to_string(peer.protocol)},
                  {"out-of-sync-bytes", peer.out_of_sync_blocks * repl::kBlockBytes},
                  {"sent-sequence", peer.sent},
@@ -85,6 +81,16 @@ json peer_of(const repl::Driver& driver, PeerIndex index) {
 }
 
 }  // namespace
+
+bool kept_apart_by(const PeerStatus& peer, repl::SyncKind kind) {
+  return peer.connection == repl::ConnectionState::StandAlone && peer.decided && peer.decision.kind == kind;
+}
+
+bool handshake_is_refused(const repl::Driver& driver, PeerIndex index) {
+  const PeerStatus peer = driver.peer_status(index);
+  return peer.connection == repl::ConnectionState::Connecting && peer.decided &&
+         peer.decision.kind == repl::SyncKind::Refuse && driver.links()[index]->problem().empty();
+}
 
 std::string_view replication_of(const PeerStatus& peer) {
   if (!peer.verify.runs) return to_string(peer.replication);

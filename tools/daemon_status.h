@@ -25,6 +25,10 @@ repl::Protocol core_protocol(Protocol protocol);
 
 // What operators are told of a peer: also a verify counts as a state.
 std::string_view replication_of(const repl::PeerStatus& peer);
+// What the last handshake found keeps the two apart, until somebody ends it: SplitBrain or Unrelated.
+bool kept_apart_by(const repl::PeerStatus& peer, repl::SyncKind kind);
+// They meet again and again, and the handshake refuses each time.
+bool handshake_is_refused(const repl::Driver& driver, repl::PeerIndex index);
 // One object of `lockstep status --json`.
 nlohmann::json status_of(const DaemonView& view);
 // How long things took since the start, as counts in buckets.

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "tools/daemon.h"
+#include "tools/daemon_status.h"
 #include "tools/outcome_answers.h"
 
 namespace lockstep::tools {
@@ -96,6 +97,7 @@ void Daemon::execute_order(const ControlRequest& request, OrderKind kind, std::u
   if (request.has("generation") && request.text("generation") != to_string(driver_->status().generation)) {
     return answer_outcome(kind, {repl::Outcome::WrongGeneration, order.peer}, *answer);
   }
+  if (kind == OrderKind::Resync && !order.give_generation && refuse_resync_apart(order.peer, *answer)) return;
   if (!dry_run && !loss) return carry_out(order, clients_end, std::move(answer));
   const repl::OrderAnswer rehearsed = driver_->rehearse(order, clients_end).value_or(repl::OrderAnswer{});
   if (rehearsed.outcome != repl::Outcome::Done) return answer_outcome(kind, rehearsed, *answer);
@@ -121,6 +123,18 @@ void Daemon::answer_outcome(OrderKind kind, repl::OrderAnswer outcome, ControlAn
   ControlExit exit = ControlExit::Failed;
   const std::string words = words_for(kind, outcome, exit);
   answer.done(exit, words);
+}
+
+// A resync that names no loser ends no split brain: said, since it would change nothing.
+bool Daemon::refuse_resync_apart(repl::PeerIndex peer, ControlAnswer& answer) const {
+  const repl::PeerStatus status = driver_->peer_status(peer);
+  const bool split = repl::SyncKind::SplitBrain == status.decision.kind;
+  if (!kept_apart_by(status, split ? repl::SyncKind::SplitBrain : repl::SyncKind::Unrelated)) return false;
+  answer.done(ControlExit::Refused, "resync refused: " + node_.name + " and " + driver_->links()[peer]->peer_name() +
+                                        (split ? " wrote apart from each other" : " have no data in common") +
+                                        ", and one of them has to give way: 'lockstep explain " + configuration_.name +
+                                        "' has the command for each");
+  return true;
 }
 
 void Daemon::plan_without_order(const ControlRequest& request, std::unique_ptr<ControlAnswer> answer) {

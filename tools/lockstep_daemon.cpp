@@ -17,6 +17,8 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "replicator/metadata_setup.h"
+#include "tools/disk_inspection.h"
 #include "tools/lockstep_common.h"
 #include "tools/node_choice.h"
 
@@ -169,6 +171,39 @@ bool wait_for_end(int process_fd, const Place& place, uint64_t deadline_ms) {
   }
 }
 
+[[noreturn]] void would_not_start(const Place& place, const std::string& why) {
+  throw CommandError(ExitCode::Failed,
+                     "the daemon of " + place.resource + " on node " + place.node + " would not start: " + why);
+}
+
+// What the daemon looks at first: that its files are there, free, its own, and long enough.
+void plan_start(const Arguments& arguments, const Place& place) {
+  const NodeConfiguration& node = place.own_node();
+  uint64_t disk_bytes = 0;
+  for (const std::string& path : {node.disk, node.metadata}) {
+    const Result<HeldPath> held = HeldPath::open(path);
+    if (!held) would_not_start(place, held.error().message);
+    if (held->kind() == PathKind::Missing) {
+      would_not_start(place, (path == node.disk ? "the disk " : "the metadata ") + path +
+                                 " does not exist: make it with '" + place.command("create") + "'");
+    }
+    if (path == node.disk) disk_bytes = held->size_bytes();
+  }
+  const Result<repl::MetadataSummary> summary = repl::summarize_metadata(node.metadata);
+  if (!summary) would_not_start(place, summary.error().message);
+  const repl::Superblock& superblock = summary->superblock;
+  if (superblock.resource_name != place.resource || superblock.node_name != place.node) {
+    would_not_start(place, node.metadata + " is that of " + superblock.resource_name + " on node " +
+                               superblock.node_name + ": correct 'metadata' in the configuration");
+  }
+  if (disk_bytes < superblock.identity.size_bytes) {
+    would_not_start(place, node.disk + " has " + std::to_string(disk_bytes) + " bytes, the resource needs " +
+                               std::to_string(superblock.identity.size_bytes));
+  }
+  say(arguments, "it would be done: the daemon of " + place.resource + " on node " + place.node + " would start with " +
+                     place.configuration_path);
+}
+
 }  // namespace
 
 ExitCode run_up(const Arguments& arguments) {
@@ -177,6 +212,10 @@ ExitCode run_up(const Arguments& arguments) {
   const std::string name = place.resource + " on node " + place.node;
   if (answering_process(place.socket_path, deadline_after_ms(kStatusTimeoutMs)) != 0) {
     say(arguments, name + " is up already");
+    return ExitCode::Done;
+  }
+  if (arguments.has("dry-run")) {
+    plan_start(arguments, place);
     return ExitCode::Done;
   }
   std::error_code code;

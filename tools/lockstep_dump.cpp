@@ -131,7 +131,13 @@ ExitCode run_dump_metadata(const Arguments& arguments) {
   const std::string& path = place.own_node().metadata;
   {
     // A running daemon changes it all the time.
-    const HeldPath held = value_or_fail(HeldPath::open(path));
+    Result<HeldPath> opened = HeldPath::open(path);
+    if (!opened && ControlConnection::open(place.socket_path)) {
+      throw CommandError(ExitCode::Failed, "dump-metadata is for a stopped node, and the daemon of " + place.resource +
+                                               " runs on " + place.node + ": '" + place.command("explain") +
+                                               "' says what it knows, or stop it with '" + place.command("down") + "'");
+    }
+    const HeldPath held = value_or_fail(std::move(opened));
     if (held.kind() == PathKind::Missing) {
       throw CommandError(ExitCode::Failed, path + " does not exist: make it with '" + place.command("create") + "'");
     }

@@ -151,6 +151,9 @@ void write_peers(MetricsText& text, const DaemonView& view) {
          [](const PeerStatus& peer) { return replication_of(peer); },
          {"Off", "Established", "WFBitMapS", "WFBitMapT", "SyncSource", "SyncTarget", "PausedSyncS", "PausedSyncT",
           "VerifyS", "VerifyT"});
+  numbers("peer_split_brain", "1 while a split brain with the peer waits for an operator.", [](const PeerStatus& peer) {
+    return kept_apart_by(peer, repl::SyncKind::SplitBrain) ? uint64_t{1} : uint64_t{0};
+  });
   numbers("peer_out_of_sync_bytes", "What the peer and this node may hold differently.",
           [](const PeerStatus& peer) { return peer.out_of_sync_blocks * repl::kBlockBytes; });
   numbers("peer_sent_sequence", "Number of the last write that was sent.",

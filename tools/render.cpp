@@ -41,6 +41,8 @@ std::string peer_state(const json& peer) {
                      " replication:" + text_of(peer, "replication-state", "Off");
   if (peer.value("split-brain", false)) text += " split-brain:yes";
   if (peer.value("unrelated", false)) text += " unrelated:yes";
+  const std::string refused = text_of(peer, "refused", "no");
+  if (refused != "no") text += " refused:" + refused;
   return text;
 }
 
@@ -68,6 +70,9 @@ std::string way_out_of_standing_apart(const json& peer, const std::string& resou
   if (peer.value("unrelated", false)) {
     return way_out("the two have no data in common, and neither gives way by itself; how to end it",
                    "lockstep explain " + resource);
+  }
+  if (text_of(peer, "refused", "no") != "no") {
+    return way_out("the two meet, and do not go together as they are; how to end it", "lockstep explain " + resource);
   }
   return {};
 }

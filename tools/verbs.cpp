@@ -55,7 +55,7 @@ const std::vector<VerbSpec>& all_verbs() {
        "is left alone.",
        ResourceOperand::Required,
        {},
-       {kStartTimeout}},
+       {kStartTimeout, kDryRun}},
       {"down",
        "stop the node's daemon cleanly",
        "Returns when the daemon has ended.",

@@ -76,8 +76,7 @@ _lockstep() {
     case $verb in
       '') options='--version' ;;
       create) options='--existing-data --force --generation --dry-run' ;;
-      up) options='--timeout' ;;
-      down) options='--timeout --dry-run' ;;
+      up | down) options='--timeout --dry-run' ;;
       status) options='--watch' ;;
       wait) options='--for --timeout' ;;
       promote) options='--peer-fenced --force-data-loss --generation --dry-run' ;;

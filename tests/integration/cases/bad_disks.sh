@@ -26,12 +26,20 @@ refused 1 'M free' on alpha create
 umount "$WORK/small"
 pair_write_configuration "$SIZE"
 
+# does_not_start PATTERN: and a dry run says so, too.
+does_not_start() {
+  refused 1 "$1" on alpha up
+  refused 1 "would not start.*$1" on alpha up --dry-run
+}
+
 say 'no metadata, a disk in use'
-refused 1 'lockstep create' on alpha up
+does_not_start 'lockstep create'
 order alpha create
 rm "$(disk_of alpha).meta"
-refused 1 'metadata' on alpha up
+does_not_start 'metadata'
 order alpha create --force
+order alpha up --dry-run
+refused 4 'lockstep up' on alpha status
 start_node alpha
 refused 3 'daemon .* runs' on alpha create --force
 order alpha down
@@ -40,14 +48,16 @@ say 'metadata of another resource'
 cp "$WORK/alpha/disk.img.meta" "$WORK/meta.good"
 sed 's/^name = .*/name = other/' "$CONFIG" >"$WORK/other.conf"
 refused 1 "$RESOURCE|other" "$PROGRAMS/lockstep" up other --config "$WORK/other.conf" --node alpha --run-dir "$RUN_DIR"
+refused 1 "would not start.*that of $RESOURCE" "$PROGRAMS/lockstep" up other --dry-run --config "$WORK/other.conf" \
+  --node alpha --run-dir "$RUN_DIR"
 
 say 'damaged metadata'
 dd if=/dev/urandom of="$WORK/alpha/disk.img.meta" bs=4096 count=2 conv=notrunc status=none
 sum=$(sha256sum <"$WORK/alpha/disk.img.meta")
-refused 1 'metadata' on alpha up
+does_not_start 'metadata'
 [[ $(sha256sum <"$WORK/alpha/disk.img.meta") == "$sum" ]] || fail 'damaged metadata was changed'
 truncate -s 4096 "$WORK/alpha/disk.img.meta"
-refused 1 'metadata' on alpha up
+does_not_start 'metadata'
 
 say 'one torn superblock is none: the other counts'
 cp "$WORK/meta.good" "$WORK/alpha/disk.img.meta"

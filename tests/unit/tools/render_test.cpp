@@ -69,6 +69,12 @@ TEST_CASE("who stands apart from a peer is told why, and where to read what ends
   peer["split-brain"] = false;
   peer["unrelated"] = true;
   CHECK(render_status(status, false).find(" unrelated:yes\n    the two have no data in common") != std::string::npos);
+  peer["unrelated"] = false;
+  peer["refused"] = "no";
+  CHECK(render_status(status, false).find("refused") == std::string::npos);
+  peer["refused"] = "both-primary";
+  CHECK(render_status(status, false).find(" refused:both-primary\n    the two meet, and do not go together") !=
+        std::string::npos);
 }
 
 TEST_CASE("a running resync shows its progress") {
