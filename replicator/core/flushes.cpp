@@ -159,6 +159,9 @@ void Replica::State::release_stable_entries() {
     if (has_third_nodes() && !entry.resync) {
       through = sequence;
       missing |= lacking(entry.range);
+      // Without a disk this node keeps no bits for those that do not get what it sends.
+      const auto all = static_cast<PeerMask>((1U << peer_count()) - 1);
+      if (entry.remote_only && !LOCKSTEP_MUTANT("served-write-missing-nowhere")) missing |= all & ~entry.sent_to;
     }
     if (entry.holds_extents) activity_log.release(entry.range);
     if (!entry.resync) --application_entries;

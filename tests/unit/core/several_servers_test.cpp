@@ -59,6 +59,29 @@ TEST_CASE("a peer that served and left does not pass for the one that serves now
   CHECK(trio.are_alike(trio.alpha, trio.beta));
 }
 
+TEST_CASE("what only the peer that serves has got is out of sync there with the one that was away") {
+  Trio trio;
+  trio.make_mirrored();
+  trio.alpha.order(OrderKind::Detach);
+  trio.run();
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.lose_link(trio.beta, trio.gamma);
+  trio.alpha.write(0, blocks(6), 2);
+  trio.run();
+  trio.alpha.flush(1);
+  trio.run();
+  REQUIRE(trio.alpha.replies.at(0) == 0);
+  REQUIRE(trio.alpha.replies.at(1) == 0);
+  // Its extent may turn cold from here on.
+  CHECK(trio.beta.replica().is_out_of_sync(Trio::place(trio.beta, trio.gamma), 6));
+  // alpha is gone, and beta copies by its bits alone.
+  trio.alpha.crash();
+  trio.run();
+  trio.connect(trio.beta, trio.gamma);
+  trio.run();
+  CHECK(trio.gamma.disk[6] == 2);
+}
+
 TEST_CASE("what one peer cannot read another one is asked for") {
   Trio trio;
   trio.make_mirrored();
