@@ -10,6 +10,7 @@ repository=$(readlink -f "$(dirname "${BASH_SOURCE[0]}")/../..")
 base=$repository/build/machines/base
 base_packages=(dbus e2fsprogs fuse3 iproute2 jq libnbd-bin procps systemd systemd-sysv)
 WORK=
+loops_before=
 
 say() { printf -- '-- %4d s: %s\n' "$SECONDS" "$*"; }
 fail() {
@@ -33,6 +34,12 @@ wait_until() {
 
 name_spaces=()
 
+# Loop devices whose file cannot be reached from here.
+dead_loops() {
+  local device file
+  while read -r device file; do [[ -e $file ]] || echo "$device"; done < <(losetup --noheadings --output NAME,BACK-FILE) | sort
+}
+
 end_machines() {
   local status=$? name mount_point
   trap '' INT TERM
@@ -40,6 +47,10 @@ end_machines() {
   for name in "$WORK"/*/nspawn; do
     [[ ! -e $name ]] || power_off "$(basename "${name%/nspawn}")" || true
   done
+  while read -r name; do kill "$name" 2>/dev/null || true; done < <(jobs -p)  # a power switch, a client
+  # A machine that was switched off leaves its loop devices on the host, whose kernel they were: what they stood on is
+  # gone with the machine's name space.
+  while read -r name; do losetup --detach "$name" || true; done < <(comm -13 <(echo "$loops_before") <(dead_loops))
   while read -r mount_point; do umount -l "$mount_point" || true; done < <(
     awk -v below="$WORK/" 'index($5, below) == 1 { print $5 }' /proc/self/mountinfo | tac)
   for name in "${name_spaces[@]}"; do ip netns delete "$name" || true; done
@@ -58,6 +69,7 @@ need_machines() {
   package=$(find "$repository/build/package" -name 'lockstep_*.deb' 2>/dev/null | head -n 1)
   [[ -n $package ]] || skip 'no package in build/package: run tools/package'
   WORK=$(mktemp -d "${TMPDIR:-/var/tmp}/lockstep-machines.XXXXXX")
+  loops_before=$(dead_loops)
   trap end_machines EXIT
   trap 'exit 130' INT
   trap 'exit 143' TERM HUP
