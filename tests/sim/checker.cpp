@@ -73,6 +73,7 @@ void Checker::disk_replaced(int id) {
   known(id).gone = false;
   known(id).has_acknowledged = false;
   known(id).behind = known(id).replaced = true;
+  last_primary_replaced_ = last_primary_replaced_ || id == last_primary_;
 }
 
 // Invariant 7: from the first copy on the disk is a mixture, and says so.
@@ -367,6 +368,7 @@ void Checker::export_opened(int id) {
   if (lied_) return stream_order.forget(id);
   ++promotions;
   last_primary_ = id;
+  last_primary_replaced_ = false;
   Node& promoted = world_.node(id);
   for (int other = 0; other < world_.node_count(); ++other) {
     // One that the arbiter has taken out keeps its export until it finds out. What it answers meanwhile is checked.

@@ -121,6 +121,7 @@ class Checker {
   bool looks_away_ = false;
   bool lied_ = false;
   int last_primary_ = 0;
+  bool last_primary_replaced_ = false;  // its disk, since: what is there now is a survivor's copy at best
   std::vector<Knowledge> nodes_;
   std::vector<Difference> differences_;
 };

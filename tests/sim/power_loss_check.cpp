@@ -184,9 +184,9 @@ bool Checker::check_pair(Difference& difference) {
   const bool target_has = known(target).wrong_count == 0 && of_target.disk_state != DiskState::Inconsistent &&
                           of_target.current == world_.node(last_primary_).durable().superblock.current;
   // Protocol A, and its Primary's disk is gone; or of several peers not all were waited for, and of two that were
-  // restarted nobody knows who held more. The Primary is source to both if it comes back.
-  const bool was_lost =
-      known(source).may_lack && (known(target).gone || (world_.node_count() > 2 && target != last_primary_));
+  // restarted nobody knows who held more. The Primary is source to both if it comes back with the disk that it had.
+  const bool is_primarys = target == last_primary_ && !last_primary_replaced_;
+  const bool was_lost = known(source).may_lack && (known(target).gone || (world_.node_count() > 2 && !is_primarys));
   if (known(source).wrong_count > 0 && !was_lost && (world_.node_count() == 2 || target_has)) {
     return failed("node " + std::to_string(source) + " would be source, and " + first_wrong(source));
   }
