@@ -2,6 +2,7 @@
 // at the end; power_loss_check.cpp: what stable storage holds and says at any moment.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -44,6 +45,10 @@ class Checker {
   bool is_behind(int node) const { return nodes_[static_cast<size_t>(node)].behind; }
   // An operator gave up this node's data.
   void invalidated(int node) { known(node).steady = false; }
+  // A flush failed on each disk, and none was resynced since.
+  bool no_whole_copy_is_left() const {
+    return std::all_of(nodes_.begin(), nodes_.end(), [](const Knowledge& each) { return each.gone; });
+  }
   // No write that was flushed is missing there.
   bool has_all_flushed(int node);
   // It could be the only one that is left, and no promise would be broken.

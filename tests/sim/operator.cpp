@@ -97,7 +97,8 @@ bool Operator::demote_who_lost_data() {
 }
 
 // A disk that was rolled back or replaced gets its data only from one that is known to be the newest. Where the other
-// node has restarted since, and so does not know, an operator vouches for it by its generation.
+// node has restarted since, and so does not know, an operator vouches for it by its generation. So for one of two of
+// which a failed flush left no whole copy.
 bool Operator::vouch_for_the_newest() {
   const auto has_primary = [this] {
     for (int id = 0; id < world_.node_count(); ++id) {
@@ -109,11 +110,14 @@ bool Operator::vouch_for_the_newest() {
   for (int id = 0; id < world_.node_count(); ++id) {
     const Node& node = world_.node(id);
     if (!node.responds() || node.status().role == Role::Primary || !world_.checker.has_all_flushed(id)) continue;
-    if (node.status().disk_state != DiskState::Consistent && node.status().disk_state != DiskState::Outdated) continue;
+    const DiskState state = node.status().disk_state;
+    const bool is_any_other = state == DiskState::Inconsistent && world_.checker.no_whole_copy_is_left();
+    if (state != DiskState::Consistent && state != DiskState::Outdated && !is_any_other) continue;
     bool is_refused = false;
     for (int other = 0; other < world_.node_count(); ++other) {
       const Rule rule = other == id ? Rule::EqualClean : node.peer(other).decision.rule;
-      is_refused = is_refused || rule == Rule::PeerRolledBack || rule == Rule::SelfMayBeStale;
+      is_refused = is_refused || rule == Rule::PeerRolledBack || rule == Rule::SelfMayBeStale ||
+                   (is_any_other && rule == Rule::BothInconsistent);
     }
     if (!is_refused || !world_.random.chance(0.3)) continue;
     OrderGiven order;

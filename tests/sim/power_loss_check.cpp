@@ -150,6 +150,8 @@ bool Checker::check_pair(Difference& difference) {
           (known(difference.b).gone && known(difference.a).replaced)) {
         return true;
       }
+      // A flush failed on either disk before one could hear of the other: no whole copy is left.
+      if (decision.rule == Rule::BothInconsistent && no_whole_copy_is_left()) return true;
       // Nobody who is left can say that nothing is missing.
       if ((decision.rule == Rule::SelfMayBeStale && known(difference.b).replaced) ||
           (decision.rule == Rule::PeerMayBeStale && known(difference.a).replaced)) {
