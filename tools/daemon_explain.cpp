@@ -288,7 +288,9 @@ std::string absence_text(const DaemonView& view, PeerIndex index) {
     text += "    " + name + " has been absent for " + format_seconds((view.now_us - peer.absent_since_us) / 1'000'000) +
             ", since " + wall_time_of(peer.absent_since_us, view.now_us) + "\n";
   }
-  if (peer.out_of_sync_blocks != 0) {
+  if (peer.out_of_sync_blocks != 0 && !is_disk(view.driver.status().disk_state)) {
+    text += "    " + lacks + " may differ between this node's disk and that of " + name + "\n";
+  } else if (peer.out_of_sync_blocks != 0) {
     text += "    this node has " + lacks + (view.driver.status().role == repl::Role::Primary ? " written" : "") +
             " that " + name + " lacks\n";
   }
@@ -367,10 +369,6 @@ std::string suspension_text(const repl::Driver& driver, const repl::ReplicaStatu
                                                                 : "I/O goes on when it is back and in sync\n";
   }
   return text + "    if it is powered off or cut off: 'lockstep resume " + resource + " --alone'\n";
-}
-
-bool serves_locally(const repl::ReplicaStatus& status) {
-  return is_disk(status.disk_state) && !status.served_by_peer;
 }
 
 // A Primary that does not serve its clients from its own disk.

@@ -82,6 +82,15 @@ json peer_of(const repl::Driver& driver, PeerIndex index) {
 
 }  // namespace
 
+bool serves_locally(const repl::ReplicaStatus& status) {
+  return is_disk(status.disk_state) && !status.served_by_peer;
+}
+
+bool requests_fail(const repl::ReplicaStatus& status) {
+  return status.role == repl::Role::Primary && status.suspension == repl::Suspension::No && !serves_locally(status) &&
+         (status.data_lost || !status.served_by_peer);
+}
+
 bool kept_apart_by(const PeerStatus& peer, repl::SyncKind kind) {
   return peer.connection == repl::ConnectionState::StandAlone && peer.decided && peer.decision.kind == kind;
 }
@@ -128,6 +137,7 @@ json status_of(const DaemonView& view) {
           {"protocol", to_string(view.protocol)},
           {"sync", view.sync},
           {"suspended", to_string(status.suspension)},
+          {"failing", requests_fail(status)},
           {"degraded", status.degraded},
           {"promotable", status.promotable == repl::Outcome::Done},
           {"nbd", std::move(nbd)},

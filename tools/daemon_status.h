@@ -25,6 +25,10 @@ repl::Protocol core_protocol(Protocol protocol);
 
 // What operators are told of a peer: also a verify counts as a state.
 std::string_view replication_of(const repl::PeerStatus& peer);
+// Of a Primary: whether its own disk serves its clients.
+bool serves_locally(const repl::ReplicaStatus& status);
+// A Primary whose clients get errors.
+bool requests_fail(const repl::ReplicaStatus& status);
 // What the last handshake found keeps the two apart, until somebody ends it: SplitBrain or Unrelated.
 bool kept_apart_by(const repl::PeerStatus& peer, repl::SyncKind kind);
 // They meet again and again, and the handshake refuses each time.

@@ -91,6 +91,8 @@ void write_node(MetricsText& text, const DaemonView& view) {
   text.state({}, "state", to_string(status.disk_state), kDiskStates);
   text.family("suspended", "gauge", "Why clients are not answered: 1 for what holds, 'no' while they are.");
   text.state({}, "reason", to_string(status.suspension), {"no", "peer-loss", "no-data", "operator"});
+  one("failing", "gauge", "1 while requests of this Primary's clients fail, until an operator acts.",
+      requests_fail(status) ? 1 : 0);
   one("degraded", "gauge", "1 while this Primary's writes are not stored on every node.", status.degraded ? 1 : 0);
   one("promotable", "gauge", "1 while 'promote' without options would succeed.",
       status.promotable == repl::Outcome::Done ? 1 : 0);

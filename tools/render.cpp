@@ -51,9 +51,12 @@ std::string way_out(const std::string& words, const std::string& order) {
   return "    " + words + ": '" + order + "'\n";
 }
 
-std::string way_out_of_suspension(const json& status) {
+std::string way_out_of_no_service(const json& status) {
   const std::string suspended = text_of(status, "suspended", "no");
   const std::string resource = text_of(status, "resource", "RES");
+  if (status.value("failing", false)) {
+    return way_out("requests of clients fail; what ends it", "lockstep explain " + resource);
+  }
   if (suspended == "no") return {};
   if (suspended == "operator")
     return way_out("clients wait, as an operator said; to go on", "lockstep resume " + resource);
@@ -124,6 +127,7 @@ std::string render_resource(const json& status) {
       "role:" + text_of(status, "role", "Unknown") + " disk:" + text_of(status, "disk-state", "DUnknown");
   const std::string suspended = text_of(status, "suspended", "no");
   if (suspended != "no") text += " suspended:" + suspended;
+  if (status.value("failing", false)) text += " failing:yes";
   if (status.value("degraded", false)) text += " degraded:yes";
   const std::string protocol = text_of(status, "protocol", "C");
   if (protocol != "C") text += " protocol:" + protocol;
@@ -151,7 +155,7 @@ std::string render_peer(const json& peer) {
 std::string render_status(const json& status, bool with_node) {
   std::string text = text_of(status, "resource", "?");
   if (with_node) text += " node:" + text_of(status, "node", "?");
-  text += " " + render_resource(status) + "\n" + way_out_of_suspension(status);
+  text += " " + render_resource(status) + "\n" + way_out_of_no_service(status);
   for (const json& peer : status.value("peers", json::array())) {
     text += "  " + text_of(peer, "node", "?") + " " + render_peer(peer) + "\n";
     text += way_out_of_standing_apart(peer, text_of(status, "resource", "RES"));

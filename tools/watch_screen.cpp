@@ -136,7 +136,7 @@ bool is_being_mended(const json& status) {
 }
 
 Look look_of_node(const json& status) {
-  if (text_of(status, "suspended") != "no") return Look::Bad;
+  if (text_of(status, "suspended") != "no" || status.value("failing", false)) return Look::Bad;
   const Look disk = look_of_disk(text_of(status, "disk-state"));
   if (disk == Look::Bad && is_being_mended(status)) return Look::Warning;
   if (disk != Look::Good) return disk;
@@ -230,6 +230,9 @@ void add_node(Screen& screen, const std::deque<WatchSample>& samples, size_t col
   if (sync != "all" && sync != "?") screen.add(", sync " + sync);
   if (status.value("degraded", false)) screen.add(", degraded", Look::Warning);
   screen.end_line();
+  if (status.value("failing", false)) {
+    screen.add("      REQUESTS FAIL: see 'lockstep explain " + text_of(status, "resource") + "'", Look::Bad).end_line();
+  }
   if (text_of(status, "suspended") != "no") {
     screen
         .add("      SUSPENDED (" + text_of(status, "suspended") + "): see 'lockstep explain " +

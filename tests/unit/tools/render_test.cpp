@@ -45,10 +45,16 @@ TEST_CASE("what is out of the ordinary is told") {
         "  beta connection:Connecting role:Unknown disk:DUnknown replication:Off out-of-sync:1.5M\n");
 }
 
-TEST_CASE("a suspension names what ends it") {
+TEST_CASE("a suspension, and requests that fail, name what ends it") {
   json status = healthy();
   status["suspended"] = "operator";
   CHECK(render_status(status, false).find("to go on: 'lockstep resume pgdata'\n") != std::string::npos);
+  status["suspended"] = "no";
+  status["failing"] = true;
+  CHECK(render_status(status, false)
+            .find("disk:UpToDate failing:yes\n    requests of clients fail; what ends it: "
+                  "'lockstep explain pgdata'\n") != std::string::npos);
+  status["failing"] = false;
   status["suspended"] = "no-data";
   CHECK(render_status(status, false).find("what ends it: 'lockstep explain pgdata'\n") != std::string::npos);
 }
