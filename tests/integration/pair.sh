@@ -74,13 +74,23 @@ start_node() {
   [[ -s $RUN_DIR/$node.pid ]]
 }
 
-# Ends the node's daemon as a power cut would, and waits until its process is gone.
+# The kernel ends the ring of a process that was killed after the process, and its files and sockets with it.
+node_is_released() {
+  local file
+  [[ -z $(ss -Hxl src "$RUN_DIR/$RESOURCE.$1.sock") ]] || return 1
+  for file in "$WORK/$1/disk.img" "$WORK/$1/disk.img.meta"; do
+    [[ ! -f $file ]] || flock --nonblock "$file" true || return 1
+  done
+}
+
+# Ends the node's daemon as a power cut would, and waits until nothing of it is left.
 kill_node() {
   local pid
   pid=$(daemon_pid "$1")
   rm "$RUN_DIR/$1.pid"
   kill -KILL "$pid"
   wait_until 10 process_is_gone "$pid"
+  wait_until 10 node_is_released "$1"
 }
 
 process_is_gone() { ! kill -0 "$1" 2>/dev/null || [[ $(ps -o stat= -p "$1") == Z* ]]; }

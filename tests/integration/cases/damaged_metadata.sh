@@ -20,7 +20,7 @@ say "one bit of the Secondary's activity log"
 kill_node beta
 # The ring stands behind the superblocks and before the bitmaps.
 flip beta 20
-on beta dump-metadata | grep -q 'DAMAGED: the activity log'
+< <(on beta dump-metadata) grep -q 'DAMAGED: the activity log'
 start_node beta
 says beta "the activity log in $(disk_of beta).meta is damaged: every block counts as out of sync" || fail 'nothing in the log'
 expect_equal_images alpha
@@ -40,7 +40,7 @@ order alpha down
 page=$(($(stat -c %s "$(disk_of alpha).meta") / 4096 - 1))
 while ! dd if="$(disk_of alpha).meta" bs=4096 skip="$page" count=1 status=none | grep -q STEPBMAP; do ((page -= 1)); done
 flip alpha "$page"
-on alpha dump-metadata | grep -q 'damaged-pages:1'
+< <(on alpha dump-metadata) grep -q 'damaged-pages:1'
 start_node alpha
 says alpha '1 pages of the bitmap in .* are damaged' || fail 'nothing in the log'
 expect_equal_images beta

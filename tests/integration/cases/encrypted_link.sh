@@ -31,7 +31,7 @@ say 'another key'
 order beta down
 sed "s|$WORK/link.key|$WORK/other.key|" "$CONFIG" >"$WORK/beta.conf"
 "$PROGRAMS/lockstep" up "$RESOURCE" --config "$WORK/beta.conf" --node beta --run-dir "$RUN_DIR"
-explains() { on alpha explain | grep -q "same 'secret-file'"; }
+explains() { < <(on alpha explain) grep -q "same 'secret-file'"; }
 wait_until 20 explains || fail "alpha says: $(on alpha explain)"
 [[ $(status_of alpha '.peers[0]["connection-state"]') == Connecting ]] || fail 'there is a link'
 "$PROGRAMS/lockstep" down "$RESOURCE" --config "$WORK/beta.conf" --node beta --run-dir "$RUN_DIR"

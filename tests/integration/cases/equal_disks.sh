@@ -12,15 +12,15 @@ order beta create --existing-data
 start_node alpha
 start_node beta
 
-is_unrelated() { on "$1" explain | grep -q 'rule unrelated:'; }
+is_unrelated() { < <(on "$1" explain) grep -q 'rule unrelated:'; }
 for node in alpha beta; do
   wait_until 15 is_unrelated "$node" || fail "$node does not say that the data is unrelated: $(on "$node" explain)"
   for loser in alpha beta; do
-    on "$node" explain | grep -q "on $loser: 'lockstep resync pgdata $(other_node "$loser") --discard-my-data" ||
+    < <(on "$node" explain) grep -q "on $loser: 'lockstep resync pgdata $(other_node "$loser") --discard-my-data" ||
       fail "$node does not say what would end it"
   done
   has "$node" '.peers[0].unrelated' true
-  on "$node" status | grep -q 'connection:StandAlone .* unrelated:yes' || fail "$(on "$node" status)"
+  < <(on "$node" status) grep -q 'connection:StandAlone .* unrelated:yes' || fail "$(on "$node" status)"
 done
 
 # Direct I/O that changes anything in the file changes its time.
@@ -29,7 +29,7 @@ before=$(last_write)
 order beta resync alpha --discard-my-data "$(status_of beta .generation)"
 expect_equal_images alpha
 [[ $(last_write) == "$before" ]] || fail 'something was written to a disk that was equal already'
-on alpha explain | grep -q 'rule unrelated-peer-gives-way' || fail "$(on alpha explain)"
+< <(on alpha explain) grep -q 'rule unrelated-peer-gives-way' || fail "$(on alpha explain)"
 
 say 'the same with one block that differs: it alone is copied'
 order alpha down

@@ -6,7 +6,7 @@ start_pair 'peer-timeout = 500ms'
 [[ $(status_of alpha .sync) == all && $(status_of alpha '.peers[0].protocol') == C ]] || fail "$(on alpha status --json)"
 order beta down
 wait_until 10 peer_is_lost alpha
-on alpha explain | grep -q 'nothing has to be copied, as long as nothing is written (rule equal-clean)' ||
+< <(on alpha explain) grep -q 'nothing has to be copied, as long as nothing is written (rule equal-clean)' ||
   fail "$(on alpha explain)"
 sector_client write "$(uri_of alpha)" --offset 0 --length 1048576 --sequence 1 --flush yes
 sector_client write "$(uri_of alpha)" --offset 8388608 --length 524288 --sequence 2 --flush yes
@@ -18,8 +18,8 @@ on alpha explain --json | jq -e '.peers[0] | .["lacks-bytes"] == 1572864 and .["
   .["expected-source"] and .["absent-seconds"] >= 0' >/dev/null || fail "$(on alpha explain --json)"
 start_node beta
 expect_equal_images alpha
-on alpha explain | grep -q 'rule peer-is-behind' || fail "it came otherwise: $(on alpha explain)"
-on alpha explain | grep -q 'when it returns' && fail 'beta is here'
+< <(on alpha explain) grep -q 'rule peer-is-behind' || fail "it came otherwise: $(on alpha explain)"
+< <(on alpha explain) grep -q 'when it returns' && fail 'beta is here'
 
 say 'the screen'
 command -v script >/dev/null || skip 'script(1) is missing, so no terminal was tried'

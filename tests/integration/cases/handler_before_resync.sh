@@ -33,13 +33,13 @@ has beta '.peers[0]["connection-state"]' Connected
 has beta '.peers[0]["replication-state"]' Off
 sector_client write "$(uri_of alpha)" --offset 4096 --length 4096 --sequence 3 --flush yes
 sector_client expect "$(disk_of beta)" --offset 0 --length 4096 --sequence 1
-on beta explain | grep -q "self-prepares: this node's handler before-resync-target runs before" || fail "$(on beta explain)"
-on alpha explain | grep -q "peer-prepares: the peer's handler" || fail "$(on alpha explain)"
+< <(on beta explain) grep -q "self-prepares: this node's handler before-resync-target runs before" || fail "$(on beta explain)"
+< <(on alpha explain) grep -q "peer-prepares: the peer's handler" || fail "$(on alpha explain)"
 refused 3 'alpha is Primary' on beta promote
 
 say 'it fails: the resync is held, and explain says what would have it go on'
 echo 7 >"$WORK/go"
-is_held() { on beta explain | grep -q "the resync is held: .*resume-resync $RESOURCE alpha"; }
+is_held() { < <(on beta explain) grep -q "the resync is held: .*resume-resync $RESOURCE alpha"; }
 wait_until 10 is_held || fail "$(on beta explain)"
 grep -q 'handler before-resync-target (alpha) failed: exit status 7' "$RUN_DIR/$RESOURCE.beta.log"
 sector_client expect "$(disk_of beta)" --offset 0 --length 4096 --sequence 1

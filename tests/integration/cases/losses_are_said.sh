@@ -22,18 +22,18 @@ before=$(on beta status --json | jq -c '.[0] | del(.peers[0]["round-trip-us"], .
 same_refusal 3 'in use' alpha invalidate
 same_refusal 3 'typed is not the current' beta promote --force-data-loss "${generation//[0-9a-f]/0}"
 same_refusal 3 'no split brain' beta resync alpha --discard-my-data "$generation"
-on beta invalidate --dry-run | grep -q "64.0M of generation $generation" || fail "$(on beta invalidate --dry-run)"
-on alpha invalidate-peer beta --dry-run | grep -q 'forgets the copy of beta'
+< <(on beta invalidate --dry-run) grep -q "64.0M of generation $generation" || fail "$(on beta invalidate --dry-run)"
+< <(on alpha invalidate-peer beta --dry-run) grep -q 'forgets the copy of beta'
 on beta invalidate --dry-run --json | jq -e '.lost.bytes == 67108864 and .["dry-run"]' >/dev/null
 order beta detach --dry-run
 order alpha demote --force --dry-run
 order alpha switchover --to beta --dry-run
 order alpha verify --dry-run
-on alpha reload --dry-run | grep -q 'nothing would change: protocol C' || fail "$(on alpha reload --dry-run)"
+< <(on alpha reload --dry-run) grep -q 'nothing would change: protocol C' || fail "$(on alpha reload --dry-run)"
 sed -i 's/^peer-timeout = .*/peer-timeout = 501ms/' "$CONFIG"
 same_refusal 3 'peer-timeout' alpha reload
 sed -i 's/^peer-timeout = .*/peer-timeout = 500ms\nprotocol = B/' "$CONFIG"
-on alpha reload --dry-run | grep -q 'protocol B instead of C' || fail "$(on alpha reload --dry-run)"
+< <(on alpha reload --dry-run) grep -q 'protocol B instead of C' || fail "$(on alpha reload --dry-run)"
 sed -i '/^protocol = B/d' "$CONFIG"
 refused 3 'holds Lockstep metadata|is in use|runs on node' on beta create --dry-run
 [[ $(on beta status --json | jq -c '.[0] | del(.peers[0]["round-trip-us"], .peers[0]["lag-ms"])') == "$before" ]] ||
@@ -57,16 +57,16 @@ for node in alpha beta; do
   expect_line "$node" '.node == "alpha" and .verb == "promote" and .after.role == "Primary"'
   expect_line "$node" '.node == "alpha" and .verb == "create" and .result == "done"'
 done
-on alpha audit | grep -qE 'beta .*/[0-9]+.* invalidate .*accepts a loss' || fail "$(on alpha audit)"
+< <(on alpha audit) grep -qE 'beta .*/[0-9]+.* invalidate .*accepts a loss' || fail "$(on alpha audit)"
 
 say 'what was done while there was no link comes with the next one'
 kill_node alpha
 wait_until 10 peer_is_lost beta
-on beta promote --peer-fenced --dry-run | grep -qE 'alpha is absent for [0-9]+s \(since 20' || fail "$(on beta promote --peer-fenced --dry-run)"
+< <(on beta promote --peer-fenced --dry-run) grep -qE 'alpha is absent for [0-9]+s \(since 20' || fail "$(on beta promote --peer-fenced --dry-run)"
 order beta promote --peer-fenced
 order beta disconnect alpha
 order alpha create --force --dry-run
-on alpha create --force --dry-run | grep -q "generation $generation of pgdata on alpha, UpToDate, 64.0M, that of a Primary" ||
+< <(on alpha create --force --dry-run) grep -q "generation $generation of pgdata on alpha, UpToDate, 64.0M, that of a Primary" ||
   fail "$(on alpha create --force --dry-run)"
 refused 3 'generation here is' on alpha create --force --generation "${generation//[0-9a-f]/1}"
 on alpha create --force --generation "$generation" 2>"$WORK/said" >/dev/null

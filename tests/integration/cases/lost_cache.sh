@@ -26,9 +26,9 @@ has alpha .failing false
 
 start_node beta
 becomes 20 alpha .failing true
-on alpha status | grep -q "^pgdata role:Primary disk:Failed failing:yes" || fail "$(on alpha status)"
-on alpha status | grep -q "requests of clients fail; what ends it: 'lockstep explain pgdata'" || fail "$(on alpha status)"
-on alpha explain | grep -q "client I/O fails.*cannot be had" || fail "$(on alpha explain)"
-on alpha metrics | grep -q '^lockstep_failing{.*} 1$' || fail "$(on alpha metrics)"
+< <(on alpha status) grep -q "^pgdata role:Primary disk:Failed failing:yes" || fail "$(on alpha status)"
+< <(on alpha status) grep -q "requests of clients fail; what ends it: 'lockstep explain pgdata'" || fail "$(on alpha status)"
+< <(on alpha explain) grep -q "client I/O fails.*cannot be had" || fail "$(on alpha explain)"
+< <(on alpha metrics) grep -q '^lockstep_failing{.*} 1$' || fail "$(on alpha metrics)"
 order alpha demote --force
 has alpha .failing false

@@ -22,7 +22,7 @@ becomes 10 alpha '.["disk-state"]' Failed
 say 'the peer is frozen for longer than peer-timeout'
 kill -STOP "$(daemon_pid beta)"
 becomes 10 alpha .suspended no-data
-on alpha explain | grep -q 'suspended (no-data)' || fail 'explain does not say what is waited for'
+< <(on alpha explain) grep -q 'suspended (no-data)' || fail 'explain does not say what is waited for'
 kill -CONT "$(daemon_pid beta)"
 becomes 10 alpha .suspended no
 wait_for_writes alpha 100

@@ -4,8 +4,8 @@ source "$(dirname "$0")/../case.sh"
 
 start_pair
 say 'status'
-on alpha status | grep -qE '^pgdata .*role:Primary disk:UpToDate' || fail "$(on alpha status)"
-on alpha status | grep -qE '^  beta connection:Connected role:Secondary disk:UpToDate replication:Established' ||
+< <(on alpha status) grep -qE '^pgdata .*role:Primary disk:UpToDate' || fail "$(on alpha status)"
+< <(on alpha status) grep -qE '^  beta connection:Connected role:Secondary disk:UpToDate replication:Established' ||
   fail "$(on alpha status)"
 for key in resource node role disk-state generation size-bytes protocol suspended degraded promotable nbd reads writes \
   flushes read-bytes written-bytes al-transactions in-flight peers; do

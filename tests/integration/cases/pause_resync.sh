@@ -25,9 +25,9 @@ order alpha pause-resync
 becomes 5 alpha '.peers[0]["replication-state"]' PausedSyncS
 becomes 5 beta '.peers[0]["replication-state"]' PausedSyncT
 has beta '.["disk-state"]' Inconsistent
-on alpha explain | grep -q "paused by an operator of this node; .* 'lockstep resume-resync $RESOURCE beta'" ||
+< <(on alpha explain) grep -q "paused by an operator of this node; .* 'lockstep resume-resync $RESOURCE beta'" ||
   fail "$(on alpha explain)"
-on beta explain | grep -q "paused by an operator of alpha; .*there" || fail "$(on beta explain)"
+< <(on beta explain) grep -q "paused by an operator of alpha; .*there" || fail "$(on beta explain)"
 
 say 'what was read before the pause arrives; from then on nothing moves, while the application goes on'
 left_at() { status_of "$1" '.peers[0]["out-of-sync-bytes"]'; }

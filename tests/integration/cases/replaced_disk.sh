@@ -13,7 +13,7 @@ order alpha create --force
 start_node alpha
 start_node beta
 
-explains() { on "$1" explain | grep -q "$2"; }
+explains() { < <(on "$1" explain) grep -q "$2"; }
 wait_until 15 explains beta self-may-be-stale || fail "beta does not say why it waits: $(on beta explain)"
 wait_until 15 explains alpha peer-may-be-stale || fail "alpha does not say why it waits: $(on alpha explain)"
 explains beta 'force-data-loss' || fail "beta does not say what to type: $(on beta explain)"

@@ -19,19 +19,19 @@ kill -CONT "$alpha_pid"
 say 'as long as only one of them has written, it is no split brain, and is refused all the same'
 for node in alpha beta; do
   becomes 15 "$node" '.peers[0].refused' primary-would-be-target
-  on "$node" status | grep -q 'connection:Connecting .* refused:primary-would-be-target' || fail "$(on "$node" status)"
-  on "$node" explain | grep -q "have beta take what alpha has, on beta: 'lockstep demote" || fail "$(on "$node" explain)"
+  < <(on "$node" status) grep -q 'connection:Connecting .* refused:primary-would-be-target' || fail "$(on "$node" status)"
+  < <(on "$node" explain) grep -q "have beta take what alpha has, on beta: 'lockstep demote" || fail "$(on "$node" explain)"
 done
 sector_client write "$(uri_of beta)" --offset 16384 --length 4096 --sequence 3 --flush yes
 
-is_split() { on "$1" explain | grep -qi 'split.brain'; }
+is_split() { < <(on "$1" explain) grep -qi 'split.brain'; }
 for node in alpha beta; do
   wait_until 15 is_split "$node" || fail "$node does not report the split brain: $(on "$node" explain)"
   becomes 5 "$node" '.peers[0]["connection-state"]' StandAlone
   has "$node" '.peers[0]["split-brain"]' true
-  on "$node" status | grep -q 'connection:StandAlone .* split-brain:yes' || fail "$(on "$node" status)"
-  on "$node" metrics | grep -q '^lockstep_peer_split_brain{.*} 1$' || fail "$(on "$node" metrics)"
-  on "$node" explain | grep -q "on $node: 'lockstep demote pgdata --force', then 'lockstep resync pgdata" ||
+  < <(on "$node" status) grep -q 'connection:StandAlone .* split-brain:yes' || fail "$(on "$node" status)"
+  < <(on "$node" metrics) grep -q '^lockstep_peer_split_brain{.*} 1$' || fail "$(on "$node" metrics)"
+  < <(on "$node" explain) grep -q "on $node: 'lockstep demote pgdata --force', then 'lockstep resync pgdata" ||
     fail "$(on "$node" explain)"
 done
 refused 3 "alpha and beta wrote apart .* 'lockstep explain" on alpha resync beta

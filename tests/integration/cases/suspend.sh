@@ -13,7 +13,7 @@ wait_for_writes alpha 500
 kill_node beta
 becomes 10 alpha .suspended peer-loss
 writes=$(status_of alpha .writes)
-on alpha explain | grep -q 'resume pgdata --alone' || fail 'explain does not say what ends it'
+< <(on alpha explain) grep -q 'resume pgdata --alone' || fail 'explain does not say what ends it'
 start_node beta
 becomes 20 alpha .suspended no
 wait_until 20 writes_reach alpha $((writes + 100)) || fail 'the load does not go on'

@@ -25,7 +25,7 @@ CONFIG=$WORK/small.conf
 rm "$(disk_of beta)" "$(disk_of beta).meta"
 order beta create
 start_node beta
-says() { on "$1" explain | grep -qiE "$2" || grep -qiE "$2" "$RUN_DIR/$RESOURCE.$1.log"; }
+says() { < <(on "$1" explain) grep -qiE "$2" || grep -qiE "$2" "$RUN_DIR/$RESOURCE.$1.log"; }
 wait_until 15 says beta 'size' || fail "beta does not say that the sizes differ: $(on beta explain)"
 CONFIG=$good
 wait_until 15 says alpha 'size' || fail "alpha does not say that the sizes differ: $(on alpha explain)"
