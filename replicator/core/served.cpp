@@ -52,7 +52,7 @@ void Replica::State::enter_served_mode() {
   served = fresh_generation();
   served_previous = superblock.current;
   served_stale = may_hold_served = 0;
-  data_lost = fails_held = false;
+  fails_held = false;  // what was lost before stays lost until this node is demoted
   writes_paused = writes_paused_told = false;
   may_hold_current = 0;
   // Requests under way were to be answered for less, under the protocols that leave the rest to this node's disk.

@@ -161,6 +161,14 @@ TEST_CASE("acknowledged data is lost with the peer that served: also with a disk
   CHECK(pair.alpha.replies.at(1) == EIO);
   CHECK(pair.alpha.replies.at(2) == EIO);
   CHECK(pair.alpha.replica().status().data_lost);
+  // Not even when the disk goes once more, and the peer could serve again.
+  detach(pair);
+  pair.alpha.flush(4);
+  pair.run();
+  CHECK(pair.alpha.replies.at(4) == EIO);
+  CHECK(pair.alpha.replica().status().data_lost);
+  pair.alpha.attach();
+  settle(pair);
   // Whoever gives up the role has told its clients, and they begin anew.
   pair.alpha.order(OrderKind::Demote);
   pair.run();
