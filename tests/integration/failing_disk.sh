@@ -33,6 +33,19 @@ make_failing() {
 break_file() { : >"$WORK/$1/$2.broken"; }
 mend_file() { rm -f "$WORK/$1/$2.broken"; }
 
+# start_pair_on_failing_disk [LINE...]: as start_pair, and alpha's disk can fail.
+start_pair_on_failing_disk() {
+  require_failing_disks
+  pair_create_workspace
+  pair_write_configuration "$SIZE" "$@"
+  create_pair
+  make_failing alpha disk.img
+  start_node alpha
+  start_node beta
+  order alpha wait --for synced --timeout 30
+  order alpha promote
+}
+
 end_of_this_case() {
   local file
   pair_stop

@@ -64,13 +64,16 @@ order() { on "$@" >/dev/null; }
 # status_of NODE JQ-FILTER: of the node's one element of `status --json`.
 status_of() { on "$1" status --json | jq -r ".[0] | $2"; }
 
+# The daemon's process, as its socket knows it.
+process_of() { ss -Hxlp src "$RUN_DIR/$RESOURCE.$1.sock" | sed -n 's/.*pid=\([0-9]*\).*/\1/p'; }
+note_process() { process_of "$1" >"$RUN_DIR/$1.pid"; }
 daemon_pid() { cat "$RUN_DIR/$1.pid"; }
 
 # Starts the node's daemon, and notes its process for daemon_pid and for the end.
 start_node() {
   local node=$1
   order "$node" up || return
-  ss -Hxlp src "$RUN_DIR/$RESOURCE.$node.sock" | sed -n 's/.*pid=\([0-9]*\).*/\1/p' >"$RUN_DIR/$node.pid"
+  note_process "$node"
   [[ -s $RUN_DIR/$node.pid ]]
 }
 
@@ -134,7 +137,7 @@ pair_stop() {
   done
   for node in "${NODES[@]}"; do
     # A start that was interrupted has not noted its process yet: the socket knows it.
-    pid=$(ss -Hxlp src "$RUN_DIR/$RESOURCE.$node.sock" | sed -n 's/.*pid=\([0-9]*\).*/\1/p')
+    pid=$(process_of "$node")
     pid=${pid:-$(cat "$RUN_DIR/$node.pid" 2>/dev/null)} || true
     [[ -n $pid ]] || continue
     kill -KILL "$pid" 2>/dev/null || true

@@ -4,16 +4,8 @@
 source "$(dirname "$0")/../case.sh"
 # shellcheck source-path=SCRIPTDIR/..
 source "$integration/failing_disk.sh"
-require_failing_disks
 
-pair_create_workspace
-pair_write_configuration "$SIZE" 'peer-timeout = 500ms'
-create_pair
-make_failing alpha disk.img
-start_node alpha
-start_node beta
-order alpha wait --for synced --timeout 30
-order alpha promote
+start_pair_on_failing_disk 'peer-timeout = 500ms'
 start_load alpha 5
 wait_for_writes alpha 300
 break_file alpha disk.img

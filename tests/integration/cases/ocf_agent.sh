@@ -56,7 +56,7 @@ has alpha .role Secondary
 gives 0 alpha promote
 
 say 'the Primary dies: without an arbiter nobody is promoted'
-ss -Hxlp src "$RUN_DIR/$RESOURCE.alpha.sock" | sed -n 's/.*pid=\([0-9]*\).*/\1/p' >"$RUN_DIR/alpha.pid"
+note_process alpha
 kill_node alpha
 gives 7 alpha monitor
 becomes 10 beta '.peers[0]["connection-state"]' Connecting
@@ -66,7 +66,7 @@ gives 0 beta monitor
 
 say 'a daemon that does not answer runs, and is ended by stop'
 gives 0 alpha start
-process=$(ss -Hxlp src "$RUN_DIR/$RESOURCE.alpha.sock" | sed -n 's/.*pid=\([0-9]*\).*/\1/p')
+process=$(process_of alpha)
 kill -STOP "$process"
 gives 1 alpha monitor
 seconds=3 gives 0 alpha stop

@@ -4,16 +4,8 @@
 source "$(dirname "$0")/../case.sh"
 # shellcheck source-path=SCRIPTDIR/..
 source "$integration/failing_disk.sh"
-require_failing_disks
 
-pair_create_workspace
-pair_write_configuration "$SIZE"
-create_pair
-make_failing alpha disk.img
-start_node alpha
-start_node beta
-order alpha wait --for synced --timeout 30
-order alpha promote
+start_pair_on_failing_disk
 before=$(status_of alpha .generation)
 
 say 'the disk fails'
