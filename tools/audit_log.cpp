@@ -170,7 +170,7 @@ Status AuditLog::prepare_file(std::string& text) {
     if (::fcntl((*own)->fd(), F_SETFL, O_APPEND) != 0) return system_error("cannot append to " + path_, errno);
     file_ = std::move(*own);
   }
-  if (is_torn_) text.insert(0, "\n");
+  if (is_torn_) text.insert(text.begin(), '\n');  // GCC 12 calls insert(0, "\n") an overlap at -O2
   return {};
 }
 
