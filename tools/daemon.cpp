@@ -117,7 +117,7 @@ Status Daemon::open_everything(const std::string& run_dir) {
   std::filesystem::create_directories(run_dir, code);
   if (code) return system_error("cannot make the folder " + run_dir, code.value());
   const std::string socket_path = control_socket_path(run_dir, configuration_.name, node_.name);
-  Patience patience(configuration_.name);
+  Patience patience([this](const std::string& what) { spdlog::info("{}: {}", configuration_.name, what); });
   auto control_socket = patience.when_free([&] { return repl::ControlSocket::open(*loop_, socket_path, *this); });
   if (!control_socket) return std::move(control_socket).error();
   control_socket_ = std::move(*control_socket);

@@ -11,12 +11,12 @@
 #include "io/base/units.h"
 #include "io/file_setup.h"
 #include "replicator/metadata_setup.h"
-#include "tools/control_client.h"
 #include "tools/disk_inspection.h"
 #include "tools/lockstep_common.h"
 #include "tools/lockstep_confirm.h"
 #include "tools/lockstep_losses.h"
 #include "tools/lockstep_progress.h"
+#include "tools/stopped_node.h"
 
 namespace lockstep::tools {
 namespace {
@@ -56,23 +56,6 @@ void succeed_or_fail(const Status& status) {
 
 [[noreturn]] void refuse(const std::string& why) {
   throw CommandError(ExitCode::Refused, why);
-}
-
-// A daemon without its disk leaves the files alone until it is told to attach them; their locks say if that is so.
-bool has_no_disk(ControlConnection& daemon) {
-  const auto reply = daemon.ask("status", nlohmann::json::object(), deadline_after_ms(2000));
-  if (!reply || !reply->data->is_object()) return false;
-  const std::string disk_state = reply->data->value("disk-state", "");
-  return disk_state == "Diskless" || disk_state == "Failed";
-}
-
-void check_not_running(const Place& place) {
-  Result<ControlConnection> connection = ControlConnection::open(place.socket_path);
-  if (connection && has_no_disk(*connection)) return;
-  if (connection || connection.error().kind == ErrorKind::TimedOut) {
-    refuse("the daemon of " + place.resource + " runs on node " + place.node + ": stop it first with '" +
-           place.command("down") + "', or take the disk away from it with '" + place.command("detach") + "'");
-  }
 }
 
 void check_content(const HeldPath& held, bool force) {
@@ -179,10 +162,11 @@ Plan look_and_clear(const Place& place, const Arguments& arguments, uint64_t met
   const bool existing_data = arguments.has("existing-data");
   const bool force = arguments.has("force");
   const NodeConfiguration& node = place.own_node();
-  check_not_running(place);
-  Plan plan{value_or_fail(HeldPath::open(node.disk)), {}, false};
+  StoppedNode stopped(place);
+  succeed_or_fail(stopped.check());
+  Plan plan{value_or_fail(stopped.hold(node.disk)), {}, false};
   check_disk(plan.disk, place, existing_data, force);
-  HeldPath metadata = value_or_fail(HeldPath::open(node.metadata));
+  HeldPath metadata = value_or_fail(stopped.hold(node.metadata));
   check_metadata(metadata, force, metadata_bytes);
   check_space(plan.disk, metadata, place.configuration->size_bytes, metadata_bytes);
   plan.metadata_is_device = metadata.kind() == PathKind::Device;

@@ -1,6 +1,6 @@
 #!/bin/bash
 # A daemon that was killed keeps its disk, its metadata and its addresses until the kernel has ended its ring, a moment
-# after its process has gone. The next one waits for that, and names who has them when nobody lets go.
+# after its process has gone. The next one waits for that, and so does 'create' anew; both name who has them when nobody lets go.
 source "$(dirname "$0")/../case.sh"
 
 pair_create_workspace
@@ -32,3 +32,29 @@ done
 say 'locked for good'
 held "$(disk_of alpha)"
 refused 1 'disk.img is in use: .*fuser' on alpha up
+
+say 'created anew, as soon as what was killed lets go'
+kill "${helpers[-1]}"
+start_node alpha
+kill_node alpha
+create_waits() { grep -q 'in use.*waiting for it' "$WORK/create.err" 2>/dev/null; }
+for what in "$(disk_of alpha)" "$(disk_of alpha).meta"; do
+  held "$what"
+  on alpha create --force 2>"$WORK/create.err" >/dev/null &
+  creating=$!
+  wait_until 10 create_waits
+  kill "${helpers[-1]}"
+  wait "$creating" || fail "create did not wait: $(cat "$WORK/create.err")"
+  rm "$WORK/create.err"
+done
+
+say 'a daemon that does not answer runs'
+start_node alpha
+kill -STOP "$(daemon_pid alpha)"
+refused 3 'the daemon of .* runs on node alpha: stop it first' on alpha create --force
+kill -CONT "$(daemon_pid alpha)"
+order alpha down
+
+say 'nothing was killed: no reason to wait'
+held "$(disk_of alpha)"
+refused 3 'disk.img is in use: .*fuser' on alpha create --force

@@ -1,4 +1,10 @@
 // The verbs that talk to a daemon, against a control socket in a thread of this test.
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <catch2/catch.hpp>
 #include <future>
 #include <nlohmann/json.hpp>
@@ -69,6 +75,33 @@ class FakeDaemon {
   FakeVerbs verbs_;
   std::unique_ptr<repl::ControlSocket> socket_;
   std::thread thread_;
+};
+
+// The socket of a daemon that is dead and whose ring is not: its process listened, has gone, and somebody has it open.
+class KilledDaemon {
+ public:
+  explicit KilledDaemon(const std::string& path) : socket_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    path.copy(address.sun_path, sizeof address.sun_path - 1);
+    REQUIRE(::bind(socket_, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
+    const pid_t process = ::fork();
+    if (process == 0) ::_exit(::listen(socket_, 8));
+    REQUIRE(::waitpid(process, nullptr, 0) == process);
+  }
+  ~KilledDaemon() { ::close(socket_); }
+  KilledDaemon(const KilledDaemon&) = delete;
+  KilledDaemon& operator=(const KilledDaemon&) = delete;
+
+  // Whether somebody comes, who is sent away again.
+  bool meets_client() const {
+    pollfd waited{socket_, POLLIN, 0};
+    if (::poll(&waited, 1, 10'000) <= 0) return false;
+    return ::close(::accept(socket_, nullptr, nullptr)) == 0;
+  }
+
+ private:
+  int socket_;
 };
 
 struct Host {
@@ -179,6 +212,18 @@ TEST_CASE("create touches nothing under a running daemon") {
                                        host.options + "', or take the disk away from it with 'lockstep detach r" +
                                        host.options + "'"});
   CHECK_FALSE(std::filesystem::exists(host.folder.path() + "/a"));
+}
+
+TEST_CASE("create waits for the end of a daemon that was killed") {
+  const Host host;
+  auto daemon = std::make_unique<KilledDaemon>(host.socket);
+  auto creating = std::async(std::launch::async, [&] { return host.run({"create", "r"}); });
+  CHECK(daemon->meets_client());
+  // It looks again, and finds that it is not over.
+  CHECK(daemon->meets_client());
+  CHECK_FALSE(std::filesystem::exists(host.folder.path() + "/a"));
+  daemon.reset();
+  CHECK(creating.get() == kDone);
 }
 
 TEST_CASE("a running node is found without a configuration") {
