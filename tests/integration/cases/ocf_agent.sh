@@ -1,27 +1,8 @@
 #!/bin/bash
 # Pacemaker's agent by itself: the codes that a cluster decides by. (tests/machines/ocf-tester: what is asked of every agent.)
 source "$(dirname "$0")/../case.sh"
-[[ -e /usr/lib/ocf/lib/heartbeat/ocf-shellfuncs ]] || skip 'no ocf-shellfuncs (package resource-agents)'
-command -v jq >/dev/null || skip 'no jq'
-
-export LOCKSTEP=$PROGRAMS/lockstep
-program=$integration/../../pacemaker/resource
-agent_config=
-
-# agent NODE ACTION: prints the exit status.
-agent() {
-  local status=0
-  OCF_ROOT=/usr/lib/ocf OCF_RESOURCE_INSTANCE=$RESOURCE OCF_RESKEY_resource=$RESOURCE OCF_RESKEY_config=${agent_config:-$CONFIG} \
-    OCF_RESKEY_node=$1 OCF_RESKEY_run_dir=$RUN_DIR OCF_RESKEY_CRM_meta_timeout=${seconds:-20}000 \
-    "$program" "$2" >"$WORK/said" 2>&1 || status=$?
-  echo "$status"
-}
-gives() {
-  local wanted=$1 status
-  shift
-  status=$(agent "$@")
-  [[ $status == "$wanted" ]] || fail "$* gave $status instead of $wanted: $(cat "$WORK/said")"
-}
+# shellcheck source-path=SCRIPTDIR/..
+source "$integration/ocf.sh"
 
 pair_create_workspace
 pair_write_configuration "$SIZE" 'peer-timeout = 500ms'
