@@ -439,6 +439,8 @@ void Checker::noted(int id, const Note& note) {
   if (note.kind == NoteKind::ResyncStarted && text == "target") {
     // Invariant 3: who lived on with everything that was acknowledged is not overwritten by one that lost some of it.
     const Knowledge& target = known(id);
+    // What only a disk had that is no copy any more is overwritten from here on: protocol A.
+    if (known(other).may_lack && (target.gone || target.replaced)) give_up_what_is_lost(other);
     if (world_.waits_for_some()) check_source_has_more(other, id);
     const bool called_up_to_date = world_.node(id).peer(other).own_report.disk_state == DiskState::UpToDate;
     if (!world_.uses_weak_protocols() && target.has_acknowledged && target.steady && !target.behind &&
