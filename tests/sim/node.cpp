@@ -150,10 +150,7 @@ void Node::roll_back() {
 
 void Node::step(EventBody body) {
   LOCKSTEP_CHECK(!executing_);  // a completion is scheduled, never fed from inside a step
-  Event event;
-  event.now_us = world_.now_us + clock_ahead_us_;
-  event.body = std::move(body);
-  replica_->step(event, actions_);
+  replica_->step(Event{world_.now_us + clock_ahead_us_, std::move(body)}, actions_);
 }
 
 void Node::feed(EventBody body) {
@@ -180,7 +177,7 @@ void Node::execute() {
   executing_ = true;
   for (const Action& action : actions_) {
     if (!must_wait(action)) {
-      perform(action, frame_of_send(action));
+      perform(action, nullptr);
     } else if (persist_failed_) {
       fail(action);
     } else {
@@ -237,7 +234,7 @@ void Node::release_held() {
     if (must_wait(held.action)) {
       held_.push_back(std::move(held));
     } else {
-      perform(held.action, std::move(held.frame));
+      perform(held.action, &held.frame);
     }
   }
 }
@@ -277,9 +274,9 @@ std::vector<Value> Node::payload_of(const SlotRef& slot) const {
   }
 }
 
-void Node::perform(const Action& action, Frame frame) {
+void Node::perform(const Action& action, Frame* held) {
   std::visit(
-      [this, &action, &frame](const auto& one) {
+      [this, &action, held](const auto& one) {
         using A = std::decay_t<decltype(one)>;
         if constexpr (std::is_same_v<A, SubmitRead>) {
           submit_read(one.slot, one.range, one.digests);
@@ -294,6 +291,7 @@ void Node::perform(const Action& action, Frame frame) {
         } else if constexpr (std::is_same_v<A, StoreRead>) {
           store_read(one);
         } else if constexpr (std::is_same_v<A, Send>) {
+          Frame frame = held != nullptr ? std::move(*held) : frame_of_send(action);
           world_.checker.stream_order.sent(id_, peer_id(one.peer), one.incarnation, one.message,
                                            frame.values.empty() ? 0 : frame.values[0]);
           world_.network.send(id_, peer_id(one.peer), one.incarnation, std::move(frame));

@@ -125,7 +125,7 @@ class Node {
   repl::DurableState load_durable();
   void step(repl::EventBody body);
   void execute();
-  void perform(const repl::Action& action, Frame frame);
+  void perform(const repl::Action& action, Frame* held);  // held: the frame of a Send that had to wait, else null
   Frame frame_of_send(const repl::Action& action) const;
   std::vector<Value> payload_of(const repl::SlotRef& slot) const;
   bool must_wait(const repl::Action& action) const;

@@ -82,10 +82,10 @@ void Node::submit_read(const SlotRef& slot, const ByteRange& range, bool wants_d
     std::vector<Value> values(units.count());
     for (size_t i = 0; i < values.size(); ++i) values[i] = disk_.read(units.first + i);
     std::vector<BlockDigest> digests;
-    for (uint64_t offset = range.offset_bytes; wants_digests && offset < range.end_bytes(); offset += kBlockBytes) {
-      const Layout::Units block = world_.layout.units({offset, kBlockBytes});
-      digests.push_back(block.count() == 0 ? BlockDigest{}
-                                           : BlockDigest{disk_.read(block.first), disk_.read(block.end - 1)});
+    if (wants_digests) digests.resize(range.length_bytes / kBlockBytes);
+    for (size_t unit = units.first; wants_digests && unit < units.end; unit += kUnitsPerBlock) {
+      const uint64_t block = world_.layout.block_of(unit) - range.offset_bytes / kBlockBytes;
+      digests[block] = BlockDigest{disk_.read(unit), disk_.read(unit + kUnitsPerBlock - 1)};
     }
     const bool is_copy = slot.kind == SlotKind::Resync;
     const int error_errno = disk_fails(DiskFault::Read) || (is_copy && disk_fails(DiskFault::CopyRead)) ? EIO : 0;

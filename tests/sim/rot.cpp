@@ -50,13 +50,14 @@ bool Rot::begin() {
 
 bool Rot::is_over() const {
   const auto state = world_.node(primary_).peer(rotten_).verify;
+  if (state.ended <= ended_before_ || world_.node(rotten_).peer(primary_).verify.runs) return false;
   // What was repaired counts as missing at a third node until the Primary has said again who is in sync.
   for (int id = 0; id < world_.node_count(); ++id) {
     for (int other = 0; other < world_.node_count(); ++other) {
       if (id != other && world_.node(id).peer(other).out_of_sync_blocks != 0) return false;
     }
   }
-  return state.ended > ended_before_ && !world_.node(rotten_).peer(primary_).verify.runs;
+  return true;
 }
 
 void Rot::check() const {
