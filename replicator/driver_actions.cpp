@@ -8,8 +8,10 @@
 
 #include "io/base/check.h"
 #include "io/base/crc32c.h"
+#include "io/log_about.h"
 #include "replicator/driver.h"
 #include "replicator/driver_parts.h"
+#include "replicator/note_event.h"
 
 namespace lockstep::repl {
 
@@ -299,6 +301,8 @@ void Driver::execute(const Note& note) {
   notify(note);
   const std::string& resource = options_.identity.resource_name;
   const std::string peer = note.peer < links_.size() ? links_[note.peer]->peer_name() : std::string("-");
+  const NoteEvent event = event_of(note.kind);
+  const io::LogAbout about(event.name, event.is_about_peer ? peer : std::string_view());
   switch (note.kind) {
     case NoteKind::PeerDropped:
       return spdlog::warn("{}: {} does not replicate any more: {}", resource, peer, note.text);

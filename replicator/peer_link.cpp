@@ -8,6 +8,7 @@
 
 #include "io/base/check.h"
 #include "io/base/crc32c.h"
+#include "io/log_about.h"
 
 namespace lockstep::repl {
 namespace {
@@ -53,7 +54,15 @@ void PeerLink::stop_connecting() {
 void PeerLink::report(std::string problem) {
   if (problem == problem_) return;
   problem_ = std::move(problem);
+  const io::LogAbout about("no-link", peer_name_);
   if (!problem_.empty()) spdlog::warn("{}: no link with {}: {}", self_.resource_name, peer_name_, problem_);
+}
+
+// One that never lasts long is tried again and again: no news.
+void PeerLink::log_link(const char* event, const std::string& what) const {
+  const io::LogAbout about(event, peer_name_);
+  spdlog::log(short_lived_ ? spdlog::level::debug : spdlog::level::info, "{}: link with {} {}", self_.resource_name,
+              peer_name_, what);
 }
 
 // ---- coming up ----
@@ -169,8 +178,7 @@ io::Task<void> PeerLink::run(io::Stream& stream, uint64_t link_incarnation) {
   received_from_ = received_to_ = 0;
   if (receive_memory_ == nullptr) receive_memory_ = std::make_unique<uint8_t[]>(kReceiveBytes);
   const uint64_t began_ms = loop_.now_ms();
-  spdlog::log(short_lived_ ? spdlog::level::debug : spdlog::level::info, "{}: link with {} is up ({})",
-              self_.resource_name, peer_name_, remote_description_);
+  log_link("link-up", "is up (" + remote_description_ + ")");
   owner_.link_established(peer_, incarnation_);
 
   loop_.spawn(write_frames(stream));
@@ -184,8 +192,7 @@ io::Task<void> PeerLink::run(io::Stream& stream, uint64_t link_incarnation) {
   running_ = false;
   stream_ = nullptr;
   if (end_reason_.empty()) end_reason_ = closing_ ? "closed by this node" : status.error().message;
-  spdlog::log(short_lived_ ? spdlog::level::debug : spdlog::level::info, "{}: link with {} is down: {}",
-              self_.resource_name, peer_name_, end_reason_);
+  log_link("link-down", "is down: " + end_reason_);
   short_lived_ = loop_.now_ms() - began_ms < options_.last_retry_ms;
   owner_.link_lost(peer_, incarnation_);
   run_ended_.notify_all();

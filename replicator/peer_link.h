@@ -109,6 +109,7 @@ class PeerLink {
   io::Task<void> write_frames(io::Stream& stream);
   void end_now();
   void report(std::string problem);
+  void log_link(const char* event, const std::string& what) const;
   std::span<uint8_t> received() { return {receive_memory_.get() + received_from_, received_to_ - received_from_}; }
 
   io::Loop& loop_;

@@ -75,8 +75,11 @@ int main(int argc, char** argv) {
       std::cout << "lockstepd " << LOCKSTEP_VERSION << "\n";
       return static_cast<int>(ExitCode::Done);
     }
-    spdlog::set_default_logger(
-        std::make_shared<spdlog::logger>("lockstepd", std::make_shared<LogSink>(STDERR_FILENO, logs_to_journal())));
+    const std::string resource = given.count("resource") != 0 ? given["resource"].as<std::string>() : std::string();
+    const auto sink = logs_to_journal() && is_valid_name(resource)
+                          ? std::make_shared<LogSink>(STDERR_FILENO, kJournalSocket, resource)
+                          : std::make_shared<LogSink>(STDERR_FILENO, logs_to_journal());
+    spdlog::set_default_logger(std::make_shared<spdlog::logger>("lockstepd", sink));
     spdlog::set_level(given.count("verbose") != 0 ? spdlog::level::debug : spdlog::level::info);
     spdlog::flush_on(spdlog::level::debug);
     ::signal(SIGPIPE, SIG_IGN);  // whoever read our log may go away

@@ -10,6 +10,8 @@
 #include <chrono>
 #include <utility>
 
+#include "io/log_about.h"
+
 namespace lockstep::tools {
 namespace {
 
@@ -84,6 +86,14 @@ LogSink::LogSink(int fd, bool for_journal) : fd_(fd), for_journal_(for_journal) 
   set_pattern(for_journal ? "%v" : "%Y-%m-%d %H:%M:%S.%e %l: %v");
 }
 
+LogSink::LogSink(int fd, const std::string& journal_socket, std::string resource)
+    : fd_(fd),
+      for_journal_(true),
+      journal_(std::make_unique<const Journal>(journal_socket)),
+      resource_(std::move(resource)) {
+  set_pattern("%v");
+}
+
 void LogSink::set_pattern(const std::string& pattern) {
   set_formatter(std::make_unique<spdlog::pattern_formatter>(pattern));
 }
@@ -97,8 +107,21 @@ void LogSink::write_line(const spdlog::details::log_msg& message) {
   formatter_->format(message, formatted);
   std::string_view text(formatted.data(), formatted.size());
   if (text.ends_with('\n')) text.remove_suffix(1);
+  const std::string line = on_one_line(text);
+  if (journal_ != nullptr && send_entry(message.level, line)) return;
   const std::string priority = for_journal_ ? "<" + std::to_string(priority_of(message.level)) + ">" : "";
-  write_all(fd_, priority + on_one_line(text) + "\n");
+  write_all(fd_, priority + line + "\n");
+}
+
+bool LogSink::send_entry(spdlog::level::level_enum level, std::string_view text) const {
+  const std::string priority = std::to_string(priority_of(level));
+  const io::LogAbout* about = io::LogAbout::current();
+  return journal_->send(journal_entry({{"MESSAGE", text},
+                                       {"PRIORITY", priority},
+                                       {"SYSLOG_IDENTIFIER", "lockstepd"},
+                                       {"LOCKSTEP_RESOURCE", resource_},
+                                       {"LOCKSTEP_PEER", about == nullptr ? std::string_view() : about->peer()},
+                                       {"LOCKSTEP_EVENT", about == nullptr ? std::string_view() : about->event()}}));
 }
 
 void LogSink::log(const spdlog::details::log_msg& message) {

@@ -1,5 +1,5 @@
-// The daemon's log on standard error: dated lines for a terminal or a file, lines with a priority where the journal
-// reads them (sd-daemon(3)). What repeats without end is left out and counted.
+// The daemon's log: dated lines on standard error for a terminal or a file; where the journal reads that, entries with
+// fields, or lines with a priority (sd-daemon(3)) if it takes none. What repeats without end is left out and counted.
 #pragma once
 
 #include <spdlog/formatter.h>
@@ -9,6 +9,8 @@
 #include <memory>
 #include <string>
 #include <string_view>
+
+#include "tools/journal.h"
 
 namespace lockstep::tools {
 
@@ -46,6 +48,8 @@ class LogSink final : public spdlog::sinks::sink {
 
   // Writes to `fd`, which stays the caller's. For the journal without the time, which the journal adds itself.
   LogSink(int fd, bool for_journal);
+  // `fd` is the journal's: sends entries to the journal's socket instead, with the resource among their fields.
+  LogSink(int fd, const std::string& journal_socket, std::string resource);
 
   void log(const spdlog::details::log_msg& message) override;
   void flush() override {}
@@ -54,9 +58,12 @@ class LogSink final : public spdlog::sinks::sink {
 
  private:
   void write_line(const spdlog::details::log_msg& message);
+  bool send_entry(spdlog::level::level_enum level, std::string_view text) const;
 
   const int fd_;
   const bool for_journal_;
+  const std::unique_ptr<const Journal> journal_;  // null: lines only
+  const std::string resource_;
   std::unique_ptr<spdlog::formatter> formatter_;
   LogAllowance notable_{kBurstLines, kLinesPerSecond};
   LogAllowance ordinary_{kBurstLines, kLinesPerSecond};

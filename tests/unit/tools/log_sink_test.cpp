@@ -2,7 +2,9 @@
 
 #include <fcntl.h>
 #include <spdlog/spdlog.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,10 +12,15 @@
 #include <catch2/catch.hpp>
 #include <cstdlib>
 #include <memory>
+#include <set>
 #include <string>
 
+#include "io/log_about.h"
+#include "replicator/note_event.h"
+#include "tests/unit/tools/temporary_folder.h"
 #include "tools/service_notification.h"
 
+using namespace lockstep;
 using namespace lockstep::tools;
 
 namespace {
@@ -22,9 +29,12 @@ namespace {
 class PipedLog {
  public:
   explicit PipedLog(bool for_journal) {
-    REQUIRE(::pipe2(ends_.data(), O_CLOEXEC | O_NONBLOCK) == 0);
-    logger_ = std::make_unique<spdlog::logger>("test", std::make_shared<LogSink>(ends_[1], for_journal));
-    logger_->set_level(spdlog::level::debug);
+    open_pipe();
+    use(std::make_shared<LogSink>(ends_[1], for_journal));
+  }
+  explicit PipedLog(const std::string& journal_socket) {
+    open_pipe();
+    use(std::make_shared<LogSink>(ends_[1], journal_socket, "pgdata"));
   }
   ~PipedLog() {
     for (const int end : ends_) ::close(end);
@@ -44,8 +54,39 @@ class PipedLog {
   }
 
  private:
+  void open_pipe() { REQUIRE(::pipe2(ends_.data(), O_CLOEXEC | O_NONBLOCK) == 0); }
+  void use(std::shared_ptr<LogSink> sink) {
+    logger_ = std::make_unique<spdlog::logger>("test", std::move(sink));
+    logger_->set_level(spdlog::level::debug);
+  }
+
   std::array<int, 2> ends_{};
   std::unique_ptr<spdlog::logger> logger_;
+};
+
+// Where the journal would listen.
+class JournalSocket {
+ public:
+  explicit JournalSocket(const std::string& path)
+      : socket_(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    path.copy(address.sun_path, sizeof address.sun_path - 1);
+    REQUIRE(::bind(socket_, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
+  }
+  ~JournalSocket() { ::close(socket_); }
+  JournalSocket(const JournalSocket&) = delete;
+  JournalSocket& operator=(const JournalSocket&) = delete;
+
+  // The next entry; empty when there is none.
+  std::string entry() const {
+    std::array<char, 4096> text{};
+    const ssize_t got = ::recv(socket_, text.data(), text.size(), 0);
+    return got <= 0 ? std::string() : std::string(text.data(), static_cast<size_t>(got));
+  }
+
+ private:
+  int socket_;
 };
 
 }  // namespace
@@ -72,6 +113,75 @@ TEST_CASE("the journal is told each line's priority and no time") {
   log.logger().info("pgdata: fine");
   log.logger().debug("pgdata: detail");
   CHECK(log.written() == "<3>pgdata: bad\n<4>pgdata: odd\n<6>pgdata: fine\n<7>pgdata: detail\n");
+}
+
+TEST_CASE("the journal gets fields: the resource, and of a line that is about one the peer and the event") {
+  TemporaryFolder folder;
+  const JournalSocket journal(folder.path() + "/journal");
+  PipedLog log(folder.path() + "/journal");
+  log.logger().info("pgdata: fine");
+  CHECK(journal.entry() == "MESSAGE=pgdata: fine\nPRIORITY=6\nSYSLOG_IDENTIFIER=lockstepd\nLOCKSTEP_RESOURCE=pgdata\n");
+  {
+    const io::LogAbout about("resync-started", "beta");
+    log.logger().warn("pgdata: odd\nPRIORITY=0");
+    {
+      const io::LogAbout inner("suspended", "");
+      log.logger().error("pgdata: bad");
+    }
+    log.logger().error("pgdata: again");
+  }
+  log.logger().error("pgdata: by itself");
+  const std::string end = "SYSLOG_IDENTIFIER=lockstepd\nLOCKSTEP_RESOURCE=pgdata\n";
+  CHECK(journal.entry() ==
+        "MESSAGE=pgdata: odd PRIORITY=0\nPRIORITY=4\n" + end + "LOCKSTEP_PEER=beta\nLOCKSTEP_EVENT=resync-started\n");
+  CHECK(journal.entry() == "MESSAGE=pgdata: bad\nPRIORITY=3\n" + end + "LOCKSTEP_EVENT=suspended\n");
+  CHECK(journal.entry() ==
+        "MESSAGE=pgdata: again\nPRIORITY=3\n" + end + "LOCKSTEP_PEER=beta\nLOCKSTEP_EVENT=resync-started\n");
+  CHECK(journal.entry() == "MESSAGE=pgdata: by itself\nPRIORITY=3\n" + end);
+  CHECK(log.written().empty());
+}
+
+TEST_CASE("what the journal's socket does not take goes to its stream") {
+  TemporaryFolder folder;
+  const std::string path = folder.path() + "/journal";
+  PipedLog log(path);
+  log.logger().error("pgdata: nobody listens");
+  CHECK(log.written() == "<3>pgdata: nobody listens\n");
+  {
+    const JournalSocket journal(path);
+    log.logger().info("pgdata: somebody does");
+    CHECK_FALSE(journal.entry().empty());
+    log.logger().info("pgdata: " + std::string(8 << 20, 'x'));
+    CHECK(journal.entry().empty());
+  }
+  CHECK(log.written().starts_with("<6>pgdata: xxx"));
+  log.logger().info("pgdata: it has gone");
+  CHECK(log.written() == "<6>pgdata: it has gone\n");
+}
+
+TEST_CASE("a flood is left out of the journal, too") {
+  TemporaryFolder folder;
+  const JournalSocket journal(folder.path() + "/journal");
+  PipedLog log(folder.path() + "/journal");
+  size_t entries = 0;
+  for (uint32_t i = 0; i < LogSink::kBurstLines + 300; ++i) {
+    log.logger().info("again");
+    if (!journal.entry().empty()) ++entries;
+  }
+  CHECK(entries >= LogSink::kBurstLines);
+  CHECK(entries < LogSink::kBurstLines + 150);
+  CHECK(log.written().empty());
+}
+
+TEST_CASE("every kind of note is an event with a name of its own") {
+  std::set<std::string_view> names;
+  for (int kind = 0; kind <= static_cast<int>(repl::NoteKind::ResyncStopped); ++kind) {
+    const std::string_view name = repl::event_of(static_cast<repl::NoteKind>(kind)).name;
+    CAPTURE(kind, name);
+    CHECK_FALSE(name.empty());
+    CHECK(name.find_first_not_of("abcdefghijklmnopqrstuvwxyz-") == std::string_view::npos);
+    CHECK(names.insert(name).second);
+  }
 }
 
 TEST_CASE("elsewhere a line has its time and level") {
