@@ -14,6 +14,7 @@
 
 #include "io/base/units.h"
 #include "tools/configuration_checks.h"
+#include "tools/configuration_keys.h"
 #include "tools/configuration_section.h"
 #include "tools/configuration_text.h"
 
@@ -26,43 +27,17 @@ constexpr std::string_view kNodePrefix = "node.";
 constexpr size_t kMaximumFileBytes = kMiB;
 
 const std::vector<std::string>& resource_keys() {
-  static const std::vector<std::string> keys = {"name",
-                                                "size",
-                                                "protocol",
-                                                "sync",
-                                                "on-peer-loss",
-                                                "peer-timeout",
-                                                "insecure",
-                                                "secret-file",
-                                                "link-certificates",
-                                                "fence-command",
-                                                "activity-log-extents",
-                                                "resync-rate-max",
-                                                "resync-rate-min",
-                                                "read-only",
-                                                "shared",
-                                                "tls",
-                                                "tls-certificates",
-                                                "tls-psk-file",
-                                                "tls-verify-peer",
-                                                "tls-allow"};
+  static const std::vector<std::string> keys = names_of(resource_key_specs());
   return keys;
 }
 
 const std::vector<std::string>& handler_keys() {
-  static const std::vector<std::string> keys = [] {
-    std::vector<std::string> list;
-    for (const HandlerEvent event : kHandlerEvents) list.emplace_back(name_of(event));
-    list.insert(list.end(), {"timeout", "resync-needs-handler"});
-    return list;
-  }();
+  static const std::vector<std::string> keys = names_of(handler_key_specs());
   return keys;
 }
 
 const std::vector<std::string>& node_keys() {
-  static const std::vector<std::string> keys = {"address",     "disk",    "metadata",          "audit",
-                                                "nbd",         "metrics", "link-certificates", "tls-certificates",
-                                                "tls-psk-file"};
+  static const std::vector<std::string> keys = names_of(node_key_specs());
   return keys;
 }
 

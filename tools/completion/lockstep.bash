@@ -30,19 +30,76 @@ _lockstep_nodes() {
   [[ -r $file ]] && sed -n 's/^[[:space:]]*\[node\.\([A-Za-z0-9_.-]*\)\].*/\1/p' "$file"
 }
 
+# Made of tools/verb_table.cpp by 'cmake --build --preset dev --target manual': begin verbs
+_lockstep_verbs='create up down reload status events wait explain audit dump-metadata metrics promote demote switchover
+  connect disconnect resync pause-resync resume-resync invalidate invalidate-peer verify suspend resume detach attach
+  resize outdate'
+_lockstep_common_options='--config --node --run-dir --json --help'
+# The options of the verb $1.
+_lockstep_options_of() {
+  case $1 in
+    '') echo '--version' ;;
+    create) echo '--existing-data --force --generation --dry-run' ;;
+    up) echo '--timeout --dry-run' ;;
+    down) echo '--timeout --dry-run' ;;
+    reload) echo '--dry-run' ;;
+    status) echo '--watch' ;;
+    wait) echo '--for --timeout' ;;
+    promote) echo '--peer-fenced --force-data-loss --generation --dry-run' ;;
+    demote) echo '--force --dry-run' ;;
+    switchover) echo '--to --dry-run' ;;
+    connect) echo '--dry-run' ;;
+    disconnect) echo '--dry-run' ;;
+    resync) echo '--discard-my-data --dry-run' ;;
+    pause-resync) echo '--dry-run' ;;
+    resume-resync) echo '--dry-run' ;;
+    invalidate) echo '--generation --dry-run' ;;
+    invalidate-peer) echo '--generation --dry-run' ;;
+    verify) echo '--repair --dry-run' ;;
+    suspend) echo '--dry-run' ;;
+    resume) echo '--alone --generation --dry-run' ;;
+    detach) echo '--dry-run' ;;
+    attach) echo '--dry-run' ;;
+    resize) echo '--dry-run' ;;
+    outdate) echo '--dry-run' ;;
+  esac
+}
+# What stands behind the option $1; nothing behind one that stands alone.
+_lockstep_value_of() {
+  case $1 in
+    --config) echo 'FILE' ;;
+    --node) echo 'NAME' ;;
+    --run-dir) echo 'DIR' ;;
+    --generation) echo 'GENERATION' ;;
+    --timeout) echo 'SECONDS' ;;
+    --for) echo 'CONDITION' ;;
+    --force-data-loss) echo 'GENERATION' ;;
+    --to) echo 'NODE' ;;
+    --discard-my-data) echo 'GENERATION' ;;
+  esac
+}
+# The words that may stand for the value $1.
+_lockstep_choices_of() {
+  case $1 in
+    CONDITION) echo 'up connected synced role=Primary role=Secondary promotable verified' ;;
+  esac
+}
+_lockstep_takes_peer() {
+  case $1 in
+    connect | disconnect | resync | pause-resync | resume-resync | invalidate-peer | verify) return 0 ;;
+  esac
+  return 1
+}
+# end verbs
+
 _lockstep() {
-  local verbs='create up down status events wait promote demote switchover connect disconnect resync pause-resync
-    resume-resync invalidate invalidate-peer verify suspend resume outdate resize detach attach reload explain audit
-    dump-metadata metrics'
-  local common='--config --node --run-dir --json --help'
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
-  local verb='' resource='' options='' plain=0 i
+  local verb='' resource='' plain=0 value i
   COMPREPLY=()
 
   for ((i = 1; i < COMP_CWORD; ++i)); do
     case ${COMP_WORDS[i]} in
-      --config | --node | --run-dir | --for | --timeout | --to | --force-data-loss | --discard-my-data | --generation) ((++i)) ;;
-      -*) ;;
+      -*) [[ -z $(_lockstep_value_of "${COMP_WORDS[i]}") ]] || ((++i)) ;;
       *)
         ((++plain))
         ((plain == 1)) && verb=${COMP_WORDS[i]}
@@ -51,58 +108,24 @@ _lockstep() {
     esac
   done
 
-  case $previous in
-    --config)
-      mapfile -t COMPREPLY < <(compgen -f -- "$current")
-      return
-      ;;
-    --run-dir)
-      mapfile -t COMPREPLY < <(compgen -d -- "$current")
-      return
-      ;;
-    --node | --to)
-      mapfile -t COMPREPLY < <(compgen -W "$(_lockstep_nodes "$resource")" -- "$current")
-      return
-      ;;
-    --for)
-      mapfile -t COMPREPLY < <(
-        compgen -W 'up connected synced role=Primary role=Secondary promotable verified' -- "$current")
-      return
-      ;;
-    --timeout | --force-data-loss | --discard-my-data | --generation) return ;;
+  value=$(_lockstep_value_of "$previous")
+  case $value in
+    '') ;;
+    FILE) mapfile -t COMPREPLY < <(compgen -f -- "$current") ;;
+    DIR) mapfile -t COMPREPLY < <(compgen -d -- "$current") ;;
+    NAME | NODE) mapfile -t COMPREPLY < <(compgen -W "$(_lockstep_nodes "$resource")" -- "$current") ;;
+    *) mapfile -t COMPREPLY < <(compgen -W "$(_lockstep_choices_of "$value")" -- "$current") ;;
   esac
+  [[ -z $value ]] || return 0
 
   if [[ $current == -* ]]; then
-    case $verb in
-      '') options='--version' ;;
-      create) options='--existing-data --force --generation --dry-run' ;;
-      up | down) options='--timeout --dry-run' ;;
-      status) options='--watch' ;;
-      wait) options='--for --timeout' ;;
-      promote) options='--peer-fenced --force-data-loss --generation --dry-run' ;;
-      demote) options='--force --dry-run' ;;
-      switchover) options='--to --dry-run' ;;
-      resync) options='--discard-my-data --dry-run' ;;
-      verify) options='--repair --dry-run' ;;
-      resume) options='--alone --generation --dry-run' ;;
-      invalidate | invalidate-peer) options='--generation --dry-run' ;;
-      connect | disconnect | pause-resync | resume-resync | suspend | outdate | resize | detach | attach | reload)
-        options='--dry-run'
-        ;;
-    esac
-    mapfile -t COMPREPLY < <(compgen -W "$common $options" -- "$current")
+    mapfile -t COMPREPLY < <(compgen -W "$_lockstep_common_options $(_lockstep_options_of "$verb")" -- "$current")
     return
   fi
   case $plain in
-    0) mapfile -t COMPREPLY < <(compgen -W "$verbs" -- "$current") ;;
+    0) mapfile -t COMPREPLY < <(compgen -W "$_lockstep_verbs" -- "$current") ;;
     1) mapfile -t COMPREPLY < <(compgen -W "$(_lockstep_resources)" -- "$current") ;;
-    2)
-      case $verb in
-        connect | disconnect | resync | pause-resync | resume-resync | invalidate-peer | verify)
-          mapfile -t COMPREPLY < <(compgen -W "$(_lockstep_nodes "$resource")" -- "$current")
-          ;;
-      esac
-      ;;
+    2) ! _lockstep_takes_peer "$verb" || mapfile -t COMPREPLY < <(compgen -W "$(_lockstep_nodes "$resource")" -- "$current") ;;
   esac
 }
 complete -F _lockstep lockstep

@@ -222,7 +222,7 @@ TEST_CASE("lockstep.conf(5) has every event and every variable") {
   };
   for (const HandlerEvent event : kHandlerEvents) {
     CAPTURE(name_of(event));
-    CHECK(page.find(".B " + in_roff(name_of(event)) + "\n") != std::string::npos);
+    CHECK(page.find("\\fB" + in_roff(name_of(event)) + "\\fP\n") != std::string::npos);
   }
   const ResourceConfiguration configuration;
   const NodeConfiguration node;
