@@ -124,6 +124,7 @@ FrameKind encode(const StateReport& report, LittleWriter& writer) {
   write_generation(writer, report.sync_base);
   write_generation(writer, report.sync_toward);
   write_generation(writer, report.unanswered_since);
+  write_generation(writer, report.undone);
   writer.u64(report.position.stream);
   writer.u64(report.position.through);
   return FrameKind::StateReport;
@@ -154,6 +155,7 @@ void decode(BodyReader& reader, const DecodingContext&, StateReport& report) {
   report.sync_base = reader.generation();
   report.sync_toward = reader.generation();
   report.unanswered_since = reader.generation();
+  report.undone = reader.generation();
   report.position.stream = reader.u64();
   report.position.through = reader.u64();
 }
@@ -381,6 +383,8 @@ FrameKind encode(const ResyncDone& done, LittleWriter& writer) {
   write_generations(writer, done.history);
   writer.u8(done.may_hold);
   writer.u8(done.in_sync);
+  writer.u8(done.crashed);
+  writer.u8(done.answered_ahead);
   return FrameKind::ResyncDone;
 }
 void decode(BodyReader& reader, const DecodingContext&, ResyncDone& done) {
@@ -388,6 +392,8 @@ void decode(BodyReader& reader, const DecodingContext&, ResyncDone& done) {
   read_generations(reader, done.history);
   done.may_hold = reader.u8();
   done.in_sync = reader.u8();
+  done.crashed = reader.u8();
+  done.answered_ahead = reader.u8();
 }
 
 FrameKind encode(const GenerationStored& stored, LittleWriter& writer) {

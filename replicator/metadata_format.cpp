@@ -271,6 +271,7 @@ void encode_superblock(const Superblock& superblock, MetadataUnit unit) {
   LOCKSTEP_CHECK(writer.position_bytes() == kPreparedSizeOffset);
   writer.u64(superblock.image.prepared_size_bytes);
   write_generation(writer, superblock.image.reserved);
+  write_generation(writer, superblock.image.undone);
   writer.zeroes(writer.left_bytes());
   LittleWriter(unit.subspan(kChecksumOffset, 4)).u32(checksum_without_field(unit, kChecksumOffset));
 }
@@ -314,6 +315,7 @@ SuperblockDecoding decode_superblock(ConstMetadataUnit unit) {
   for (Life& life : superblock.image.peer_lives) life = read_life(reader);
   superblock.image.prepared_size_bytes = reader.u64();
   superblock.image.reserved = read_generation(reader);
+  superblock.image.undone = read_generation(reader);
   if (!reader.ok()) return decoding;
   decoding.superblock = std::move(superblock);
   return decoding;

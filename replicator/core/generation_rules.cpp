@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <optional>
+#include <utility>
 
 #include "replicator/core/probes.h"
 
@@ -170,6 +171,16 @@ Verdict decide_lineage(const StateReport& self, const StateReport& peer) {
   if (self.current.is_zero()) return target(SyncExtent::Full, Rule::SelfJustCreated);
   if (peer.current.is_zero()) return source(SyncExtent::Full, Rule::PeerJustCreated);
   if (self.current == peer.current) return decide_equal(self, peer);
+  // One took it from the other, which went back from it: whatever either has answered is on both or under a bit.
+  const bool self_undid = is_a_name(self.undone) && self.undone == peer.current;
+  const bool peer_undid = is_a_name(peer.undone) && peer.undone == self.current;
+  if (self_undid != peer_undid && !(is_inconsistent(self) && is_inconsistent(peer)) &&
+      !LOCKSTEP_MUTANT("undone-generation-forgotten")) {
+    const Verdict verdict = decide_equal(self, peer);
+    if (verdict.kind != SyncKind::None) return verdict;
+    return self_undid ? target(SyncExtent::Bitmap, Rule::SelfIsUnanswered)
+                      : source(SyncExtent::Bitmap, Rule::PeerIsUnanswered);
+  }
 
   // What an incomplete copy says of others is of a time before.
   if (is_inconsistent(self) != is_inconsistent(peer)) {
@@ -299,7 +310,7 @@ bool all_known_behind(const SuperblockImage& image, uint8_t peer_count, bool arb
 bool undo_unanswered(SuperblockImage& image) {
   const Generation since = image.unanswered_since;
   if (since.is_zero() || since == kHeldByNobody) return false;
-  image.current = since;
+  image.undone = std::exchange(image.current, since);
   image.unanswered_since = Generation{};
   for (PeerRecord& peer : image.peers) {
     if (peer.bitmap_generation == since) peer.bitmap_generation = Generation{};

@@ -37,6 +37,7 @@ StateReport Replica::State::make_report(PeerIndex index) const {
     report.may_hold = may_hold_nodes();
     report.sync_toward = superblock.sync_toward;
     report.unanswered_since = superblock.unanswered_since;
+    report.undone = superblock.undone;
     report.position = role == Role::Primary ? StreamPosition{report.run, transfer_log.last()} : position;
     // What it sent itself is under no bit for it here.
     if ((superblock.sync_sources & mask_of(index)) == 0) report.sync_base = superblock.sync_base;
@@ -191,8 +192,9 @@ void Replica::State::carry_out_decision(PeerIndex index) {
       // Nothing was answered since this peer was lost; it took our place meanwhile, or has served and gone on.
       const bool replaced = (awaited_peers & mask_of(index)) != 0 && (peer.peer_report.role == Role::Primary ||
                                                                       peer.decision.rule == Rule::PrimaryWouldBeTarget);
-      const bool overtaken = !served.is_zero() && !may_send_served() && !data_lost;
+      const bool overtaken = !served.is_zero() && !may_send_served() && !data_lost && is_overtaken(index);
       const bool by_a_primary = peer.peer_report.role == Role::Primary;
+      may_serve &= static_cast<PeerMask>(~mask_of(index));
       say_goodbye(index, GoodbyeReason::Refused, LinkEnd::Refused);
       if (overtaken) {
         // What our clients saw is gone, or was gone on with: they must not see anything else.
@@ -220,6 +222,11 @@ Generation Replica::State::fresh_generation() {
   };
   const uint64_t count = ++generations_made;
   return {mix(seed.high ^ mix(count)), mix(seed.low + mix(~count))};
+}
+
+void Replica::State::hold_generation(const Generation& generation) {
+  superblock.current = generation;
+  superblock.undone = Generation{};  // it stood beside the one before
 }
 
 void Replica::State::remember(const Generation& generation) {
@@ -266,6 +273,7 @@ void Replica::State::leave_behind(PeerRecord& record, const Generation& old) con
   } else if (has_third_nodes() && record.previous_bitmap_generation.is_zero() && record.bitmap_generation != old) {
     record.previous_bitmap_generation = old;  // it may have got that from another node since
   }
+  if (has_third_nodes()) record.crashed_primary = record.answered_ahead = false;  // of a generation that is past
 }
 
 // From here on this node's writes are a lineage of their own. Linked peers, who get every write, take it over, but
@@ -291,13 +299,14 @@ void Replica::State::make_new_generation() {
       record.previous_bitmap_generation = old;
     }
   }
+  if (has_third_nodes()) set_answered_ahead(true);
   if (has_third_nodes()) {
     remember(old);
     remember_what_peers_hold();
   }
   // One that the arbiter was told is used once: then it is current, or in the history.
   generation_before = old;
-  superblock.current = superblock.reserved.is_zero() ? fresh_generation() : superblock.reserved;
+  hold_generation(superblock.reserved.is_zero() ? fresh_generation() : superblock.reserved);
   superblock.reserved = Generation{};
   superblock.unanswered_since = Generation{};
   for (PeerIndex index = 0; index < peer_count(); ++index) {
@@ -328,7 +337,7 @@ void Replica::State::generation_changed(PeerIndex index, const GenerationChanged
     return drop_peer(index, LinkEnd::BrokenRule, "a generation from a node that may not give one");
   }
   const Generation old = superblock.current;
-  superblock.current = message.current;
+  hold_generation(message.current);
   superblock.unanswered_since = Generation{};
   superblock.history = message.history;
   if (has_third_nodes()) take_over_view(index, old, message.may_hold);

@@ -51,6 +51,7 @@ struct StateReport {
   Generation sync_toward;
   // The sender made its current generation and has answered nothing in it: the one before. Else zero.
   Generation unanswered_since;
+  Generation undone;  // the sender had made it after its current one, and went back: to hold that is to hold this
   // Of a Secondary what it holds, as long as its daemon lives; of a Primary its last write.
   StreamPosition position;
 };
@@ -144,6 +145,10 @@ struct ResyncDone {  // S → T: all is copied and stable: T takes S's generatio
   std::array<Generation, kHistoryGenerations> history{};
   NodeMask may_hold = 0;  // nodes that may hold S's current generation
   NodeMask in_sync = 0;   // nodes that hold what S holds, and so what T holds
+  // Nodes that S has not been brought together with since it crashed as Primary, or has its data from one that did; and
+  // those of them that may lack what was answered (protocol A).
+  NodeMask crashed = 0;
+  NodeMask answered_ahead = 0;
 };
 // The receiver's current generation (ResyncDone, GenerationChanged) is stored durably by the sender.
 struct GenerationStored {

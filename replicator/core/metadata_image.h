@@ -50,6 +50,9 @@ struct SuperblockImage {
   // Not zero: this node made its current generation, asked peers to take it, and answers nothing in it before each of
   // them has it or is left behind. The generation before.
   Generation unanswered_since;
+  // Not zero: one that this node had made after its current one, and undid at a start. Peers may hold it still; until
+  // this node holds another they hold nothing that is not under a bit here or there.
+  Generation undone;
   std::array<PeerRecord, kMaximumPeers> peers{};
   // Not zero: the disk has room up to there and reads as zeroes beyond the present size. A peer that has grown so far
   // is followed.

@@ -237,6 +237,7 @@ struct Replica::State {
   void ask_to_serve(PeerIndex peer, const Generation& previous);
   void serve_confirmed(PeerIndex peer, const ServeConfirmed& message);
   void server_lost(PeerIndex peer);
+  bool is_overtaken(PeerIndex peer) const;
   bool leave_served_generation(PeerMask stale);
   void queue_remote_read(uint32_t slot);
   void pump_remote_reads();
@@ -271,6 +272,7 @@ struct Replica::State {
   void become_up_to_date();
   void tell_state();
   Generation fresh_generation();
+  void hold_generation(const Generation& generation);
   void remember(const Generation& generation);
   void remember_what_peer_remembers(const Peer& peer);
   void remember_what_peers_hold();
@@ -433,10 +435,12 @@ struct Replica::State {
   // Not zero: this node is Primary, and what its clients see is this generation, on a peer's disk. Also while a disk is
   // attached again and not brought up to date yet.
   Generation served;
-  Generation served_previous;  // until a peer has taken `served`: what it may still call the same data
-  PeerMask served_stale = 0;   // peers that were lost while another served on
+  Generation served_previous;   // until a peer has taken `served`: what it may still call the same data
+  PeerMask served_stale = 0;    // peers that were lost while another served on
+  PeerMask served_leaving = 0;  // … as soon as those have taken the generation that makes them so
   PeerMask may_hold_served =
       0;                       // absent peers that may hold `served`: others must leave it before anything is answered
+  PeerMask may_serve = 0;      // peers that were asked, and have not come back without the data since
   uint64_t caches_lost = 0;    // by this node's disk, as Secondary, while the daemon ran
   bool data_lost = false;      // what was served cannot be reached any more: requests fail until this node demotes
   bool fails_held = false;     // the operator's order, until a peer serves again

@@ -63,7 +63,9 @@ void Replica::State::resync_start_arrived(PeerIndex index, const ResyncStart& me
   bool stays_unused = false;
   if (has_third_nodes()) {
     restart_other_resyncs(index);  // what this node was source of
-    for (PeerIndex other = 0; other < peer_count(); ++other) {
+    // A Primary that is served decides for itself: another peer that serves it goes on getting its writes.
+    const bool told_by_primary = role != Role::Primary || LOCKSTEP_MUTANT("target-stops-stream-to-server");
+    for (PeerIndex other = 0; other < peer_count() && told_by_primary; ++other) {
       if (other != index) set_in_sync_by_primary(other, false);
     }
     if (superblock.sync_toward.is_zero()) superblock.sync_base = superblock.current;
@@ -75,7 +77,7 @@ void Replica::State::resync_start_arrived(PeerIndex index, const ResyncStart& me
   }
   persist_bitmap(index, true);  // what it says here must outlive us: the source may know it from us alone
   position = StreamPosition{};
-  superblock.current = message.sync_generation;
+  hold_generation(message.sync_generation);
   // Of a resync of our own that did not come to its start: from here on our bitmap counts from nothing of ours. Left
   // there, an interruption would look as if each tracked changes since the other's generation: a split brain.
   superblock.peers[index].bitmap_generation = superblock.peers[index].previous_bitmap_generation = Generation{};
@@ -174,10 +176,14 @@ void Replica::State::finish_resync(PeerIndex index) {
   peer.resync_done_sent = true;
   peer.asking = Asking{};
   peer.paused_here = peer.paused_there = false;
-  send(index,
-       ResyncDone{superblock.current, superblock.history, may_hold_nodes(),
-                  has_entries_before(peer) ? NodeMask{0} : in_sync_nodes()},
-       {}, id);
+  ResyncDone done{superblock.current, superblock.history, may_hold_nodes(),
+                  has_entries_before(peer) ? NodeMask{0} : in_sync_nodes()};
+  for (PeerIndex other = 0; other < peer_count(); ++other) {
+    const PeerRecord& of_other = superblock.peers[other];
+    if (of_other.crashed_primary) done.crashed |= node_of(other);
+    if (of_other.crashed_primary && of_other.answered_ahead) done.answered_ahead |= node_of(other);
+  }
+  send(index, done, {}, id);
 }
 
 void Replica::State::resync_done_arrived(PeerIndex index, const ResyncDone& message) {
@@ -187,7 +193,7 @@ void Replica::State::resync_done_arrived(PeerIndex index, const ResyncDone& mess
   }
   peer.bitmap.clear_all();
   for (PeerIndex other = 0; other < peer_count(); ++other) persist_bitmap(other, false);
-  superblock.current = LOCKSTEP_MUTANT("target-keeps-its-generation") ? superblock.current : message.current;
+  hold_generation(LOCKSTEP_MUTANT("target-keeps-its-generation") ? superblock.current : message.current);
   superblock.history = message.history;
   if (has_third_nodes()) take_over_view_at_end(index, message);
   position = peer.peer_report.position;

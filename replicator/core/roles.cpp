@@ -195,7 +195,7 @@ void Replica::State::promote_request_arrived(PeerIndex index, const PromoteReque
     // one whose asker had crashed when it was granted.
     const bool is_first = superblock.current.is_zero();
     superblock.unanswered_since = is_first ? kHeldByNobody : Generation{};
-    superblock.current = message.first_generation;
+    hold_generation(message.first_generation);
     after = persist_superblock();
     changed();
   }
@@ -283,7 +283,7 @@ void Replica::State::become_primary() {
       if (!took_it) leave_behind(record, old);
     }
     generation_before = superblock.current;
-    superblock.current = order.give_generation ? fresh_generation() : first_generation;
+    hold_generation(order.give_generation ? fresh_generation() : first_generation);
     superblock.unanswered_since = Generation{};
   }
   if (disk_state == DiskState::Consistent) become_up_to_date();  // the arbiter knows it to be
@@ -381,7 +381,12 @@ void Replica::State::advance_demotion() {
       // No new generation says so, since nothing more was answered: the flags do, as if this node had crashed.
       for (PeerIndex index = 0; index < peer_count() && !LOCKSTEP_MUTANT("demoted-ahead-forgotten"); ++index) {
         PeerRecord& record = superblock.peers[index];
-        if (std::exchange(peers[index].lacks_answered, false)) record.crashed_primary = record.answered_ahead = true;
+        // Of several peers one that is away has bits of its own, by which it would pass for as good.
+        const bool may_lack = has_third_nodes() && record.answered_ahead && !gets_stream(peers[index]) &&
+                              may_hold_our_current(record) && !LOCKSTEP_MUTANT("demoted-ahead-of-third-forgotten");
+        if (std::exchange(peers[index].lacks_answered, false) || may_lack) {
+          record.crashed_primary = record.answered_ahead = true;
+        }
       }
       set_answered_ahead(false);
       demotion_persist = persist_superblock();

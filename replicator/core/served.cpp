@@ -51,7 +51,7 @@ bool Replica::State::lacks_data() const {
 void Replica::State::enter_served_mode() {
   served = fresh_generation();
   served_previous = superblock.current;
-  served_stale = may_hold_served = 0;
+  served_stale = served_leaving = may_hold_served = may_serve = 0;
   fails_held = false;  // what was lost before stays lost until this node is demoted
   writes_paused = writes_paused_told = false;
   may_hold_current = 0;
@@ -79,6 +79,8 @@ void Replica::State::ask_to_serve(PeerIndex index, const Generation& previous) {
   }
   if (data_lost && !LOCKSTEP_MUTANT("asked-to-serve-what-is-lost")) return;
   peer.serve_asked = true;
+  may_serve |= mask_of(index);
+  served_leaving &= static_cast<PeerMask>(~mask_of(index));
   note(NoteKind::ServedByPeer, index);
   send(index, ServeRequest{served, previous});
   waiting_may_start = true;
@@ -88,8 +90,15 @@ void Replica::State::ask_to_serve(PeerIndex index, const Generation& previous) {
 void Replica::State::serve_confirmed(PeerIndex index, const ServeConfirmed& message) {
   Peer& peer = peers[index];
   if (!peer.serve_asked || message.current != served) return;
-  const bool had_no_name = !std::exchange(served_previous, Generation{}).is_zero();
+  const bool had_no_name = !served_previous.is_zero();
   peer.serve_confirmed = true;
+  // One that was asked and has not taken it may be lost, and come back with what it holds now: that is as good until
+  // something is answered.
+  if (is_served() || LOCKSTEP_MUTANT("first-confirmation-ends-previous")) {
+    served_previous = Generation{};
+    served_stale |= std::exchange(served_leaving, PeerMask{0});
+    may_serve &= static_cast<PeerMask>(~served_stale);
+  }
   for (PeerRecord& record : superblock.peers) record.crashed_primary = false;  // the peer's copy is the newest now
   peer.lost_unflushed = false;
   fails_held = false;
@@ -105,6 +114,19 @@ void Replica::State::serve_confirmed(PeerIndex index, const ServeConfirmed& mess
   start_flush_cycle_if_wanted();
 }
 
+// The peer, which was refused, has gone on from what our clients saw; or it has that no more, and nobody else may have
+// it.
+bool Replica::State::is_overtaken(PeerIndex index) const {
+  const StateReport& report = peers[index].peer_report;
+  const auto went_on_from = [&report](const Generation& generation) {
+    return !generation.is_zero() &&
+           (report.bitmap_generation == generation || report.previous_bitmap_generation == generation ||
+            std::find(report.history.begin(), report.history.end(), generation) != report.history.end());
+  };
+  return (may_serve & ~mask_of(index)) == 0 || report.role == Role::Primary || went_on_from(served) ||
+         went_on_from(served_previous);
+}
+
 // The peers that serve take another generation, by which those that may hold this one without them, and get nothing of
 // what follows, are known to lack it. False if there are none.
 bool Replica::State::leave_served_generation(PeerMask stale) {
@@ -112,7 +134,7 @@ bool Replica::State::leave_served_generation(PeerMask stale) {
     if (peers[index].serve_asked) stale &= static_cast<PeerMask>(~mask_of(index));
   }
   if (stale == 0 || LOCKSTEP_MUTANT("served-generation-kept")) return false;
-  served_stale |= stale;
+  served_leaving |= stale;
   may_hold_served = 0;
   served_previous = std::exchange(served, fresh_generation());
   for (PeerIndex index = 0; index < peer_count(); ++index) {
@@ -135,7 +157,9 @@ void Replica::State::server_lost(PeerIndex index) {
     }
     peer.run = peer.peer_report.run;
     peer.lost_unreceived = peer.lost_unreceived || has_answered_unreceived(index);
-    writes_paused = writes_paused_told = false;
+    if (paused_for == index || LOCKSTEP_MUTANT("any-lost-server-ends-pause")) {
+      writes_paused = writes_paused_told = false;
+    }
   }
   const bool served_us = peer.serve_asked;
   peer.serve_asked = peer.serve_confirmed = false;
@@ -150,10 +174,12 @@ void Replica::State::server_lost(PeerIndex index) {
   if (served.is_zero() || !served_us) return;
   // From here on it lacks what the others get, and must not pass for one of them. Without others it may have handed the
   // generation on by the time that one of them serves.
-  if (others_go_on) {
+  if (!others_go_on) {
+    may_hold_served = static_cast<PeerMask>((1U << peer_count()) - 1);
+  } else if (is_served() || LOCKSTEP_MUTANT("next-generation-before-the-first-is-taken")) {
     leave_served_generation(mask_of(index));
   } else {
-    may_hold_served = static_cast<PeerMask>((1U << peer_count()) - 1);
+    may_hold_served |= mask_of(index);  // once the others have taken this one: serve_confirmed
   }
 }
 

@@ -17,9 +17,16 @@ constexpr uint64_t kCutOverBlocks = 512;
 void Replica::State::serve_request_arrived(PeerIndex index, const ServeRequest& message) {
   Peer& peer = peers[index];
   const bool holds_it = superblock.current == message.current;
-  if (peer.role != Role::Primary || role == Role::Primary ||
-      (disk_state != DiskState::UpToDate && disk_state != DiskState::Consistent) || message.current.is_zero() ||
-      (!holds_it && superblock.current != message.previous)) {
+  if (peer.role != Role::Primary || role == Role::Primary || message.current.is_zero()) {
+    return drop_peer(index, LinkEnd::BrokenRule, "a request to serve a generation that is not here");
+  }
+  const bool whole = disk_state == DiskState::UpToDate || disk_state == DiskState::Consistent;
+  if (!whole && has_third_nodes()) {
+    // The Primary may not have heard yet that this node gives up its data for that of a third one.
+    LOCKSTEP_MARK("asked to serve while it gives up its data");
+    return say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
+  }
+  if (!whole || (!holds_it && superblock.current != message.previous)) {
     return drop_peer(index, LinkEnd::BrokenRule, "a request to serve a generation that is not here");
   }
   // Asked again on one link, for another generation, it is where it was with the Primary's disk.
@@ -72,7 +79,7 @@ void Replica::State::take_served_generation(PeerIndex index) {
     record.previous_bitmap_generation = Generation{};
     if (record.bitmap_generation.is_zero()) record.bitmap_generation = superblock.current;
     remember(superblock.current);  // a third node that holds it lacks what comes now
-    superblock.current = peer.serve_generation;
+    hold_generation(peer.serve_generation);
   }
   if (disk_state != DiskState::UpToDate) {
     become_up_to_date();  // its only writer says that nothing is newer

@@ -268,6 +268,8 @@ void Replica::State::take_over_view(PeerIndex from, const Generation& old, NodeM
       continue;
     }
     if (record.bitmap_generation.is_zero()) record.bitmap_generation = old.is_zero() ? kHeldByNobody : old;
+    // That this node had more of the old one says nothing of the new one, which it may get from another node.
+    record.crashed_primary = record.answered_ahead = false;
     set_in_sync_by_primary(index, false);
   }
 }
@@ -296,11 +298,9 @@ void Replica::State::take_over_view_at_end(PeerIndex source, const ResyncDone& m
       record.previous_bitmap_generation = Generation{};
     }
     // What the source's cache may have lost when it crashed is lost here, too: who lived on comes first. What this
-    // node's own lost it has back.
-    const StateReport& report = peers[source].peer_report;
-    const bool crashed = report.crashed_primary && peers[source].disk_state != DiskState::UpToDate;
-    record.crashed_primary = crashed;
-    record.answered_ahead = crashed && report.answered_ahead;
+    // node's own lost it has back. And whoever lacks what the source has answered lacks what is here.
+    record.crashed_primary = (message.crashed & node_of(index)) != 0;
+    record.answered_ahead = (message.answered_ahead & node_of(index)) != 0;
   }
   superblock.sync_base = superblock.sync_toward = Generation{};
   superblock.sync_sources = 0;

@@ -140,6 +140,15 @@ bool Checker::answers_ahead(int id, int other) const {
   return world_.promised(world_.node(id).peer(other).protocol) == Protocol::A;
 }
 
+// Under which something was answered that is not stable everywhere.
+Protocol Checker::weakest_protocol(int id) const {
+  Protocol weakest = Protocol::C;
+  for (int other = 0; other < world_.node_count(); ++other) {
+    if (other != id) weakest = std::min(weakest, world_.node(id).peer(other).protocol);
+  }
+  return weakest;
+}
+
 bool Checker::has(int id, const Layout::Units& units, bool stable) const {
   const Disk& disk = world_.node(id).disk();
   const Promise promise = stable ? Promise::Flushed : Promise::Acknowledged;
@@ -213,6 +222,16 @@ void Checker::check_source_has_more(int source, int target) {
 void Checker::caught_up(int id, int with) {
   known(id).may_lack = known(with).may_lack;
   known(id).has_acknowledged = known(with).has_acknowledged;
+}
+
+// Protocol A: a peer that had everything that was answered may not have it on its stable storage.
+void Checker::note_who_lacks_flushed(int id, std::span<const uint32_t> writes) {
+  for (int other = 0; other < world_.node_count(); ++other) {
+    if (other == id || !holds_answered(other, id) || !answers_ahead(id, other)) continue;
+    const bool lacks = std::any_of(writes.begin(), writes.end(),
+                                   [&](uint32_t write) { return !has(other, world_.ledger.units_of(write), true); });
+    if (lacks) known(other).may_lack = true;
+  }
 }
 
 void Checker::protocol_changed(int id) {
@@ -316,7 +335,7 @@ void Checker::write_answered(int id, uint32_t write, bool fua, uint8_t kept_by) 
                          world_.ledger.objection(unit, disk.read(unit), Promise::Acknowledged));
     }
   }
-  if (world_.protocol == Protocol::C) check_sync_set(id, std::span(&write, 1), fua, kept_by);
+  if (weakest_protocol(id) == Protocol::C) check_sync_set(id, std::span(&write, 1), fua, kept_by);
   // Invariant 1, for this write alone.
   if (fua) check_units_stable(id, world_.ledger.units_of(write), true, "FUA");
 }
@@ -325,7 +344,8 @@ void Checker::write_answered(int id, uint32_t write, bool fua, uint8_t kept_by) 
 void Checker::flush_answered(int id, uint64_t issued) {
   if (lied_) return;
   const std::vector<uint32_t>& writes = world_.ledger.flushed(issued);
-  if (world_.protocol != Protocol::A) check_sync_set(id, writes, true, 0);
+  note_who_lacks_flushed(id, writes);
+  if (weakest_protocol(id) != Protocol::A) check_sync_set(id, writes, true, 0);
   for (const uint32_t write : writes) {
     check_units_stable(id, world_.ledger.units_of(write), true, "a flush");
   }
@@ -468,7 +488,11 @@ void Checker::noted(int id, const Note& note) {
     note_complete(other);
     // The disk that had more is no copy any more, or not the one that is there now.
     if (known(other).may_lack && (known(id).gone || known(id).replaced)) give_up_what_is_lost(other);
-    if (known(other).may_lack && !known(id).may_lack && !world_.waits_for_some()) {
+    // Of several peers one that is behind loses nothing by it, and one that was restarted does not know how far it was,
+    // unless it was the Primary.
+    const bool was_primary = id == last_primary_ && !last_primary_replaced_;
+    const bool was_whole = world_.node_count() == 2 || (!known(id).behind && (known(id).steady || was_primary));
+    if (known(other).may_lack && !known(id).may_lack && was_whole && !world_.waits_for_some()) {
       world_.fail("node " + std::to_string(other) + " lacks what was answered and was the source of node " +
                   std::to_string(id));
     }

@@ -100,6 +100,7 @@ class Checker {
   bool holds_answered(int node, int answered_by) const;
   Knowledge& known(int node) { return nodes_[static_cast<size_t>(node)]; }
   bool answers_ahead(int node, int peer) const;
+  repl::Protocol weakest_protocol(int node) const;
   // On its disk, or with `stable` on its stable storage.
   bool has(int node, const Layout::Units& units, bool stable) const;
   // This write or one that came after it, whatever else was promised since.
@@ -107,6 +108,7 @@ class Checker {
   // Where only some are waited for: whether they have got it, and who has not.
   void check_sync_set(int node, std::span<const uint32_t> writes, bool stable, uint8_t kept_by);
   void check_source_has_more(int source, int target);
+  void note_who_lacks_flushed(int node, std::span<const uint32_t> writes);
   void caught_up(int node, int with);
   void give_up_what_is_lost(int node);
   void check_units_stable(int node, const Layout::Units& units, bool peers_as_well, const char* promise);

@@ -60,6 +60,7 @@ Checker::Restarted Checker::restarted(int id, int peer_id) const {
   if (node.peer_count() > 1) {
     report.sync_toward = superblock.sync_toward;
     report.unanswered_since = superblock.unanswered_since;
+    report.undone = superblock.undone;
     if ((superblock.sync_sources >> result.peer & 1) == 0) report.sync_base = superblock.sync_base;
   }
   return result;
@@ -200,13 +201,14 @@ void Checker::trace_report(const StateReport& report) const {
   std::string history;
   for (const Generation& each : report.history) history += each.is_zero() ? "" : " " + name(each);
   world_.trace(
-      "  reports %s %s, slots %s %s, history%s; %llu blocks, crashed %d; sync from %s to %s, unanswered since %s, may "
+      "  reports %s %s, slots %s %s, history%s; %llu blocks, crashed %d; sync from %s to %s, unanswered since %s, "
+      "undone %s, may "
       "hold %x, sees primary %d",
       std::string(to_string(report.disk_state)).c_str(), name(report.current).c_str(),
       name(report.bitmap_generation).c_str(), name(report.previous_bitmap_generation).c_str(), history.c_str(),
       static_cast<unsigned long long>(report.out_of_sync_blocks), report.crashed_primary ? 1 : 0,
       name(report.sync_base).c_str(), name(report.sync_toward).c_str(), name(report.unanswered_since).c_str(),
-      report.may_hold, report.sees_primary ? 1 : 0);
+      name(report.undone).c_str(), report.may_hold, report.sees_primary ? 1 : 0);
 }
 
 std::string Checker::first_wrong(int id) const {

@@ -83,6 +83,7 @@ const std::vector<UnreachedMark>& unreached_marks() {
       {"third generation before the second is confirmed", "it takes a second peer"},
       {"rule both-inconsistent", "it takes a third node, who was source to both"},
       {"rule inconsistent-would-be-source", "the same"},
+      {"asked to serve while it gives up its data", "it takes a third node, who is source"},
       {"rule self-is-partial", "it takes a third node"},
       {"rule peer-is-partial", "the same"},
       {"rule self-is-unanswered", "the same"},

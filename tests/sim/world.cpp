@@ -110,10 +110,8 @@ void World::draw_protocols() {
   constexpr std::array kMoods{Protocol::C, Protocol::C, Protocol::B, Protocol::A};
   protocol = kMoods[random.below(kMoods.size())];
   changes_protocols_ = random.chance(0.25);
-  // Which of several survivors has most of what A or B answered is not compared yet.
-  if (node_count_ > 2) protocol = Protocol::C;
   if (options_.protocol) protocol = *options_.protocol;
-  if (options_.protocol || node_count_ > 2) changes_protocols_ = false;
+  if (options_.protocol) changes_protocols_ = false;
 }
 
 void World::thawed(int id, uint64_t boot, Task what) {

@@ -76,7 +76,7 @@ class World {
   // Everything came together, and nothing is under way.
   bool is_quiet() const;
   bool knows_lost_disks() const { return options_.lost_disks || network.node_count() == 3; }
-  bool knows_disk_errors() const { return options_.disk_errors || network.node_count() == 2; }
+  bool knows_disk_errors() const { return options_.disk_errors || network.node_count() <= 3; }
   bool disks_ignore_flushes() const { return options_.ignore_flushes; }
 
   bool uses_weak_protocols() const { return changes_protocols_ || protocol != repl::Protocol::C || waits_for_some(); }

@@ -37,6 +37,7 @@ Superblock example(uint64_t sequence) {
   image.primary = sequence % 2 == 1;
   image.forced = sequence % 3 == 1;
   image.reserved = {9, sequence};
+  image.undone = {10, sequence};
   for (uint64_t i = 0; i < kMaximumPeers; ++i) image.peers[i] = {{7, i}, {8, sequence}, i % 2 == 0};
   return superblock;
 }

@@ -37,6 +37,7 @@ std::vector<Message> examples() {
   report.sync_base = {12, 13};
   report.sync_toward = {14, 15};
   report.unanswered_since = {16, 17};
+  report.undone = {20, 21};
   report.position = {18, 19};
   Acknowledged acknowledged{10, 9, 8, 2, {}};
   acknowledged.besides[0] = 11;
@@ -68,7 +69,7 @@ std::vector<Message> examples() {
           BitmapRuns{false, {}},
           BitmapWanted{},
           ResyncProgress{5, 6},
-          ResyncDone{{2, 2}, history(3), 0x7F, 0x01},
+          ResyncDone{{2, 2}, history(3), 0x7F, 0x01, 0x06, 0x02},
           GenerationStored{{4, 4}},
           PromoteRequest{5, {6, 6}},
           PromoteAnswer{5, true},

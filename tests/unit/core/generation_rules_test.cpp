@@ -624,6 +624,7 @@ TEST_CASE("lineages and conditions together, sampled, are decided safely") {
     report.sync_toward = kNames[random() % kNames.size()];
     report.position = {random() % 3, random() % 3};
     report.unanswered_since = kNames[random() % kNames.size()];
+    report.undone = kNames[random() % kNames.size()];
     for (size_t i = 1; i < report.history.size(); ++i) {
       if (random() % 4 == 0) report.history[i] = kNames[random() % kNames.size()];
     }

@@ -1,10 +1,30 @@
 // A Primary whose disk is gone, and more than one peer that serves its clients.
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cerrno>
 
 #include "tests/unit/core/trio.h"
 
 namespace lockstep::repl {
+namespace {
+
+bool has_noted(const Side& side, NoteKind kind) {
+  return std::any_of(side.notes.begin(), side.notes.end(), [kind](const Note& note) { return note.kind == kind; });
+}
+
+// alpha has no disk; beta has taken its new generation, and gamma, whose flush takes long, has not.
+void make_half_served(Trio& trio) {
+  trio.make_mirrored();
+  trio.alpha.write(0, blocks(5), 1);
+  trio.run();
+  trio.gamma.holds_flushes = true;
+  trio.alpha.order(OrderKind::Detach);
+  trio.run();
+  REQUIRE(trio.beta.superblock.current == trio.alpha.replica().status().generation);
+  REQUIRE(trio.gamma.superblock.current == trio.alpha.superblock.current);
+}
+
+}  // namespace
 
 TEST_CASE("without a disk nothing is answered before every peer that serves has taken the new generation") {
   Trio trio;
@@ -98,6 +118,98 @@ TEST_CASE("what one peer cannot read another one is asked for") {
   trio.alpha.request(2, ClientOperation::Read, blocks(5));
   trio.run();
   CHECK(trio.alpha.replies.at(2) == EIO);
+}
+
+TEST_CASE("a peer that serves is not asked for the next generation before it has taken the first") {
+  Trio trio;
+  make_half_served(trio);
+  trio.lose_link(trio.alpha, trio.beta);
+  trio.alpha.write(1, blocks(6), 2);
+  trio.run();
+  CHECK(trio.alpha.replies.count(1) == 0);
+  trio.gamma.holds_flushes = false;
+  trio.run();
+  CHECK_FALSE(has_noted(trio.gamma, NoteKind::RuleBroken));
+  CHECK(trio.alpha.replies.at(1) == 0);
+  CHECK(trio.gamma.superblock.current != trio.beta.superblock.current);
+  trio.settle();
+  trio.alpha.attach();
+  trio.settle();
+  CHECK(trio.are_alike(trio.alpha, trio.gamma));
+  CHECK(trio.are_alike(trio.alpha, trio.beta));
+  CHECK(trio.beta.disk[6] == 2);
+}
+
+TEST_CASE("a peer that was lost before it took the new generation serves as well as before while nothing is answered") {
+  Trio trio;
+  make_half_served(trio);
+  trio.lose_link(trio.alpha, trio.beta);
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.gamma.holds_flushes = false;
+  trio.run();
+  REQUIRE(trio.gamma.superblock.current == trio.alpha.superblock.current);
+  trio.connect(trio.alpha, trio.gamma);
+  trio.alpha.write(1, blocks(6), 2);
+  trio.run();
+  CHECK_FALSE(has_noted(trio.alpha, NoteKind::DataLost));
+  CHECK(trio.alpha.replies.at(1) == 0);
+  CHECK(trio.gamma.disk[6] == 2);
+  trio.settle();
+  trio.alpha.attach();
+  trio.settle();
+  CHECK(trio.are_alike(trio.alpha, trio.beta));
+  CHECK(trio.beta.disk[6] == 2);
+}
+
+TEST_CASE("a peer that gives up its data may be asked to serve before that is heard of") {
+  Trio trio;
+  trio.make_mirrored();
+  trio.alpha.order(OrderKind::Detach);
+  trio.run();
+  trio.holds[2][0] = true;
+  trio.gamma.holds_persists = true;
+  trio.gamma.order(OrderKind::Invalidate);
+  trio.run();
+  REQUIRE(trio.gamma.replica().status().disk_state == DiskState::Inconsistent);
+  trio.lose_link(trio.alpha, trio.beta);
+  trio.run();
+  CHECK_FALSE(has_noted(trio.gamma, NoteKind::RuleBroken));
+  trio.gamma.holds_persists = false;
+  trio.holds[2][0] = false;
+  trio.settle();
+  trio.alpha.write(1, blocks(6), 2);
+  trio.settle();
+  CHECK(trio.alpha.replies.at(1) == 0);
+  trio.alpha.attach();
+  trio.settle();
+  CHECK(trio.are_alike(trio.alpha, trio.gamma));
+  CHECK(trio.gamma.disk[6] == 2);
+}
+
+TEST_CASE("a resync of the Primary's disk from one peer takes its stream from no other peer that serves") {
+  Trio trio;
+  make_half_served(trio);
+  trio.alpha.write(2, blocks(2048, 1024), 7);  // so much that the resync does not come to its last blocks
+  trio.run();
+  trio.alpha.attach();
+  trio.run();
+  // gamma, which has not taken the generation yet, serves; beta, which has, is source.
+  trio.beta.holds_reads = true;
+  trio.connect(trio.alpha, trio.gamma);
+  trio.connect(trio.alpha, trio.beta);
+  REQUIRE(trio.peer(trio.alpha, trio.beta).replication == ReplicationState::SyncTarget);
+  trio.gamma.holds_flushes = false;
+  trio.run();
+  trio.alpha.write(1, blocks(6), 2);
+  trio.run();
+  REQUIRE(trio.alpha.replies.at(1) == 0);
+  const bool has_it = trio.gamma.disk[6] == 2;
+  CHECK((has_it || trio.gamma.superblock.current != trio.beta.superblock.current));
+  trio.beta.holds_reads = false;
+  trio.settle();
+  CHECK(trio.are_alike(trio.alpha, trio.beta));
+  CHECK(trio.are_alike(trio.alpha, trio.gamma));
+  CHECK(trio.gamma.disk[6] == 2);
 }
 
 }  // namespace lockstep::repl

@@ -167,4 +167,101 @@ TEST_CASE("a node that holds zeroes still, whatever it is called, is never refus
   CHECK(trio.are_alike(trio.gamma, trio.beta));
 }
 
+TEST_CASE("a generation that was undone is as good as the one before, whoever holds it") {
+  const bool runs_ahead = GENERATE(true, false);
+  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
+  for (ReplicaOptions& each : options) each.protocol = runs_ahead ? Protocol::A : Protocol::C;
+  Trio trio(options[0], options[1], options[2]);
+  trio.make_mirrored();
+  write(trio, trio.alpha, blocks(5), 1);
+  if (runs_ahead) {
+    trio.beta.holds_writes = true;
+    write(trio, trio.alpha, blocks(6), 2);
+  }
+  // alpha makes a generation for a write that gamma lacks, and does not hear that beta has stored it.
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.alpha.holds_persists = true;
+  trio.alpha.write(1, blocks(7), 3);
+  trio.run();
+  trio.holds[1][0] = true;
+  trio.alpha.holds_persists = false;
+  trio.run();
+  const Generation made = trio.alpha.superblock.current;
+  REQUIRE(trio.beta.superblock.current == made);
+  REQUIRE_FALSE(trio.alpha.superblock.unanswered_since.is_zero());
+  trio.alpha.crash();
+  if (runs_ahead) {
+    trio.beta.crash();
+    trio.beta.holds_writes = false;
+    trio.beta.start();
+  }
+  trio.holds[1][0] = false;
+  trio.alpha.start();
+  REQUIRE(trio.alpha.replica().superblock().undone == made);
+  trio.connect(trio.alpha, trio.beta);
+  CHECK(trio.peer(trio.alpha, trio.beta).decision.rule ==
+        (runs_ahead ? Rule::EqualSelfCrashedAhead : Rule::EqualSelfCrashed));
+  CHECK(trio.peer(trio.alpha, trio.beta).decision.extent == SyncExtent::Bitmap);
+  CHECK(trio.are_alike(trio.alpha, trio.beta));
+  CHECK(trio.beta.disk[6] == (runs_ahead ? 2 : 0));
+  trio.settle();
+  CHECK(trio.are_alike(trio.alpha, trio.gamma));
+}
+
+TEST_CASE("who has its data from a node that was ahead of a third one is ahead of it, too") {
+  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
+  for (ReplicaOptions& each : options) each.protocol = Protocol::A;
+  Trio trio(options[0], options[1], options[2]);
+  trio.make_mirrored();
+  trio.holds[0][1] = trio.holds[0][2] = true;
+  write(trio, trio.alpha, blocks(6), 2);  // neither has it
+  trio.alpha.crash();
+  trio.holds[0][1] = trio.holds[0][2] = false;
+  trio.beta.crash();
+  trio.alpha.start();
+  trio.connect(trio.alpha, trio.gamma);
+  REQUIRE(trio.gamma.disk[6] == 2);
+  // alpha is away, and beta, whose name sorts first, comes back.
+  trio.alpha.crash();
+  trio.beta.start();
+  trio.connect(trio.beta, trio.gamma);
+  CHECK(trio.peer(trio.beta, trio.gamma).decision.rule == Rule::EqualPeerCrashedAhead);
+  CHECK(trio.beta.disk[6] == 2);
+  CHECK(trio.are_alike(trio.beta, trio.gamma));
+}
+
+TEST_CASE("a Primary that gives up its role under protocol A is ahead of a peer that it has just lost") {
+  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
+  for (ReplicaOptions& each : options) each.protocol = Protocol::A;
+  Trio trio(options[0], options[1], options[2]);
+  trio.make_mirrored();
+  OrderGiven switchover;
+  switchover.kind = OrderKind::Switchover;
+  switchover.peer = Trio::place(trio.alpha, trio.gamma);
+  trio.alpha.order(switchover);
+  trio.settle();
+  REQUIRE(trio.gamma.is_primary());
+  write(trio, trio.gamma, blocks(6), 1);
+  // What is flushed here is in alpha's cache only, and alpha's name sorts first.
+  trio.alpha.holds_flushes = true;
+  write(trio, trio.gamma, blocks(6), 2);
+  trio.gamma.flush(1);
+  trio.run();
+  REQUIRE(trio.gamma.replies.at(1) == 0);
+  trio.lose_link(trio.gamma, trio.alpha);
+  trio.lose_link(trio.gamma, trio.beta);
+  trio.lose_link(trio.alpha, trio.beta);
+  trio.gamma.order(OrderKind::Demote);
+  trio.run();
+  REQUIRE_FALSE(trio.gamma.is_primary());
+  trio.alpha.crash(true);
+  trio.alpha.holds_flushes = false;
+  trio.gamma.crash(true);
+  trio.alpha.start();
+  trio.gamma.start();
+  trio.connect(trio.alpha, trio.gamma);
+  CHECK(trio.alpha.disk[6] == 2);
+  CHECK(trio.are_alike(trio.alpha, trio.gamma));
+}
+
 }  // namespace lockstep::repl
