@@ -21,6 +21,7 @@
 #include "tools/disk_inspection.h"
 #include "tools/lockstep_common.h"
 #include "tools/node_choice.h"
+#include "tools/stopped_node.h"
 
 extern char** environ;
 
@@ -180,8 +181,10 @@ bool wait_for_end(int process_fd, const Place& place, uint64_t deadline_ms) {
 void plan_start(const Arguments& arguments, const Place& place) {
   const NodeConfiguration& node = place.own_node();
   uint64_t disk_bytes = 0;
+  StoppedNode stopped(place);
+  if (const Status status = stopped.check(); !status) would_not_start(place, status.error().message);
   for (const std::string& path : {node.disk, node.metadata}) {
-    const Result<HeldPath> held = HeldPath::open(path);
+    const Result<HeldPath> held = stopped.hold(path);
     if (!held) would_not_start(place, held.error().message);
     if (held->kind() == PathKind::Missing) {
       would_not_start(place, (path == node.disk ? "the disk " : "the metadata ") + path +

@@ -5,6 +5,7 @@
 #include "replicator/metadata_setup.h"
 #include "tools/disk_inspection.h"
 #include "tools/lockstep_common.h"
+#include "tools/stopped_node.h"
 
 namespace lockstep::tools {
 namespace {
@@ -131,8 +132,10 @@ ExitCode run_dump_metadata(const Arguments& arguments) {
   const std::string& path = place.own_node().metadata;
   {
     // A running daemon changes it all the time.
-    Result<HeldPath> opened = HeldPath::open(path);
-    if (!opened && ControlConnection::open(place.socket_path)) {
+    StoppedNode stopped(place);
+    const bool runs = !stopped.check();
+    Result<HeldPath> opened = stopped.hold(path);
+    if (!opened && runs) {
       throw CommandError(ExitCode::Failed, "dump-metadata is for a stopped node, and the daemon of " + place.resource +
                                                " runs on " + place.node + ": '" + place.command("explain") +
                                                "' says what it knows, or stop it with '" + place.command("down") + "'");

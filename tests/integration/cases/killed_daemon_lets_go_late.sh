@@ -1,6 +1,6 @@
 #!/bin/bash
 # A daemon that was killed keeps its disk, its metadata and its addresses until the kernel has ended its ring, a moment
-# after its process has gone. The next one waits for that, and so does 'create' anew; both name who has them when nobody lets go.
+# after its process has gone. The next one waits for that, and so do 'create' and 'dump-metadata'; all name who has them when nobody lets go.
 source "$(dirname "$0")/../case.sh"
 
 pair_create_workspace
@@ -33,19 +33,26 @@ say 'locked for good'
 held "$(disk_of alpha)"
 refused 1 'disk.img is in use: .*fuser' on alpha up
 
-say 'created anew, as soon as what was killed lets go'
+say 'metadata read and disks created anew, as soon as what was killed lets go'
 kill "${helpers[-1]}"
 start_node alpha
 kill_node alpha
-create_waits() { grep -q 'in use.*waiting for it' "$WORK/create.err" 2>/dev/null; }
+held "$(disk_of alpha).meta"
+on alpha dump-metadata 2>"$WORK/said" >"$WORK/dump" &
+dumping=$!
+it_waits() { grep -q 'in use.*waiting for it' "$WORK/said" 2>/dev/null; }
+wait_until 10 it_waits
+kill "${helpers[-1]}"
+wait "$dumping" || fail "dump-metadata did not wait: $(cat "$WORK/said")"
+grep -q 'generation:' "$WORK/dump" || fail "no metadata: $(cat "$WORK/dump")"
 for what in "$(disk_of alpha)" "$(disk_of alpha).meta"; do
   held "$what"
-  on alpha create --force 2>"$WORK/create.err" >/dev/null &
+  on alpha create --force 2>"$WORK/said" >/dev/null &
   creating=$!
-  wait_until 10 create_waits
+  wait_until 10 it_waits
   kill "${helpers[-1]}"
-  wait "$creating" || fail "create did not wait: $(cat "$WORK/create.err")"
-  rm "$WORK/create.err"
+  wait "$creating" || fail "create did not wait: $(cat "$WORK/said")"
+  rm "$WORK/said"
 done
 
 say 'a daemon that does not answer runs'
