@@ -11,6 +11,7 @@ base=$repository/build/machines/base
 base_packages=(dbus e2fsprogs fuse3 iproute2 jq libnbd-bin procps systemd systemd-sysv)
 WORK=
 loops_before=
+one_run=
 
 say() { printf -- '-- %4d s: %s\n' "$SECONDS" "$*"; }
 fail() {
@@ -68,6 +69,9 @@ need_machines() {
   grep -q overlay /proc/filesystems || skip 'no overlay file system'
   package=$(find "$repository/build/package" -name 'lockstep_*.deb' 2>/dev/null | head -n 1)
   [[ -n $package ]] || skip 'no package in build/package: run tools/package'
+  # Loop devices are the kernel's, and known by what was there before: two runs would take each other's.
+  exec {one_run}>"/run/lock/lockstep-machines"
+  flock --nonblock "$one_run" || skip 'another of these tests runs'
   WORK=$(mktemp -d "${TMPDIR:-/var/tmp}/lockstep-machines.XXXXXX")
   loops_before=$(dead_loops)
   trap end_machines EXIT
