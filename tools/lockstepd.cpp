@@ -31,8 +31,15 @@ bool logs_to_journal() {
   return is_journal_stream(STDERR_FILENO, std::getenv("JOURNAL_STREAM"));
 }
 
+constexpr const char* kLogger = "lockstepd";
+
+// For people on a terminal without a date; whoever looks for the resource in the journal finds it.
 int fail(ExitCode code, const std::string& message) {
-  std::cerr << (logs_to_journal() ? "<3>" : "") << "lockstepd: " << message << std::endl;
+  if (logs_to_journal() && spdlog::default_logger()->name() == kLogger) {
+    spdlog::error("lockstepd: {}", message);
+  } else {
+    std::cerr << (logs_to_journal() ? "<3>" : "") << "lockstepd: " << message << std::endl;
+  }
   return static_cast<int>(code);
 }
 
@@ -79,7 +86,7 @@ int main(int argc, char** argv) {
     const auto sink = logs_to_journal() && is_valid_name(resource)
                           ? std::make_shared<LogSink>(STDERR_FILENO, kJournalSocket, resource)
                           : std::make_shared<LogSink>(STDERR_FILENO, logs_to_journal());
-    spdlog::set_default_logger(std::make_shared<spdlog::logger>("lockstepd", sink));
+    spdlog::set_default_logger(std::make_shared<spdlog::logger>(kLogger, sink));
     spdlog::set_level(given.count("verbose") != 0 ? spdlog::level::debug : spdlog::level::info);
     spdlog::flush_on(spdlog::level::debug);
     ::signal(SIGPIPE, SIG_IGN);  // whoever read our log may go away
