@@ -35,6 +35,7 @@ ReplicaOptions replica_options(const DriverOptions& options, const MetadataStore
   for (size_t place = 0; place < options.peers.size() && place < names.size(); ++place) {
     const auto found = std::find(names.begin(), names.end(), options.peers[place].name);
     replica.sync_order[place] = static_cast<PeerIndex>(found - names.begin());
+    if (found != names.end()) replica.peer_protocols[replica.sync_order[place]] = options.peers[place].protocol;
   }
   replica.on_peer_loss = options.on_peer_loss;
   replica.peer_timeout_us = options.peer_timeout_ms * 1000;

@@ -34,6 +34,7 @@ struct DriverOptions {
   struct PeerAddress {
     std::string name;
     io::Address address;
+    std::optional<Protocol> protocol;  // towards it, if it is another than `protocol`
   };
   std::vector<PeerAddress> peers;  // the preferred one of `sync` first; the same names as in the metadata
   Protocol protocol = Protocol::C;

@@ -174,6 +174,12 @@ Status read_sync(const SectionReader& section, SyncConfiguration& sync) {
   return {};
 }
 
+const std::vector<std::pair<std::string, Protocol>>& protocol_words() {
+  static const std::vector<std::pair<std::string, Protocol>> words{
+      {"A", Protocol::A}, {"B", Protocol::B}, {"C", Protocol::C}};
+  return words;
+}
+
 Status read_resource(const SectionReader& section, ResourceConfiguration& configuration) {
   Result<std::string> name = section.required("name");
   if (!name) return std::move(name).error();
@@ -190,8 +196,7 @@ Status read_resource(const SectionReader& section, ResourceConfiguration& config
   if (*size_bytes > static_cast<uint64_t>(INT64_MAX)) return section.bad("size", "is more than a device can have");
   configuration.size_bytes = *size_bytes;
 
-  Status status = section.choose<Protocol>("protocol", configuration.protocol,
-                                           {{"A", Protocol::A}, {"B", Protocol::B}, {"C", Protocol::C}});
+  Status status = section.choose<Protocol>("protocol", configuration.protocol, protocol_words());
   if (!status) return status;
   status = read_sync(section, configuration.sync);
   if (!status) return status;
@@ -279,6 +284,11 @@ Status read_node(const SectionReader& section, NodeConfiguration& node) {
     node.audit = *audit;
   } else if (!node.metadata.starts_with("/dev/")) {
     node.audit = node.metadata + ".audit";
+  }
+  if (section.given("protocol")) {
+    Protocol protocol = Protocol::C;
+    if (Status status = section.choose<Protocol>("protocol", protocol, protocol_words()); !status) return status;
+    node.protocol = protocol;
   }
   node.nbd = section.texts("nbd");
   node.metrics = section.text("metrics", "");

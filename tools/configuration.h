@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,16 +29,17 @@ inline constexpr uint32_t kMaximumPeerTimeoutMs = 60'000;
 
 struct NodeConfiguration {
   std::string name;
-  std::string address;            // of the replication link, HOST:PORT as written; a form that io::Address reads
-  std::string disk;               // absolute path of a file or block device
-  std::string metadata;           // absolute path; "DISK.meta" unless given
-  std::string audit;              // absolute path; beside the metadata unless given
-  std::vector<std::string> nbd;   // "unix:/PATH" or "tcp:HOST:PORT"; at least one
-  std::string metrics;            // HOST:PORT of the HTTP server for Prometheus; empty: none
-  std::string link_certificates;  // absolute path of a folder; the resource's unless given; empty: none
-  std::string tls_certificates;   // absolute path of a folder; the resource's unless given; empty: none
-  std::string tls_psk_file;       // absolute path; the resource's unless given; empty: none
-  int line = 0;                   // of the section in the file
+  std::string address;               // of the replication link, HOST:PORT as written; a form that io::Address reads
+  std::optional<Protocol> protocol;  // towards this node, by whoever is Primary; the resource's unless given
+  std::string disk;                  // absolute path of a file or block device
+  std::string metadata;              // absolute path; "DISK.meta" unless given
+  std::string audit;                 // absolute path; beside the metadata unless given
+  std::vector<std::string> nbd;      // "unix:/PATH" or "tcp:HOST:PORT"; at least one
+  std::string metrics;               // HOST:PORT of the HTTP server for Prometheus; empty: none
+  std::string link_certificates;     // absolute path of a folder; the resource's unless given; empty: none
+  std::string tls_certificates;      // absolute path of a folder; the resource's unless given; empty: none
+  std::string tls_psk_file;          // absolute path; the resource's unless given; empty: none
+  int line = 0;                      // of the section in the file
 
   friend bool operator==(const NodeConfiguration&, const NodeConfiguration&) = default;
 };

@@ -81,6 +81,9 @@ const std::vector<KeySpec>& node_key_specs() {
   static const std::vector<KeySpec> keys = {
       {"address", "Where the node listens for its peers: _HOST:PORT_ or _[V6ADDRESS]:PORT_.", true},
       {"disk", "An absolute path of a file or block device.", true},
+      {"protocol",
+       R"(The protocol towards this node, by whoever is Primary: as in [resource], which counts where this is not given. It may be
+changed while the nodes run, too.)"},
       {"metadata",
        R"(An absolute path of a file or block device. Default: _DISK.meta_; required where the disk stands in /dev.)"},
       {"audit",

@@ -198,7 +198,7 @@ Status Daemon::open_replica(Storage storage) {
     if (other.name == node_.name) continue;
     auto address = io::parse_address(other.address);
     if (!address) return std::move(address).error();
-    options.peers.push_back({other.name, std::move(*address)});
+    options.peers.push_back({other.name, std::move(*address), protocol_towards(other)});
   }
   options.identity.size_bytes = storage.metadata->size_bytes();
   options.identity.prepared_size_bytes = storage.metadata->superblock().prepared_size_bytes;

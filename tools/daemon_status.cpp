@@ -106,6 +106,11 @@ std::string_view replication_of(const PeerStatus& peer) {
   return to_string(peer.verify.is_source ? repl::ReplicationState::VerifyS : repl::ReplicationState::VerifyT);
 }
 
+std::optional<repl::Protocol> protocol_towards(const NodeConfiguration& node) {
+  if (!node.protocol) return std::nullopt;
+  return core_protocol(*node.protocol);
+}
+
 repl::Protocol core_protocol(Protocol protocol) {
   switch (protocol) {
     case Protocol::A:

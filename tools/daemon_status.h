@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,8 @@ struct DaemonView {
 };
 
 repl::Protocol core_protocol(Protocol protocol);
+// Towards that node, where its section has one of its own.
+std::optional<repl::Protocol> protocol_towards(const NodeConfiguration& node);
 
 // What operators are told of a peer: also a verify counts as a state.
 std::string_view replication_of(const repl::PeerStatus& peer);

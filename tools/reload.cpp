@@ -1,5 +1,6 @@
 #include "tools/reload.h"
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -19,6 +20,9 @@ std::string refusal_to_reload(const ResourceConfiguration& running, const Resour
   ResourceConfiguration old = without_places(running);
   const ResourceConfiguration now = without_places(wanted);
   old.protocol = now.protocol;
+  for (size_t place = 0; place < std::min(old.nodes.size(), now.nodes.size()); ++place) {
+    old.nodes[place].protocol = now.nodes[place].protocol;
+  }
   if (old == now) return {};
   const std::array<std::pair<bool, const char*>, 11> differences{{
       {old.name != now.name, "name"},

@@ -47,7 +47,7 @@ alone. When the daemon ends instead, its last line is printed.)",
         {kStartTimeout, kDryRun}},
        {"reload",
         "take over what changed in the configuration file",
-        R"(Only `protocol` may change while a node runs; refused (exit 3), with nothing taken over, when anything else has
+        R"(Only `protocol` may change while a node runs, of the resource and of each node; refused (exit 3), with nothing taken over, when anything else has
 changed. The file is the same on every node: change and reload it on each. New writes follow the new protocol at once. On the
 Primary the command returns when everything that the old protocol had answered is on stable storage on the peers, or marked as
 out of sync for those that are gone; until then `status` shows the old one for the peer.)",

@@ -1,7 +1,9 @@
 // What happens to a replica. Everything that the core learns, it learns from one of these.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <variant>
 
@@ -132,9 +134,10 @@ struct OrderGiven {
   bool alone = false;            // Resume
   bool give_generation = false;  // Promote --force-data-loss, Resync --discard-my-data: `generation` was typed
   Generation generation;
-  Protocol protocol = Protocol::C;  // SetProtocol
-  bool repair = false;              // Verify
-  uint64_t size_bytes = 0;          // Resize
+  Protocol protocol = Protocol::C;                                      // SetProtocol
+  std::array<std::optional<Protocol>, kMaximumPeers> peer_protocols{};  // … towards each peer, if it is another one
+  bool repair = false;                                                  // Verify
+  uint64_t size_bytes = 0;                                              // Resize
 };
 
 using EventBody = std::variant<Ticked, TurnEnded, ClientRequestArrived, LocalIoCompleted, PersistCompleted,

@@ -188,7 +188,8 @@ void Replica::State::carry_out_decision(PeerIndex index) {
       if (!was_split_brain) note(NoteKind::SplitBrain, index, 0, to_string(peer.decision.rule).data());
       return say_goodbye(index, GoodbyeReason::Refused, LinkEnd::Refused);
     case SyncKind::Refuse: {
-      if (peer.decision.rule == Rule::SelfRolledBack || peer.decision.rule == Rule::BothRolledBack) become_outdated();
+      const bool rolled_back = peer.decision.rule == Rule::SelfRolledBack || peer.decision.rule == Rule::BothRolledBack;
+      if (rolled_back && !sees_primary(index)) become_outdated();  // a Primary knows what this disk holds
       // Nothing was answered since this peer was lost; it took our place meanwhile, or has served and gone on.
       const bool replaced = (awaited_peers & mask_of(index)) != 0 && (peer.peer_report.role == Role::Primary ||
                                                                       peer.decision.rule == Rule::PrimaryWouldBeTarget);

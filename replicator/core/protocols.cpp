@@ -162,8 +162,8 @@ void Replica::State::order_protocol(const OrderGiven& given) {
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     if (!given.every_peer && given.peer != index) continue;
     Peer& peer = peers[index];
-    peer.protocol = given.protocol;
-    peer.protocol_kept = std::min(peer.protocol_kept, given.protocol);
+    peer.protocol = given.peer_protocols[index].value_or(given.protocol);
+    peer.protocol_kept = std::min(peer.protocol_kept, peer.protocol);
     peer.protocol_drains_through = transfer_log.last();
   }
   if (set_answered_ahead(role == Role::Primary)) reply_floor = protocol_persist = persist_superblock();

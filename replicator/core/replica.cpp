@@ -29,7 +29,8 @@ Replica::State::State(const ReplicaOptions& replica_options)
   peers.reserve(options.peer_count);
   for (uint8_t peer = 0; peer < options.peer_count; ++peer) {
     peers.emplace_back(options.size_bytes);
-    peers.back().protocol = peers.back().protocol_kept = options.protocol;
+    peers.back().protocol = options.peer_protocols[peer].value_or(options.protocol);
+    peers.back().protocol_kept = peers.back().protocol;
   }
 }
 

@@ -24,6 +24,7 @@ struct ReplicaOptions {
   uint8_t node_order = 0;                            // place of this node's name among the resource's sorted names
   std::array<uint8_t, kMaximumPeers> peer_orders{};  // the same of each peer; not looked at with one peer
   Protocol protocol = Protocol::C;
+  std::array<std::optional<Protocol>, kMaximumPeers> peer_protocols{};  // towards each peer, if it is another one
   SyncSet sync;
   std::array<PeerIndex, kMaximumPeers> sync_order{0, 1, 2, 3, 4, 5, 6};  // peers, the preferred one first
   LossPolicy on_peer_loss = LossPolicy::Continue;

@@ -382,8 +382,11 @@ void Replica::State::advance_demotion() {
       for (PeerIndex index = 0; index < peer_count() && !LOCKSTEP_MUTANT("demoted-ahead-forgotten"); ++index) {
         PeerRecord& record = superblock.peers[index];
         // Of several peers one that is away has bits of its own, by which it would pass for as good.
+        const Generation& since = superblock.unanswered_since;  // what a restart would go back to
+        const bool may_be_alike =
+            may_hold_our_current(record) || (!since.is_zero() && record.bitmap_generation == since);
         const bool may_lack = has_third_nodes() && record.answered_ahead && !gets_stream(peers[index]) &&
-                              may_hold_our_current(record) && !LOCKSTEP_MUTANT("demoted-ahead-of-third-forgotten");
+                              may_be_alike && !LOCKSTEP_MUTANT("demoted-ahead-of-third-forgotten");
         if (std::exchange(peers[index].lacks_answered, false) || may_lack) {
           record.crashed_primary = record.answered_ahead = true;
         }

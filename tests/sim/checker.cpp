@@ -242,14 +242,25 @@ void Checker::protocol_changed(int id) {
   }
 }
 
+bool Checker::has_answered(int id) const {
+  const Knowledge& node = nodes_[static_cast<size_t>(id)];
+  return world_.node(id).alive() && !node.may_lack && !node.gone && !node.replaced &&
+         !(world_.waits_for_some() && !node.steady) &&  // one that was restarted does not know how far it was
+         !(world_.node_count() > 2 && node.behind);     // one that is behind lacks more
+}
+
+bool Checker::another_has_answered(int than) const {
+  for (int id = 0; id < world_.node_count(); ++id) {
+    if (id != than && has_answered(id)) return true;
+  }
+  return false;
+}
+
 // Protocol A, and the Primary is gone with what it was ahead. It may still come back and be the source, as long as
 // nobody has written since.
 void Checker::give_up_what_is_lost(int id) {
   for (int other = 0; other < world_.node_count(); ++other) {
-    if (other == id || !world_.node(other).alive() || known(other).may_lack || known(other).gone ||
-        known(other).replaced || (world_.waits_for_some() && !known(other).steady)) {
-      continue;  // one that was restarted does not know how far it was
-    }
+    if (other == id || !has_answered(other)) continue;
     if (world_.node(id).peer(other).connection == ConnectionState::Connected) {
       return world_.fail("node " + std::to_string(id) + " lacks what was answered and was promoted next to node " +
                          std::to_string(other));
@@ -460,7 +471,10 @@ void Checker::noted(int id, const Note& note) {
     // Invariant 3: who lived on with everything that was acknowledged is not overwritten by one that lost some of it.
     const Knowledge& target = known(id);
     // What only a disk had that is no copy any more is overwritten from here on: protocol A.
-    if (known(other).may_lack && (target.gone || target.replaced)) give_up_what_is_lost(other);
+    // Of several nodes a third one may have it, or the source, which has not made it stable yet.
+    const bool is_kept =
+        world_.node_count() > 2 && (keeps(other, Promise::Acknowledged) || another_has_answered(other));
+    if (known(other).may_lack && !is_kept && (target.gone || target.replaced)) give_up_what_is_lost(other);
     if (world_.waits_for_some()) check_source_has_more(other, id);
     const bool called_up_to_date = world_.node(id).peer(other).own_report.disk_state == DiskState::UpToDate;
     if (!world_.uses_weak_protocols() && target.has_acknowledged && target.steady && !target.behind &&
@@ -487,7 +501,8 @@ void Checker::noted(int id, const Note& note) {
     // It served a Primary without a disk, and has got since what it lacked.
     note_complete(other);
     // The disk that had more is no copy any more, or not the one that is there now.
-    if (known(other).may_lack && (known(id).gone || known(id).replaced)) give_up_what_is_lost(other);
+    const bool is_kept = world_.node_count() > 2 && another_has_answered(other);
+    if (known(other).may_lack && !is_kept && (known(id).gone || known(id).replaced)) give_up_what_is_lost(other);
     // Of several peers one that is behind loses nothing by it, and one that was restarted does not know how far it was,
     // unless it was the Primary.
     const bool was_primary = id == last_primary_ && !last_primary_replaced_;

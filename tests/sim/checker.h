@@ -45,9 +45,9 @@ class Checker {
   bool is_behind(int node) const { return nodes_[static_cast<size_t>(node)].behind; }
   // An operator gave up this node's data.
   void invalidated(int node) { known(node).steady = false; }
-  // A flush failed on each disk, and none was resynced since.
+  // Of each disk a flush failed, or it was replaced, and none was resynced since.
   bool no_whole_copy_is_left() const {
-    return std::all_of(nodes_.begin(), nodes_.end(), [](const Knowledge& each) { return each.gone; });
+    return std::all_of(nodes_.begin(), nodes_.end(), [](const Knowledge& each) { return each.gone || each.replaced; });
   }
   // No write that was flushed is missing there.
   bool has_all_flushed(int node);
@@ -110,6 +110,8 @@ class Checker {
   void check_source_has_more(int source, int target);
   void note_who_lacks_flushed(int node, std::span<const uint32_t> writes);
   void caught_up(int node, int with);
+  bool has_answered(int node) const;  // everything
+  bool another_has_answered(int than) const;
   void give_up_what_is_lost(int node);
   void check_units_stable(int node, const Layout::Units& units, bool peers_as_well, const char* promise);
 

@@ -39,10 +39,19 @@ bool Node::is_frozen() const {
   return alive() && frozen_until_us_ > world_.now_us;
 }
 
+std::array<std::optional<Protocol>, kMaximumPeers> Node::peer_protocols() const {
+  std::array<std::optional<Protocol>, kMaximumPeers> protocols{};
+  for (PeerIndex peer = 0; peer < options_.peer_count; ++peer) {
+    protocols[peer] = world_.node_protocols[static_cast<size_t>(peer_id(peer))];
+  }
+  return protocols;
+}
+
 void Node::boot() {
   LOCKSTEP_CHECK(!alive());
   ++boots_;
   options_.protocol = world_.protocol;
+  options_.peer_protocols = peer_protocols();
   replica_ = std::make_unique<Replica>(options_);
   persisted_ = 0;
   requests_.assign(options_.client_slots, {});

@@ -2,9 +2,11 @@
 // node.cpp: life of the process, the core's steps, requests; node_io.cpp: disk and metadata.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "replicator/core/replica.h"
@@ -56,6 +58,7 @@ class Node {
   int peer_count() const { return options_.peer_count; }
   // The core knows its peers by place: all other nodes, in order of their numbers.
   repl::PeerIndex peer_index(int other) const { return static_cast<repl::PeerIndex>(other < id_ ? other : other - 1); }
+  std::array<std::optional<repl::Protocol>, repl::kMaximumPeers> peer_protocols() const;  // as the file says now
   int peer_id(repl::PeerIndex peer) const { return peer < id_ ? peer : peer + 1; }
 
   bool alive() const { return replica_ != nullptr; }

@@ -208,6 +208,7 @@ void Operator::change_protocol() {
   OrderGiven order;
   order.kind = OrderKind::SetProtocol;
   order.protocol = world_.protocol;
+  world_.draw_node_protocols(world_.random);
   order.ticket = UINT64_MAX;  // nobody waits for the Secondaries
   int primary = -1;
   for (int id = 0; id < world_.node_count(); ++id) {
@@ -215,11 +216,13 @@ void Operator::change_protocol() {
     if (world_.node(id).status().role == Role::Primary) {
       primary = id;
     } else {
+      order.peer_protocols = world_.node(id).peer_protocols();
       world_.node(id).order(order);
     }
   }
   if (primary < 0) return;
   changes_protocol_ = true;
+  order.peer_protocols = world_.node(primary).peer_protocols();
   give(primary, order);
 }
 
@@ -241,15 +244,19 @@ bool Operator::fail_over() {
   return false;
 }
 
-// Only while the others are down: so the word is true.
+// Only while those that it waits for are down: so the word is true.
 bool Operator::resume_alone() {
   int suspended = -1;
   for (int id = 0; id < world_.node_count(); ++id) {
-    if (!world_.node(id).alive()) continue;
-    if (!world_.node(id).responds() || world_.node(id).status().role != Role::Primary) return false;
-    if (world_.node(id).status().suspension == Suspension::PeerLoss) suspended = id;
+    const Node& node = world_.node(id);
+    if (!node.responds() || node.status().role != Role::Primary) continue;
+    if (node.status().suspension == Suspension::PeerLoss) suspended = id;
   }
-  if (suspended < 0 || !world_.random.chance(0.2)) return false;
+  if (suspended < 0) return false;
+  for (int id = 0; id < world_.node_count(); ++id) {
+    if (id != suspended && world_.node(id).alive() && world_.node(suspended).peer(id).awaited) return false;
+  }
+  if (!world_.random.chance(0.2)) return false;
   OrderGiven order;
   order.kind = OrderKind::Resume;
   order.alone = true;

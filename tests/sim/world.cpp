@@ -20,12 +20,11 @@ int draw_nodes(const RunOptions& options, Random& random) {
   random.next();  // forced or drawn, the rest of the run is drawn from the same place
   return options.nodes != 0 ? options.nodes : 2;
 }
-// Drawn besides, so that the rest of a run is the same under each policy. With more nodes the survivors have to agree
-// first.
+// Drawn besides, so that the rest of a run is the same under each policy. The simulator's arbiter is one for two nodes.
 LossPolicy draw_policy(const RunOptions& options, int nodes) {
   Random dice(options.seed * 0xD1B54A32D192ED03 + 7);
-  if (nodes != 2) return LossPolicy::Continue;
   const uint64_t drawn = dice.below(10);
+  if (nodes > 2) return drawn < 7 ? LossPolicy::Continue : LossPolicy::Suspend;
   return drawn < 5 ? LossPolicy::Continue : drawn < 7 ? LossPolicy::Suspend : LossPolicy::Arbiter;
 }
 // The same. With two nodes there is nothing to choose.
@@ -112,6 +111,17 @@ void World::draw_protocols() {
   changes_protocols_ = random.chance(0.25);
   if (options_.protocol) protocol = *options_.protocol;
   if (options_.protocol) changes_protocols_ = false;
+  Random dice(options_.seed * 0xD1B54A32D192ED03 + 19);
+  has_node_protocols_ = node_count_ > 2 && !options_.protocol && dice.chance(0.3);
+  draw_node_protocols(dice);
+}
+
+void World::draw_node_protocols(Random& dice) {
+  if (!has_node_protocols_) return;
+  for (std::optional<Protocol>& each : node_protocols) {
+    each.reset();
+    if (dice.chance(0.5)) each = static_cast<Protocol>(dice.below(3));
+  }
 }
 
 void World::thawed(int id, uint64_t boot, Task what) {

@@ -2,6 +2,7 @@
 // seed drew. First faults happen; then they stop, and everything must come together again.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -79,7 +80,10 @@ class World {
   bool knows_disk_errors() const { return options_.disk_errors || network.node_count() <= 3; }
   bool disks_ignore_flushes() const { return options_.ignore_flushes; }
 
-  bool uses_weak_protocols() const { return changes_protocols_ || protocol != repl::Protocol::C || waits_for_some(); }
+  bool uses_weak_protocols() const {
+    return changes_protocols_ || has_node_protocols_ || protocol != repl::Protocol::C || waits_for_some();
+  }
+  bool has_node_protocols() const { return has_node_protocols_; }
   bool waits_for_some() const { return sync.kind != repl::SyncChoice::All && sync.count < node_count_ - 1; }
   bool changes_protocols() const { return changes_protocols_; }
   repl::Protocol promised(repl::Protocol used) const { return options_.promise.value_or(used); }
@@ -90,7 +94,10 @@ class World {
  public:
   uint64_t now_us = 0;
   Random random;
-  repl::Protocol protocol = repl::Protocol::C;  // as the configuration file says now
+  // As the configuration file says now: for all, and towards single nodes.
+  repl::Protocol protocol = repl::Protocol::C;
+  std::array<std::optional<repl::Protocol>, 4> node_protocols{};
+  void draw_node_protocols(Random& dice);
   const Layout layout;
   Ledger ledger;
   Network network;
@@ -120,6 +127,7 @@ class World {
   std::vector<std::unique_ptr<Node>> nodes_;
   bool healing_ = false;
   bool changes_protocols_ = false;
+  bool has_node_protocols_ = false;
   void draw_protocols();
 };
 

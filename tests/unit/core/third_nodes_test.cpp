@@ -264,4 +264,42 @@ TEST_CASE("a Primary that gives up its role under protocol A is ahead of a peer 
   CHECK(trio.are_alike(trio.alpha, trio.gamma));
 }
 
+TEST_CASE("each peer has a protocol of its own, also in an order that changes it") {
+  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
+  options[0].peer_protocols[1] = Protocol::A;  // towards gamma
+  Trio trio(options[0], options[1], options[2]);
+  trio.make_mirrored();
+  CHECK(trio.peer(trio.alpha, trio.beta).protocol == Protocol::C);
+  CHECK(trio.peer(trio.alpha, trio.gamma).protocol == Protocol::A);
+  CHECK_FALSE(trio.alpha.superblock.peers[0].answered_ahead);
+  CHECK(trio.alpha.superblock.peers[1].answered_ahead);
+  trio.holds[0][2] = true;
+  write(trio, trio.alpha, blocks(5), 1);
+  trio.alpha.flush(0);
+  trio.run();
+  CHECK(trio.alpha.replies.at(0) == 0);
+  CHECK(trio.beta.stable_disk[5] == 1);
+  trio.holds[0][2] = false;
+  trio.holds[0][1] = true;
+  trio.alpha.write(1, blocks(6), 2);
+  trio.run();
+  CHECK(trio.alpha.replies.count(1) == 0);
+  trio.holds[0][1] = false;
+  trio.run();
+  REQUIRE(trio.alpha.replies.at(1) == 0);
+
+  OrderGiven change;
+  change.kind = OrderKind::SetProtocol;
+  change.protocol = Protocol::C;
+  change.peer_protocols[0] = Protocol::A;
+  const uint64_t ticket = trio.alpha.order(change);
+  trio.run();
+  CHECK(trio.alpha.answered(ticket, Outcome::Done));
+  CHECK(trio.peer(trio.alpha, trio.beta).protocol == Protocol::A);
+  CHECK(trio.peer(trio.alpha, trio.gamma).protocol == Protocol::C);
+  trio.holds[0][1] = true;
+  write(trio, trio.alpha, blocks(7), 3);
+  CHECK(trio.gamma.disk[7] == 3);
+}
+
 }  // namespace lockstep::repl

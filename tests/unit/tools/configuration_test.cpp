@@ -49,6 +49,16 @@ std::string error_of(const std::string& text) {
 
 }  // namespace
 
+TEST_CASE("a node may have a protocol of its own") {
+  const auto result = parse_configuration(with_line(17, "disk = /srv/beta.img\nprotocol = A"), "f.conf");
+  REQUIRE(result.ok());
+  CHECK(result->protocol == Protocol::C);
+  CHECK_FALSE(result->find_node("alpha")->protocol.has_value());
+  CHECK(result->find_node("beta")->protocol == Protocol::A);
+  CHECK(error_of(with_line(17, "disk = /srv/beta.img\nprotocol = D")) ==
+        "f.conf:18: bad value 'D' for 'protocol': must be one of A, B, C");
+}
+
 TEST_CASE("a complete file gives every value") {
   const auto result = parse_configuration(kGood, "f.conf");
   REQUIRE(result.ok());

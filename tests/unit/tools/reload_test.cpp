@@ -42,6 +42,7 @@ TEST_CASE("protocol may change, and where things stand in the file") {
   CHECK(refusal(kText) == "");
   CHECK(refusal(with(kText, "protocol = C", "protocol = A")) == "");
   CHECK(refusal(with(kText, "protocol = C\n", "")) == "");
+  CHECK(refusal(with(kText, "nbd = unix:/run/b\n", "nbd = unix:/run/b\nprotocol = A\n")) == "");
   CHECK(refusal(with(kText, "name = r\n", "\n# a comment\nname = r\n\n")) == "");
 }
 
