@@ -15,6 +15,12 @@ class ActivityLog {
  public:
   explicit ActivityLog(uint32_t slot_count);
 
+  // How many extents the range touches.
+  static uint32_t extents_in(const ByteRange& range) {
+    const Extents extents = extents_of(range);
+    return extents.end - extents.first;
+  }
+
   // Takes a reference on every extent that the range touches, if all of them are hot durably; else on none.
   bool acquire_hot(const ByteRange& range);
   // Gives back what acquire_hot took, or a reservation turned into.

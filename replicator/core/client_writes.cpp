@@ -73,6 +73,14 @@ bool Replica::State::try_start_write(uint32_t slot) {
   if (busy_ranges.overlaps(client.range) && !LOCKSTEP_MUTANT("overlapping-writes-at-once")) return false;
   if (!served.is_zero()) {
     if (!may_send_served()) return false;
+    // A peer keeps hot what is not stable everywhere, and its log is full as this node's would be: what did not fit
+    // there would wait for a flush, and a barrier behind it for that.
+    const bool fits =
+        peer_extents == 0 || peer_extents + ActivityLog::extents_in(client.range) <= options.activity_log_slots;
+    if (has_third_nodes() && !fits && !LOCKSTEP_MUTANT("served-writes-fill-the-log")) {
+      flush_wanted = true;
+      return false;
+    }
   } else if (peer_count() > 0) {
     if (client.extents_reserved) {
       if (!activity_log.acquire_hot(client.range)) return false;
@@ -99,6 +107,10 @@ void Replica::State::start_write(uint32_t slot) {
   entry.payload_bytes = client.operation == ClientOperation::Write ? client.range.length_bytes : 0;
   entry.remote_only = entry.local_done = client.local_done = !served.is_zero();
   entry.holds_extents = peer_count() > 0 && !entry.remote_only;
+  if (has_third_nodes() && entry.remote_only) {
+    entry.peer_extents = ActivityLog::extents_in(client.range);
+    peer_extents += entry.peer_extents;
+  }
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     Peer& peer = peers[index];
     if (gets_stream(peer)) {

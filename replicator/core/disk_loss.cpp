@@ -64,6 +64,10 @@ void Replica::State::lose_disk(DiskState to, const char* why, bool flush_failed)
     }
     entry.holds_extents = false;
     entry.remote_only = true;
+    if (has_third_nodes() && !entry.resync && entry.peer_extents == 0) {
+      entry.peer_extents = ActivityLog::extents_in(entry.range);
+      peer_extents += entry.peer_extents;
+    }
   }
   for (const uint32_t slot : waiting) clients[slot].extents_reserved = false;
   for (ApplySlot& apply : applies) apply.needs_log = apply.extents_reserved = apply.holds_extents = false;

@@ -165,6 +165,7 @@ void Replica::State::release_stable_entries() {
     }
     if (entry.holds_extents) activity_log.release(entry.range);
     if (!entry.resync) --application_entries;
+    peer_extents -= entry.peer_extents;
     transfer_log.drop_first();
     waiting_may_start = !waiting.empty();
   }

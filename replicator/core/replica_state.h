@@ -489,6 +489,7 @@ struct Replica::State {
 
   TransferLog transfer_log;
   uint64_t application_entries = 0;  // of the log: the others are copies of a resync
+  uint64_t peer_extents = 0;         // the sum of the log's
   Sequence local_written_through = 0;
   Sequence local_flushed_through = 0;
 

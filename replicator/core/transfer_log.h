@@ -24,9 +24,10 @@ struct TransferEntry {
   bool fua = false;
   bool local_done = false;  // always true of a resync's copies: nothing is written here
   bool holds_extents = false;
-  uint64_t differing = 0;    // bit i: block i of the range differs
-  bool remote_only = false;  // this node has no disk, or lost it: what is stable on the peers is stable
-  bool superseded = false;   // of a resync's copy: what it covers was written again since it was read
+  uint64_t differing = 0;     // bit i: block i of the range differs
+  bool remote_only = false;   // this node has no disk, or lost it: what is stable on the peers is stable
+  uint32_t peer_extents = 0;  // so many extents of the logs of peers that serve it keeps hot
+  bool superseded = false;    // of a resync's copy: what it covers was written again since it was read
 
   static constexpr uint32_t kNoClient = UINT32_MAX;
 };

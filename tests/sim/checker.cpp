@@ -272,8 +272,11 @@ void Checker::give_up_what_is_lost(int id) {
 }
 
 // Invariant 10: whoever is left out must not be able to take itself for a copy of the same generation.
-void Checker::write_answered(int id, uint32_t write, bool fua, uint8_t kept_by) {
+void Checker::write_answered(int id, uint32_t write, bool fua, uint8_t kept_by, bool had_disk) {
   if (lied_) return;
+  const auto is_ahead = [&](int other) {
+    return had_disk ? world_.promised(world_.node(id).peer(other).protocol) == Protocol::A : answers_ahead(id, other);
+  };
   world_.ledger.acknowledge(write, fua);
   if (!holds_answered(id, id)) {
     known(id).has_acknowledged = false;
@@ -289,7 +292,7 @@ void Checker::write_answered(int id, uint32_t write, bool fua, uint8_t kept_by) 
   for (int other = 0; other < world_.node_count(); ++other) {
     if (other == id) continue;
     const ReplicationState state = world_.node(id).peer(other).replication;
-    if (holds_answered(other, id) && !answers_ahead(id, other)) {
+    if (holds_answered(other, id) && !is_ahead(other)) {
       // Who is left out is this node itself, unless its disk had the write before it failed.
       if (!holds_answered(id, id) && !has(id, world_.ledger.units_of(write), fua) &&
           world_.node(other).durable().superblock.current == world_.node(id).durable().superblock.current) {
@@ -300,7 +303,7 @@ void Checker::write_answered(int id, uint32_t write, bool fua, uint8_t kept_by) 
     // Decided while the peer was there, and said only now, when what the answer needed is durable.
     const bool was_waited_for =
         state == ReplicationState::Off && (kept_by >> world_.node(id).peer_index(other) & 1) != 0;
-    if (was_waited_for && !answers_ahead(id, other)) continue;
+    if (was_waited_for && !is_ahead(other)) continue;
     if (world_.waits_for_some() && (state == ReplicationState::Established || was_waited_for) &&
         has(other, world_.ledger.units_of(write), fua)) {
       continue;

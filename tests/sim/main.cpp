@@ -175,7 +175,7 @@ int main(int argc, char** argv) {
                 static_cast<unsigned long long>(result.total.losses));
   }
   if (result.total.given_up > 0) {
-    std::printf("%llu runs ended early: an arbiter had a disk promoted whose loss nobody could record\n",
+    std::printf("%llu runs ended early at a limit that the documents name (docs/arbiter.md, docs/states.md)\n",
                 static_cast<unsigned long long>(result.total.given_up));
   }
   return result.seeds >= kSeedsForMarks && options.run.nodes == 0 && !all_marks_reached(result) ? 1 : 0;

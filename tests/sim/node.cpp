@@ -193,6 +193,7 @@ void Node::execute() {
       if (const auto* reply = std::get_if<Reply>(&action)) {
         requests_[reply->slot].is_decided = true;
         requests_[reply->slot].kept_by = established_peers();
+        requests_[reply->slot].was_served = is_served();
       }
       held_.push_back({action, frame_of_send(action)});
     }
@@ -451,7 +452,8 @@ void Node::replied(uint32_t slot, int error_errno) {
       return world_.checker.flush_answered(id_, request.issued);
     default:
       return world_.checker.write_answered(id_, request.write, request.fua,
-                                           request.is_decided ? request.kept_by : uint8_t{0});
+                                           request.is_decided ? request.kept_by : uint8_t{0},
+                                           request.is_decided && !request.was_served && is_served());
   }
 }
 

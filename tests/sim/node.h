@@ -71,6 +71,8 @@ class Node {
   // A Primary whose clients see a peer's disk.
   bool is_served() const { return alive() && status().served_by_peer; }
   bool metadata_failed() const { return persist_failed_; }
+  // On stable storage is a generation of which the node was told that it could not be written.
+  bool holds_unannounced() const { return !unannounced_.is_zero() && durable_.superblock.current == unannounced_; }
   bool met_disk_fault() const { return met_disk_fault_; }  // since it started
   const repl::Replica& replica() const { return *replica_; }
   repl::ReplicaStatus status() const { return replica_->status(); }
@@ -104,6 +106,7 @@ class Node {
     std::vector<Value> seen;  // by a read
     // Its answer waits for a persist, and these peers were Established when it was decided.
     bool is_decided = false;
+    bool was_served = false;  // when it was decided
     uint8_t kept_by = 0;
   };
   struct DiskWrite {
@@ -187,6 +190,7 @@ class Node {
   std::deque<repl::Action> persists_;
   bool persisting_ = false;
   bool persist_failed_ = false;
+  repl::Generation unannounced_;
   repl::PersistId persisted_ = 0;
   std::vector<Request> requests_;
   std::vector<ApplyPayload> applies_;

@@ -139,7 +139,11 @@ void Node::start_persist() {
 
 void Node::finish_persist() {
   if (disk_fails(DiskFault::Persist)) {
-    if (world_.random.chance(0.5)) write_durably(persists_.front(), true);
+    if (world_.random.chance(0.5)) {
+      const Generation before = durable_.superblock.current;
+      write_durably(persists_.front(), true);
+      if (durable_.superblock.current != before) unannounced_ = durable_.superblock.current;
+    }
     persist_failed_ = true;
     persists_.clear();
     std::deque<Held> failed;

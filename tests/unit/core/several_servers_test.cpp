@@ -47,6 +47,26 @@ TEST_CASE("without a disk nothing is answered before every peer that serves has 
   CHECK(trio.gamma.superblock.current == trio.beta.superblock.current);
 }
 
+TEST_CASE("a Primary without a disk has no more under way than fits into the logs of the peers that serve") {
+  Trio trio;
+  trio.make_mirrored();
+  trio.alpha.order(OrderKind::Detach);
+  trio.run();
+  constexpr uint64_t kBlocksOfExtent = kExtentBytes / kBlockBytes;
+  constexpr uint32_t kWrites = 15;
+  static_assert(2 * kWrites > 18);  // slots of the activity log
+  for (uint32_t slot = 0; slot < kWrites; ++slot) {
+    trio.alpha.write(slot, blocks((2 * slot + 1) * kBlocksOfExtent - 1, 2), slot + 1);
+  }
+  trio.run();
+  for (uint32_t slot = 0; slot < kWrites; ++slot) {
+    CAPTURE(slot);
+    REQUIRE(trio.alpha.replies.count(slot) == 1);
+    CHECK(trio.alpha.replies.at(slot) == 0);
+    CHECK(trio.gamma.disk[(2 * slot + 1) * kBlocksOfExtent] == slot + 1);
+  }
+}
+
 TEST_CASE("a peer that served and left does not pass for the one that serves now") {
   Trio trio;
   trio.make_mirrored();
