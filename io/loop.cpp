@@ -13,6 +13,7 @@
 #include <array>
 #include <cerrno>
 #include <string>
+#include <utility>
 
 #include "io/timer_heap.h"
 
@@ -22,6 +23,7 @@ namespace {
 constexpr unsigned kSmallestCompletionQueue = 4096;
 // The kernel's own limit for one transfer, page aligned; callers go on after a short one.
 constexpr size_t kLongestTransferBytes = size_t{1} << 30;
+constexpr unsigned kLooksPerYield = 8;
 constexpr size_t kLargestFixedBuffer = size_t{1} << 30;
 
 unsigned transfer_length(size_t bytes) {
@@ -88,6 +90,20 @@ struct Loop::Ring {
     if ((uring.flags & IORING_SETUP_R_DISABLED) == 0) return;
     // By hand, because liburing 2.3 declares io_uring_enable_rings() and does not export it.
     LOCKSTEP_CHECK(syscall(SYS_io_uring_register, uring.ring_fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0) == 0);
+  }
+
+  // Without a system call, unless the kernel has something to do for this thread first.
+  bool has_completions() {
+    if (io_uring_cq_ready(&uring) > 0) return true;
+    if ((io_uring_smp_load_acquire(uring.sq.kflags) & IORING_SQ_TASKRUN) == 0) return false;
+    io_uring_get_events(&uring);
+    return io_uring_cq_ready(&uring) > 0;
+  }
+
+  static void pause() {
+#ifdef __x86_64__
+    __builtin_ia32_pause();
+#endif
   }
 
   io_uring_sqe* next_entry(Loop& loop) {
@@ -189,10 +205,11 @@ void SpawnedTask::destroy(SpawnedPromise& promise) {
   std::coroutine_handle<SpawnedPromise>::from_promise(promise).destroy();
 }
 
-Loop::Loop() : ring_(std::make_unique<Ring>()), timers_(std::make_unique<TimerHeap>()) {}
+Loop::Loop(uint32_t poll_us)
+    : ring_(std::make_unique<Ring>()), timers_(std::make_unique<TimerHeap>()), polling_(poll_us) {}
 
 Result<std::unique_ptr<Loop>> Loop::create(LoopOptions options) {
-  std::unique_ptr<Loop> loop(new Loop());
+  std::unique_ptr<Loop> loop(new Loop(options.poll_us));
   loop->disk_observer_ = options.disk_observer;
   if (Status opened = loop->open_ring(options); !opened.ok()) return std::move(opened).error();
   loop->stop_request_ = std::make_unique<StopRequest>(*loop);
@@ -208,7 +225,7 @@ Status Loop::open_ring(const LoopOptions& options) {
   // disabled, so that a loop may be made on one thread and run on another.
   static constexpr unsigned kSingle = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_R_DISABLED;
   static constexpr std::array<unsigned, 4> kFlagSets = {
-      kSingle | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL,
+      kSingle | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL,
       kSingle | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL,
       IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL, 0};
   int result = -EINVAL;
@@ -227,6 +244,7 @@ Status Loop::open_ring(const LoopOptions& options) {
     }
     features_.single_issuer = (flags & IORING_SETUP_SINGLE_ISSUER) != 0;
     features_.deferred_task_run = (flags & IORING_SETUP_DEFER_TASKRUN) != 0;
+    features_.task_run_flag = (flags & IORING_SETUP_TASKRUN_FLAG) != 0;
     features_.whole_sends = !options.plain_ring;
     features_.cooperative_task_run = (flags & IORING_SETUP_COOP_TASKRUN) != 0;
     return {};
@@ -257,6 +275,7 @@ void Loop::run() {
     // stopped in between would take what arrived meanwhile for older than it is.
     reap();
     read_clock();
+    if (std::exchange(reaped_something_, false)) polling_.went_on(now_us_);
     fire_timers();
     do {
       run_ready();
@@ -290,13 +309,37 @@ void Loop::reap() {
     queue_.push(*operation);
   }
   io_uring_cq_advance(&ring_->uring, reaped);
+  reaped_something_ = reaped > 0;
 }
 
 void Loop::fire_timers() {
   while (TimerEntry* due = timers_->pop_due(now_us_)) queue_.push(*due);
 }
 
+// True when something came.
+bool Loop::poll() {
+  uint64_t at_us = read_monotonic_us();
+  uint64_t until_us = polling_.until_us(at_us);
+  if (!timers_->empty()) until_us = std::min(until_us, timers_->next_deadline_us());
+  if (at_us >= until_us) return false;
+  if (io_uring_sq_ready(&ring_->uring) > 0 && io_uring_submit(&ring_->uring) < 0) return false;
+  while (true) {
+    for (unsigned look = 0; look < kLooksPerYield; ++look) {
+      if (ring_->has_completions()) {
+        polling_.found();
+        return true;
+      }
+      ring_->pause();
+    }
+    sched_yield();
+    const uint64_t yielded_us = at_us;
+    at_us = read_monotonic_us();
+    if (!polling_.yielded(yielded_us, at_us) || at_us >= until_us) return ring_->has_completions();
+  }
+}
+
 void Loop::submit_and_wait() {
+  if (features_.task_run_flag && poll()) return;
   io_uring_cqe* first = nullptr;
   int result = 0;
   if (timers_->empty()) {

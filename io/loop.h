@@ -15,6 +15,7 @@
 #include "io/base/result.h"
 #include "io/buffer_pool.h"
 #include "io/operation.h"
+#include "io/polling.h"
 #include "io/run_queue.h"
 #include "io/signal.h"
 #include "io/task.h"
@@ -30,6 +31,8 @@ struct LoopOptions {
   size_t buffer_arena_bytes = size_t{64} * 1024 * 1024;
   // Use nothing that the oldest supported kernel, or a small RLIMIT_MEMLOCK, might not give: for tests of that way.
   bool plain_ring = false;
+  // After something happened, look for more for so long before sleeping, while requests_in_hand() says few; 0: never.
+  uint32_t poll_us = 0;
   // Told of each write, zeroing and sync of class File on this loop; outlives it.
   DiskObserver* disk_observer = nullptr;
 };
@@ -48,6 +51,7 @@ struct LoopFeatures {
   bool single_issuer = false;
   bool deferred_task_run = false;
   bool cooperative_task_run = false;
+  bool task_run_flag = false;  // it can be seen without a system call whether the kernel has work for the thread
   bool whole_sends = false;    // MSG_WAITALL makes the kernel go on after a short send
   bool fixed_buffers = false;  // false: the arena could not be registered (RLIMIT_MEMLOCK); plain requests are used
 };
@@ -89,6 +93,8 @@ class Loop {
   RunQueue& run_queue() { return queue_; }
   const LoopFeatures& features() const { return features_; }
   DiskObserver* disk_observer() const { return disk_observer_; }
+  // How many requests of clients or peers are being carried out, said at a turn's end: whether to poll.
+  void requests_in_hand(uint32_t count) { polling_.requests_in_hand(count, now_us_); }
   // Requests that the kernel has.
   size_t operations_in_flight() const { return in_kernel_.size(); }
 
@@ -161,7 +167,7 @@ class Loop {
   struct Ring;  // the only place that knows liburing
   class StopRequest;
 
-  Loop();
+  explicit Loop(uint32_t poll_us);
   template <typename Start>
   static AwaitedOperation<Start> awaited(Start start) {
     return AwaitedOperation<Start>(start);
@@ -173,6 +179,7 @@ class Loop {
   void reap();
   void fire_timers();
   void submit_and_wait();
+  bool poll();
   void observe_turn();
   void cancel_everything();
   bool begin(Operation& operation, bool stoppable);  // false: it was answered with -ECANCELED
@@ -194,6 +201,8 @@ class Loop {
   size_t spawned_count_ = 0;
   uint64_t now_us_ = 0;
   bool stopping_ = false;
+  bool reaped_something_ = false;
+  Polling polling_;
   std::unique_ptr<BufferPool> buffers_;
 };
 

@@ -170,6 +170,7 @@ void Driver::turn_ended() noexcept {
   if (!std::exchange(stepped_since_turn_end_, false)) return;
   step(TurnEnded{});
   stepped_since_turn_end_ = false;
+  loop_.requests_in_hand(static_cast<uint32_t>(clients_.size() - free_clients_.size()) + apply_count_);
   release_disk_when_quiet();
   for (const auto& link : links_) link->flush();
   if (replica_.state_version() != told_version_) {

@@ -215,15 +215,16 @@ Status read_resource(const SectionReader& section, ResourceConfiguration& config
     }
     configuration.peer_timeout_ms = *timeout_ms;
   }
-  if (section.given("activity-log-extents")) {
-    const std::string text = section.text("activity-log-extents", "");
-    uint32_t extents = 0;
-    const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), extents);
-    if (code != std::errc{} || end != text.data() + text.size() || extents < 61 || extents > 65534) {
-      return section.bad("activity-log-extents", "must be a number from 61 to 65534");
-    }
-    configuration.activity_log_extents = extents;
-  }
+  const auto number = [&section](const char* key, uint32_t least, uint32_t most, uint32_t& value) -> Status {
+    if (!section.given(key)) return {};
+    const std::string text = section.text(key, "");
+    const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (code == std::errc{} && end == text.data() + text.size() && value >= least && value <= most) return {};
+    return section.bad(key, "must be a number from " + std::to_string(least) + " to " + std::to_string(most));
+  };
+  status = number("activity-log-extents", 61, 65534, configuration.activity_log_extents);
+  if (status) status = number("poll-us", 0, kMaximumPollUs, configuration.poll_us);
+  if (!status) return status;
   const auto rate = [&section](const char* key, uint64_t& value) -> Status {
     if (!section.given(key)) return {};
     const Result<uint64_t> parsed = parse_size(section.text(key, ""));

@@ -26,6 +26,7 @@ inline constexpr size_t kMaximumNodes = 8;
 inline constexpr uint64_t kSizeUnitBytes = 4096;  // a resource's size is a multiple of it
 inline constexpr uint32_t kMinimumPeerTimeoutMs = 200;
 inline constexpr uint32_t kMaximumPeerTimeoutMs = 60'000;
+inline constexpr uint32_t kMaximumPollUs = 1000;
 
 struct NodeConfiguration {
   std::string name;
@@ -87,6 +88,7 @@ struct ResourceConfiguration {
   std::string secret_file;  // with link_certificates of the nodes empty, too, replication is not encrypted
   bool insecure = false;    // plain TCP may leave this host
   uint32_t activity_log_extents = 1237;
+  uint32_t poll_us = 100;        // io::LoopOptions::poll_us
   uint64_t resync_rate_max = 0;  // bytes a second; 0: no limit
   uint64_t resync_rate_min = 4 * kMiB;
   std::string fence_command;

@@ -51,6 +51,10 @@ that all nodes share.)"},
       {"activity-log-extents",
        R"(How many areas of 4 MiB may be written to at once without a write to the metadata; after a crash of the Primary that much
 is resynced at most. From 61 to 65534, default 1237.)"},
+      {"poll-us",
+       R"(For how many microseconds after something happened the daemon looks for more before it sleeps, while it has two requests
+or fewer in hand: a write that is alone then does not wait until a processor wakes up. It yields the processor between two looks,
+and looks seldom where others want it. From 0 (never) to 1000, default 100.)"},
       {"resync-rate-max",
        R"(A resync or a verify never does more than that many bytes a second, with K, M or G as in `size`; 0, the default, means no
 limit. Within it a resync goes at full speed while the application does not write, and so much slower while it does that its writes

@@ -105,7 +105,9 @@ io::Task<void> Daemon::give_up() {
 }
 
 Status Daemon::open_everything(const std::string& run_dir) {
-  auto loop = io::Loop::create();
+  io::LoopOptions loop_options;
+  loop_options.poll_us = configuration_.poll_us;
+  auto loop = io::Loop::create(loop_options);
   if (!loop) return std::move(loop).error();
   loop_ = std::move(*loop);
   auto signals = io::ProcessSignals::create(*loop_, {SIGTERM, SIGINT, SIGHUP});

@@ -24,7 +24,7 @@ std::string refusal_to_reload(const ResourceConfiguration& running, const Resour
     old.nodes[place].protocol = now.nodes[place].protocol;
   }
   if (old == now) return {};
-  const std::array<std::pair<bool, const char*>, 11> differences{{
+  const std::array<std::pair<bool, const char*>, 12> differences{{
       {old.name != now.name, "name"},
       {old.size_bytes != now.size_bytes, "size"},
       {old.sync != now.sync, "sync"},
@@ -32,6 +32,7 @@ std::string refusal_to_reload(const ResourceConfiguration& running, const Resour
       {old.peer_timeout_ms != now.peer_timeout_ms, "peer-timeout"},
       {old.secret_file != now.secret_file || old.insecure != now.insecure, "secret-file or insecure"},
       {old.activity_log_extents != now.activity_log_extents, "activity-log-extents"},
+      {old.poll_us != now.poll_us, "poll-us"},
       {old.fence_command != now.fence_command, "fence-command"},
       {old.handlers != now.handlers, "the section [handlers]"},
       {old.nbd_export != now.nbd_export, "the export's keys"},

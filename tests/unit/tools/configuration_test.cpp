@@ -119,7 +119,7 @@ TEST_CASE("each mistake is named with its file and line") {
       {4, "wholly-unrelated-thing = C",
        "f.conf:4: unknown key 'wholly-unrelated-thing' in [resource]: known keys are name, size, protocol, "
        "sync, on-peer-loss, "
-       "peer-timeout, insecure, secret-file, link-certificates, fence-command, activity-log-extents, "
+       "peer-timeout, insecure, secret-file, link-certificates, fence-command, activity-log-extents, poll-us, "
        "resync-rate-max, resync-rate-min, read-only, shared, tls, tls-certificates, "
        "tls-psk-file, tls-verify-peer, tls-allow"},
       {11, "size = 1G", "f.conf:11: unknown key 'size' in [node.alpha]: it belongs to [resource]"},
@@ -178,6 +178,8 @@ TEST_CASE("each mistake is named with its file and line") {
        "f.conf:5: bad value '61s' for 'peer-timeout': write milliseconds or '3s' or '200ms', from 200ms to 60s"},
       {5, "activity-log-extents = 60",
        "f.conf:5: bad value '60' for 'activity-log-extents': must be a number from 61 to 65534"},
+      {5, "poll-us = 1001", "f.conf:5: bad value '1001' for 'poll-us': must be a number from 0 to 1000"},
+      {5, "poll-us = -1", "f.conf:5: bad value '-1' for 'poll-us': must be a number from 0 to 1000"},
       {5, "activity-log-extents = 100x",
        "f.conf:5: bad value '100x' for 'activity-log-extents': must be a number from 61 to 65534"},
       {6, "secret-file = key", "f.conf:6: bad value 'key' for 'secret-file': must be an absolute path"},

@@ -57,6 +57,7 @@ TEST_CASE("a reload names what else has changed") {
   CHECK(names(with(kText, "protocol = C", "sync = any 1"), "sync"));
   CHECK(names(with(kText, "protocol = C", "insecure = yes"), "secret-file or insecure"));
   CHECK(names(with(kText, "protocol = C", "activity-log-extents = 100"), "activity-log-extents"));
+  CHECK(names(with(kText, "protocol = C", "poll-us = 0"), "poll-us"));
   CHECK(names(kText + "[handlers]\npromoted = /bin/true\n", "the section [handlers]"));
   CHECK(names(with(kText, "/d/b", "/d/c"), "a [node.NAME] section"));
   CHECK(names(kText + "[node.c]\naddress = 127.0.0.1:3\ndisk = /d/c\nnbd = unix:/run/c\n", "a [node.NAME] section"));
