@@ -1,7 +1,8 @@
 """Who is measured: each serves one device of the same size from files that were written in full before.
 
 A contender has a name, start(), end(), and: `target`, what fio is told (an NBD URI, or files for direct I/O);
-`pids`, the daemons whose processor time counts; `copies`, how many disks each write reaches.
+`pids`, the daemons whose processor time counts; `copies`, how many disks each write reaches. One is there at a time, and
+all use the same two files, options.disks: where a file lies makes more of a difference than many a contender.
 """
 import json
 import os
@@ -25,6 +26,25 @@ def free_port(address):
 
 def nbd_uri(socket_path, name):
     return f"nbd+unix:///{name}?socket={socket_path}"
+
+
+class Options:
+    """What all contenders of a run share."""
+
+    ramp_seconds = 1
+
+    def __init__(self, build, size_mib, seconds):
+        self.build = build
+        self.size_bytes = size_mib << 20
+        self.seconds = seconds
+        self.disks = []
+        self.settings = []  # further lines of Lockstep's [resource]
+
+    def make_disks(self, folder):
+        self.disks = [written_file(os.path.join(folder, name), self.size_bytes) for name in ("first.img", "second.img")]
+
+    def program(self, name):
+        return os.path.join(self.build, "tools", name)
 
 
 class Contender:
@@ -56,6 +76,9 @@ class Contender:
         for background in reversed(self.backgrounds):
             background.end()
         self.backgrounds = []
+        for name in ("sock", "second", "second.pid", "qmp"):  # what start() waits for
+            if os.path.lexists(self.path(name)):
+                os.remove(self.path(name))
 
 
 class RawFile(Contender):
@@ -64,7 +87,7 @@ class RawFile(Contender):
     name = "raw"
 
     def start(self):
-        self.target = [written_file(self.path("disk.img"), self.options.size_bytes)]
+        self.target = self.options.disks[:1]
 
 
 class TwoRawFiles(Contender):
@@ -74,16 +97,15 @@ class TwoRawFiles(Contender):
     copies = 2
 
     def start(self):
-        self.target = [written_file(self.path(f"disk{i}.img"), self.options.size_bytes) for i in (1, 2)]
+        self.target = self.options.disks
 
 
 class QemuNbd(Contender):
     name = "qemu-nbd"
 
     def start(self):
-        disk = written_file(self.path("disk.img"), self.options.size_bytes)
         self.background(["qemu-nbd", "--format=raw", "--cache=none", "--aio=io_uring", "--shared=16", "--persistent",
-                         "--export-name=disk", f"--socket={self.path('sock')}", disk])
+                         "--export-name=disk", f"--socket={self.path('sock')}", self.options.disks[0]])
         self.wait_for_socket(self.path("sock"))
         self.target = nbd_uri(self.path("sock"), "disk")
 
@@ -94,33 +116,38 @@ class Nbdkit(Contender):
     name = "nbdkit"
 
     def start(self):
-        disk = written_file(self.path("disk.img"), self.options.size_bytes)
-        self.background(["nbdkit", "--foreground", f"--unix={self.path('sock')}", "file", f"file={disk}"])
+        self.background(["nbdkit", "--foreground", f"--unix={self.path('sock')}", "file", f"file={self.options.disks[0]}"])
         self.wait_for_socket(self.path("sock"))
         self.target = nbd_uri(self.path("sock"), "")
 
 
 class QemuMirror(Contender):
-    """What the two QEMU contenders share: a second disk behind qemu-nbd over TCP."""
+    """What the QEMU mirrors share: a second disk behind another qemu-nbd, over TCP or over a unix socket."""
 
     copies = 2
+    over_tcp = True
 
     def start_second_disk(self):
-        disk = written_file(self.path("second.img"), self.options.size_bytes)
-        port = free_port("127.0.0.1")
-        second = self.background(["qemu-nbd", "--format=raw", "--cache=none", "--aio=io_uring", "--shared=16", "--persistent",
-                                  "--export-name=second", "--bind=127.0.0.1", f"--port={port}", f"--pid-file={self.path('second.pid')}",
-                                  disk])
+        """The `server` of the NBD client that writes there."""
+        arguments = ["qemu-nbd", "--format=raw", "--cache=none", "--aio=io_uring", "--shared=16", "--persistent",
+                     "--export-name=second", f"--pid-file={self.path('second.pid')}"]
+        if self.over_tcp:
+            port = free_port("127.0.0.1")
+            arguments += ["--bind=127.0.0.1", f"--port={port}"]
+            server = f"server.type=inet,server.host=127.0.0.1,server.port={port}"
+        else:
+            arguments.append(f"--socket={self.path('second')}")
+            server = f"server.type=unix,server.path={self.path('second')}"
+        second = self.background([*arguments, self.options.disks[1]])
         wait_until("the second qemu-nbd does not start", lambda: os.path.exists(self.path("second.pid")) or not second.is_alive())
-        return port
+        return server
 
     def storage_daemon(self, *arguments):
-        first = written_file(self.path("first.img"), self.options.size_bytes)
-        port = self.start_second_disk()
+        server = self.start_second_disk()
         self.background(["qemu-storage-daemon",
-                         "--blockdev", f"driver=file,node-name=f0,filename={first},cache.direct=on,aio=io_uring",
+                         "--blockdev", f"driver=file,node-name=f0,filename={self.options.disks[0]},cache.direct=on,aio=io_uring",
                          "--blockdev", "driver=raw,node-name=first,file=f0",
-                         "--blockdev", f"driver=nbd,node-name=second,server.type=inet,server.host=127.0.0.1,server.port={port},export=second",
+                         "--blockdev", f"driver=nbd,node-name=second,{server},export=second",
                          *arguments])
         self.wait_for_socket(self.path("sock"))
         self.target = nbd_uri(self.path("sock"), "disk")
@@ -169,6 +196,18 @@ class QemuBlockMirror(QemuMirror):
                    lambda: all(job["status"] == "ready" for job in self.order(monitor, "query-jobs", {})))
 
 
+class QemuQuorumUnix(QemuQuorum):
+    """Over TCP, QEMU's two ends wait for each other's delayed acknowledgements on some kernels; not over this."""
+
+    name = "quorum-unix"
+    over_tcp = False
+
+
+class QemuBlockMirrorUnix(QemuBlockMirror):
+    name = "mirror-unix"
+    over_tcp = False
+
+
 class Lockstep(Contender):
     copies = 2
     nodes = ("alpha", "beta")
@@ -177,17 +216,18 @@ class Lockstep(Contender):
     def start(self):
         address = f"127.77.{os.getpid() % 250 + 1}"
         lines = ["[resource]", "name = bench", f"size = {self.options.size_bytes}"]
+        lines += self.options.settings
         if len(self.nodes) > 1:
             lines.append(f"protocol = {self.protocol}")
         for number, node in enumerate(self.nodes, 1):
             port = free_port(f"{address}.{number}")
-            lines += [f"[node.{node}]", f"address = {address}.{number}:{port}", f"disk = {self.path(node)}.img",
-                      f"nbd = unix:{self.path(node)}.nbd"]
+            lines += [f"[node.{node}]", f"address = {address}.{number}:{port}", f"disk = {self.options.disks[number - 1]}",
+                      f"metadata = {self.path(node)}.meta", f"nbd = unix:{self.path(node)}.nbd"]
         self.configuration = self.path("bench.conf")
         with open(self.configuration, "w", encoding="utf-8") as file:
             file.write("\n".join(lines) + "\n")
         for node in self.nodes:
-            self.order(node, "create")
+            self.order(node, "create", "--force")
         for node in self.nodes:
             self.background([self.options.program("lockstepd"), "bench", "--config", self.configuration, "--node", node,
                              "--run-dir", self.folder])
@@ -222,5 +262,5 @@ class LockstepAlone(Lockstep):
     nodes = ("alpha",)
 
 
-ALL = {kind.name: kind for kind in (LockstepC, LockstepB, LockstepA, LockstepAlone, QemuQuorum, QemuBlockMirror, QemuNbd,
-                                    Nbdkit, RawFile, TwoRawFiles)}
+ALL = {kind.name: kind for kind in (LockstepC, LockstepB, LockstepA, LockstepAlone, QemuQuorum, QemuQuorumUnix,
+                                    QemuBlockMirror, QemuBlockMirrorUnix, QemuNbd, Nbdkit, RawFile, TwoRawFiles)}

@@ -4,7 +4,6 @@ import re
 import shutil
 import subprocess
 
-from contenders import written_file
 from processes import Background, Usage, run, wait_until
 
 PROGRAMS = "/usr/lib/postgresql/15/bin"
@@ -139,7 +138,7 @@ class StreamingReplication:
             for number in (1, 2):
                 part = os.path.join(folder, str(number))
                 os.makedirs(part, exist_ok=True)
-                device = MountedDevice(part, [written_file(os.path.join(part, "disk.img"), options.size_bytes)])
+                device = MountedDevice(part, [options.disks[number - 1]])
                 self.devices.append(device)
                 cluster = Cluster(device.mount_point, os.path.join(part, "sockets"))
                 cluster.port = 5432 + number
