@@ -33,8 +33,8 @@ class Checker {
   void cache_lost(int node);     // by a flush that failed
   void disk_replaced(int node);  // by an empty one, or an older copy
   void copy_written(int node);   // of a resync, to the disk
-  // `kept_by`: peers that had kept their promise when the answer was decided, and may be gone since. `had_disk`: then the
-  // node's own disk had the write, and failed before the answer was given.
+  // `kept_by`: peers that had kept their promise when the answer was decided, and may be gone since. `had_disk`: then
+  // the node's own disk had the write, and failed before the answer was given.
   void write_answered(int node, uint32_t write, bool fua, uint8_t kept_by, bool had_disk);
   void read_answered(const ByteRange& range, std::span<const Value> seen, uint64_t issued);
   void flush_answered(int node, uint64_t issued);

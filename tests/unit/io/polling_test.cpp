@@ -64,7 +64,8 @@ TEST_CASE("many requests in hand end polling for a while, few do not") {
   CHECK(polling.until_us(after_us) == after_us + 99);
 }
 
-TEST_CASE("where others want the processor polling pauses, longer each time, and is trusted again when it finds things") {
+TEST_CASE(
+    "where others want the processor polling pauses, longer each time, and is trusted again when it finds things") {
   Polling polling(100);
   uint64_t now_us = 10'000;
   const auto pause_after_long_yield = [&] {
