@@ -251,6 +251,8 @@ void Replica::State::complete_write_if_done(uint32_t slot) {
       client.error_errno = EIO;
     } else if (transfer_log.at(client.sequence).sent_to == 0) {
       return requeue_write(slot);  // whoever had it is gone
+    } else if (lacks_at_server(transfer_log.at(client.sequence))) {
+      return requeue_write(slot);  // it was sent before that one was asked to serve, too
     } else if (!is_served()) {
       return;  // the peer that has it must have recorded first that it alone does
     }

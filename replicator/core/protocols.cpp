@@ -128,7 +128,8 @@ bool Replica::State::has_answered_unreceived(PeerIndex index) const {
   for (Sequence sequence = std::max(has + 1, transfer_log.first()); sequence <= peer.sent; ++sequence) {
     const TransferEntry& entry = transfer_log.at(sequence);
     if (looks_at_disk && (entry.written_by & mask_of(index)) != 0) continue;
-    if ((entry.sent_to & mask_of(index)) != 0 && !entry.resync && entry.client_slot == TransferEntry::kNoClient) {
+    if ((entry.sent_to & mask_of(index)) != 0 && !entry.resync && entry.client_slot == TransferEntry::kNoClient &&
+        !entry.sent_again) {
       return true;
     }
   }

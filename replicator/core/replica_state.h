@@ -242,6 +242,7 @@ struct Replica::State {
   void queue_remote_read(uint32_t slot);
   void pump_remote_reads();
   void read_reply_arrived(PeerIndex peer, const ReadReply& message);
+  bool lacks_at_server(const TransferEntry& entry) const;
   void requeue_write(uint32_t slot);
   void fail_requests_without_data();
   bool lacks_data() const;  // requests wait for a peer that can serve

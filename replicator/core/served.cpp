@@ -68,6 +68,14 @@ void Replica::State::enter_served_mode() {
   }
 }
 
+bool Replica::State::lacks_at_server(const TransferEntry& entry) const {
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    const bool lacks_it = peers[index].serve_asked && (entry.sent_to & mask_of(index)) == 0;
+    if (lacks_it && !LOCKSTEP_MUTANT("late-server-lacks-writes-in-flight")) return true;
+  }
+  return false;
+}
+
 void Replica::State::ask_to_serve(PeerIndex index, const Generation& previous) {
   Peer& peer = peers[index];
   if (peer.lost_unreceived || (peer.lost_unflushed && peer.run != peer.peer_report.run)) {
@@ -153,7 +161,7 @@ void Replica::State::server_lost(PeerIndex index) {
          ++sequence) {
       const TransferEntry& entry = transfer_log.at(sequence);
       if ((entry.sent_to & mask_of(index)) == 0 || entry.resync) continue;
-      if (entry.client_slot == TransferEntry::kNoClient) peer.lost_unflushed = true;
+      if (entry.client_slot == TransferEntry::kNoClient && !entry.sent_again) peer.lost_unflushed = true;
     }
     peer.run = peer.peer_report.run;
     peer.lost_unreceived = peer.lost_unreceived || has_answered_unreceived(index);
@@ -248,7 +256,9 @@ void Replica::State::read_reply_arrived(PeerIndex index, const ReadReply& messag
 // came after it, so that it is not overtaken for ever.
 void Replica::State::requeue_write(uint32_t slot) {
   ClientSlot& client = clients[slot];
-  transfer_log.at(client.sequence).client_slot = TransferEntry::kNoClient;
+  TransferEntry& entry = transfer_log.at(client.sequence);
+  entry.client_slot = TransferEntry::kNoClient;
+  entry.sent_again = true;
   busy_ranges.erase(slot);
   client.phase = ClientSlot::Phase::Waiting;
   client.promise = Promise{};

@@ -23,6 +23,7 @@ struct TransferEntry {
   bool compared = false;       // the peer has answered: `differing`
   bool fua = false;
   bool local_done = false;  // always true of a resync's copies: nothing is written here
+  bool sent_again = false;  // unanswered, and under way as a later entry
   bool holds_extents = false;
   uint64_t differing = 0;     // bit i: block i of the range differs
   bool remote_only = false;   // this node has no disk, or lost it: what is stable on the peers is stable

@@ -67,6 +67,30 @@ TEST_CASE("a Primary without a disk has no more under way than fits into the log
   }
 }
 
+TEST_CASE("a peer that is asked to serve beside another one gets what that one was sent before it came") {
+  Trio trio;
+  trio.make_mirrored();
+  trio.alpha.order(OrderKind::Detach);
+  trio.run();
+  trio.lose_link(trio.alpha, trio.beta);
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.alpha.write(1, blocks(6), 2);
+  trio.run();
+  trio.beta.holds_persists = true;  // it confirms later
+  trio.connect(trio.alpha, trio.beta);
+  trio.run();
+  REQUIRE(trio.peer(trio.alpha, trio.beta).sent > 0);
+  REQUIRE(trio.alpha.replies.count(1) == 0);
+  trio.connect(trio.alpha, trio.gamma);
+  trio.run();
+  trio.beta.holds_persists = false;
+  trio.run();
+  REQUIRE(trio.alpha.replies.count(1) == 1);
+  CHECK(trio.alpha.replies.at(1) == 0);
+  CHECK(trio.beta.disk[6] == 2);
+  CHECK(trio.gamma.disk[6] == 2);
+}
+
 TEST_CASE("a peer that served and left does not pass for the one that serves now") {
   Trio trio;
   trio.make_mirrored();
