@@ -280,7 +280,8 @@ Verdict decide_served(const StateReport& self, const StateReport& peer) {
   if (is_primary(server)) return refuse(Rule::BothPrimary);
   const bool holds_it = server.current == client.served;
   const bool held_it = is_a_name(client.served_previous) && server.current == client.served_previous;
-  const bool whole = is_up_to_date(server) || server.disk_state == DiskState::Consistent;
+  // Outdated, too: while it holds this generation nothing was answered without it.
+  const bool whole = has_disk(server) && !is_inconsistent(server);
   if (!whole || (!holds_it && !held_it)) return refuse(Rule::ServedDataElsewhere);
   if (!has_disk(client) || !holds_it) {
     return {SyncKind::Serve, SyncExtent::Nothing, self_is_served ? Rule::SelfServedByPeer : Rule::PeerServedBySelf};

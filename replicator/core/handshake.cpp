@@ -203,7 +203,7 @@ void Replica::State::carry_out_decision(PeerIndex index) {
         data_lost = true;
         fail_requests_without_data();
       }
-      if (replaced || (overtaken && by_a_primary)) step_down("the peer was promoted in this node's place");
+      if (replaced || (data_lost && by_a_primary)) step_down("the peer was promoted in this node's place");
       return;
     }
     case SyncKind::Wait:

@@ -255,6 +255,8 @@ void Replica::State::peer_lost(PeerIndex index) {
 
   end_verify(index, false, peer.bitmap.dirty_blocks());
   stop_serving(index);
+  // Where nothing was replicated no Primary had proof that its place was its own: the peer was absent before, too.
+  if (peer.replication != ReplicationState::Off) peer.absent_since_us = now_us;
   const bool was_primary = peer.role == Role::Primary;
   const bool was_source = peer.replication == ReplicationState::WFBitMapT ||
                           peer.replication == ReplicationState::SyncTarget ||
@@ -273,7 +275,6 @@ void Replica::State::peer_lost(PeerIndex index) {
   peer.granted = false;
   peer.resync_done_sent = false;
   peer.reading_slots = peer.comparisons_in_flight = 0;
-  peer.absent_since_us = now_us;
   if (role == Role::Primary && served.is_zero() && !LOCKSTEP_MUTANT("lost-peer-keeps-generation")) {
     // Also one that did not hold our current generation: a third node that was away from us may have handed it on
     // before we noticed that this one was away, too.

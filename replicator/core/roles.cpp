@@ -295,12 +295,11 @@ void Replica::State::become_primary() {
   set_answered_ahead(true);
   may_hold_current = 0;
   for (PeerIndex index = 0; index < peer_count(); ++index) {
-    // Of several peers one may have got it from another since this node heard of it last.
+    // Also one that is known to be behind: it may be Primary, without a disk, in the generation in which this node
+    // served it; or, of several peers, have got it from another one.
     const bool is_left_out =
         !gets_stream(peers[index]) || (has_third_nodes() && peers[index].replication == ReplicationState::WFBitMapS);
-    if (is_left_out && (has_third_nodes() || may_hold_our_current(superblock.peers[index]))) {
-      may_hold_current |= mask_of(index);
-    }
+    if (is_left_out) may_hold_current |= mask_of(index);
   }
   // A peer without a disk is no use as a copy, and may restart with it: what it may do then the arbiter must know
   // first.

@@ -20,13 +20,13 @@ void Replica::State::serve_request_arrived(PeerIndex index, const ServeRequest& 
   if (peer.role != Role::Primary || role == Role::Primary || message.current.is_zero()) {
     return drop_peer(index, LinkEnd::BrokenRule, "a request to serve a generation that is not here");
   }
-  const bool whole = disk_state == DiskState::UpToDate || disk_state == DiskState::Consistent;
-  if (!whole && has_third_nodes()) {
-    // The Primary may not have heard yet that this node gives up its data for that of a third one.
+  const bool whole = disk_usable() && disk_state != DiskState::Inconsistent;
+  if (!whole || peer.leaves_after != 0) {
+    // The Primary may not have heard yet that this node leaves, or gives up its data.
     LOCKSTEP_MARK("asked to serve while it gives up its data");
     return say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
   }
-  if (!whole || (!holds_it && superblock.current != message.previous)) {
+  if (!holds_it && superblock.current != message.previous) {
     return drop_peer(index, LinkEnd::BrokenRule, "a request to serve a generation that is not here");
   }
   // Asked again on one link, for another generation, it is where it was with the Primary's disk.

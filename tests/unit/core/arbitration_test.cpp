@@ -311,4 +311,29 @@ TEST_CASE("a crash between the arbiter's record and the answer leaves a node tha
   CHECK(story.beta.answered(ticket, Outcome::Done));
 }
 
+TEST_CASE("a peer that is there and refused does not keep a promotion waiting") {
+  Story story;
+  story.alpha.order(OrderKind::Detach);
+  story.settle();
+  story.pair.lose_link();
+  const uint64_t first = story.beta.order(promote_plainly());
+  story.settle(6'000'000, false);
+  REQUIRE(story.beta.answered(first, Outcome::Done));
+  story.beta.write(0, blocks(1), 22);
+  story.pair.run();
+  REQUIRE(story.beta.replies.at(0) == 0);
+  story.beta.crash();
+  story.beta.start();
+  story.beta.turn();
+  story.settle();
+  REQUIRE(story.beta.peer().decision.rule == Rule::ServedDataElsewhere);
+  REQUIRE(story.alpha.is_primary());
+
+  const uint64_t second = story.beta.order(promote_plainly());
+  story.settle(6'000'000);
+  CHECK(story.beta.answered(second, Outcome::Done));
+  CHECK(story.beta.is_primary());
+  CHECK_FALSE(story.alpha.is_primary());
+}
+
 }  // namespace lockstep::repl

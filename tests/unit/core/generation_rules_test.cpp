@@ -162,7 +162,7 @@ std::vector<Row> table() {
       {Says(kG1, DiskState::Failed).serves(kG2), Says(kG1), kRefuse(Rule::ServedDataElsewhere)},
       {Says(kG1, DiskState::Failed).serves(kG2), Says(kG3).since(kG2), kRefuse(Rule::ServedDataElsewhere)},
       {Says(kG1, DiskState::Failed).serves(kG2), Says(kG2, kInconsistent), kRefuse(Rule::ServedDataElsewhere)},
-      {Says(kG1, DiskState::Failed).serves(kG2), Says(kG2, kOutdated), kRefuse(Rule::ServedDataElsewhere)},
+      {Says(kG1, DiskState::Failed).serves(kG2), Says(kG2, kOutdated), kServe(Rule::SelfServedByPeer)},
       {Says(kG1, DiskState::Failed).serves(kG2), Says(kG2, DiskState::Failed), kRefuse(Rule::ServedDataElsewhere)},
       {Says(kG1, DiskState::Failed).serves(kG2), Says(kG3).since(kG2).primary(), kRefuse(Rule::BothPrimary)},
       // … whose disk is there again.
@@ -413,7 +413,7 @@ const char* broken_by(const StateReport& self, const StateReport& peer, Decision
   if (decision.kind == SyncKind::Serve) {
     const StateReport& client = self.served.is_zero() ? peer : self;
     const StateReport& server = self.served.is_zero() ? self : peer;
-    if (server.disk_state != kUpToDate && server.disk_state != kConsistent)
+    if (server.disk_state != kUpToDate && server.disk_state != kConsistent && server.disk_state != kOutdated)
       return "clients see a copy that is not whole";
     if (server.current != client.served && server.current != client.served_previous) return "clients see other data";
   }

@@ -455,4 +455,69 @@ TEST_CASE("a served Primary that is demoted while its peer is away tells its cli
   CHECK_FALSE(pair.alpha.is_primary());
 }
 
+TEST_CASE("a peer whose operator disconnects it may be asked to serve before that is heard of") {
+  Pair pair;
+  pair.make_mirrored();
+  pair.beta.holds_persists = true;  // what calls it Outdated, and comes before its goodbye
+  pair.beta.order(OrderKind::Disconnect);
+  pair.run();
+  detach(pair);
+  pair.alpha.write(0, blocks(5), 7);
+  pair.run();
+  CHECK_FALSE(noted(pair.beta, NoteKind::RuleBroken));
+  pair.beta.holds_persists = false;
+  pair.run();
+  CHECK(disk_of(pair.beta) == DiskState::Outdated);
+  CHECK(pair.beta.disk[5] == 0);
+  CHECK(pair.alpha.replies.empty());
+
+  // Nothing was answered without it: it holds what the clients have seen.
+  pair.beta.order(OrderKind::Connect);
+  settle(pair);
+  CHECK(pair.alpha.replies.at(0) == 0);
+  CHECK(pair.beta.is_up_to_date());
+  pair.alpha.attach();
+  settle(pair);
+  check_mirrored(pair);
+  CHECK(pair.alpha.disk[5] == 7);
+}
+
+TEST_CASE("a node that served and is promoted leaves the generation in which its Primary may be still") {
+  Pair pair;
+  pair.make_mirrored();
+  detach(pair);
+  pair.alpha.write(0, blocks(5), 7);
+  pair.run();
+  REQUIRE(pair.alpha.replies.at(0) == 0);
+  pair.lose_link();
+  pair.alpha.write(1, blocks(6), 8);
+  pair.run();
+  const Generation common = pair.beta.superblock.current;
+  OrderGiven promote;
+  promote.kind = OrderKind::Promote;
+  promote.peer_fenced = true;
+  pair.beta.order(promote);
+  pair.run();
+  REQUIRE(pair.beta.is_primary());
+  CHECK(pair.beta.superblock.current == common);  // nothing was answered
+  pair.beta.write(0, blocks(6), 9);
+  pair.run();
+  REQUIRE(pair.beta.replies.at(0) == 0);
+  CHECK(pair.beta.superblock.current != common);
+  pair.beta.crash();
+  pair.beta.start();
+  if (GENERATE(true, false)) pair.alpha.attach();
+  settle(pair);
+  CHECK(pair.beta.disk[6] == 9);
+  CHECK(noted(pair.alpha, NoteKind::DataLost));
+  CHECK(pair.alpha.replies.at(1) == EIO);
+
+  pair.alpha.order(OrderKind::Demote);
+  settle(pair);
+  if (disk_of(pair.alpha) == DiskState::Diskless) pair.alpha.attach();
+  settle(pair);
+  check_mirrored(pair);
+  CHECK(pair.alpha.disk[6] == 9);
+}
+
 }  // namespace lockstep::repl
