@@ -106,6 +106,7 @@ FrameKind encode(const StateReport& report, LittleWriter& writer) {
   writer.u64(report.out_of_sync_blocks);
   writer.u8(wire_number(kRoles, report.role));
   writer.u8(wire_number(kDiskStates, report.disk_state));
+  writer.u8(report.known_behind ? 1 : 0);
   writer.u8(report.crashed_primary ? 1 : 0);
   writer.u8(report.answered_ahead ? 1 : 0);
   writer.u8(report.discard_my_data ? 1 : 0);
@@ -137,6 +138,7 @@ void decode(BodyReader& reader, const DecodingContext&, StateReport& report) {
   report.out_of_sync_blocks = reader.u64();
   report.role = reader.enumerator(kRoles);
   report.disk_state = reader.enumerator(kDiskStates);
+  report.known_behind = reader.flag();
   report.crashed_primary = reader.flag();
   report.answered_ahead = reader.flag();
   report.discard_my_data = reader.flag();
@@ -163,11 +165,13 @@ void decode(BodyReader& reader, const DecodingContext&, StateReport& report) {
 FrameKind encode(const StateChanged& changed, LittleWriter& writer) {
   writer.u8(wire_number(kRoles, changed.role));
   writer.u8(wire_number(kDiskStates, changed.disk_state));
+  writer.u8(changed.known_behind ? 1 : 0);
   return FrameKind::StateChanged;
 }
 void decode(BodyReader& reader, const DecodingContext&, StateChanged& changed) {
   changed.role = reader.enumerator(kRoles);
   changed.disk_state = reader.enumerator(kDiskStates);
+  changed.known_behind = reader.flag();
 }
 
 FrameKind encode(const GenerationChanged& changed, LittleWriter& writer) {

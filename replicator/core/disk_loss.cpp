@@ -115,7 +115,7 @@ void Replica::State::lose_disk(DiskState to, const char* why, bool flush_failed)
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     Peer& peer = peers[index];
     const bool lost_sends = persist_failed && !is_durable(peer.send_floor);
-    if (is_connected(peers[index])) send(index, StateChanged{role, disk_state});
+    if (is_connected(peers[index])) send(index, StateChanged{role, disk_state, false});
     if (goes_on && can_serve_us(peer) && !lost_sends) {
       ask_to_serve(index, previous);
     } else {
@@ -129,8 +129,14 @@ void Replica::State::lose_disk(DiskState to, const char* why, bool flush_failed)
   changed();
 }
 
+bool Replica::State::is_known_behind() const {
+  const bool says_so = superblock.disk_state == DiskState::Outdated || superblock.disk_state == DiskState::Inconsistent;
+  return !disk_usable() && disk_released && !persist_failed && says_so;
+}
+
 void Replica::State::on(const DiskReleased&) {
   disk_released = true;
+  if (is_known_behind()) tell_state();
   changed();
 }
 

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "replicator/core/probes.h"
 #include "replicator/core/replica_state.h"
 
 namespace lockstep::repl {
@@ -98,7 +99,8 @@ void Replica::State::resize_commit_arrived(PeerIndex index, const ResizeCommit& 
 void Replica::State::advance_resize() {
   if (!disk_usable()) return answer(Outcome::NoDisk);
   if (!resize_committing) {
-    if (resize_outstanding != 0 || resize_own_prepared == 0 || !is_durable(resize_own_prepared)) return;
+    const bool peers_have_room = resize_outstanding == 0 || LOCKSTEP_MUTANT("resize-committed-before-prepared");
+    if (!peers_have_room || resize_own_prepared == 0 || !is_durable(resize_own_prepared)) return;
     resize_committing = true;
     for (PeerIndex index = 0; index < peer_count(); ++index) {
       resize_outstanding |= mask_of(index);

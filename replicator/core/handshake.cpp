@@ -16,6 +16,7 @@ StateReport Replica::State::make_report(PeerIndex index) const {
   report.out_of_sync_blocks = peers[index].bitmap.dirty_blocks();
   report.role = role;
   report.disk_state = disk_state;
+  report.known_behind = is_known_behind();
   // A Primary that has lost the last copy has crashed as one, as far as what it answered is concerned.
   report.crashed_primary = record.crashed_primary || (superblock.primary && !disk_usable());
   report.answered_ahead = report.crashed_primary && record.answered_ahead;
@@ -81,6 +82,7 @@ void Replica::State::decide_when_ready(PeerIndex index) {
   peer.connection = ConnectionState::Connected;
   peer.role = peer.peer_report.role;
   peer.disk_state = peer.peer_report.disk_state;
+  peer.known_behind = peer.peer_report.known_behind;
   note(NoteKind::HandshakeDecided, index, peer.bitmap.dirty_blocks(), to_string(peer.decision.rule).data());
   if (has_third_nodes() && role != Role::Primary && peer.role == Role::Primary) restart_other_resyncs(index);
   carry_out_decision(index);
@@ -108,7 +110,7 @@ void Replica::State::become_up_to_date() {
 
 void Replica::State::tell_state() {
   for (PeerIndex index = 0; index < peer_count(); ++index) {
-    if (is_connected(peers[index])) send(index, StateChanged{role, disk_state});
+    if (is_connected(peers[index])) send(index, StateChanged{role, disk_state, is_known_behind()});
   }
 }
 

@@ -85,6 +85,7 @@ void Replica::State::on(const MessageArrived& event) {
     const bool was_primary = peer.role == Role::Primary;
     peer.role = message->role;
     peer.disk_state = message->disk_state;
+    peer.known_behind = message->known_behind;
     peer.granted = false;
     if (role != Role::Primary && peer.role == Role::Primary) interrupt_verifies();
     if (peer.served_here && peer.role != Role::Primary) {
@@ -269,6 +270,7 @@ void Replica::State::peer_lost(PeerIndex index) {
   if (peer.connection != ConnectionState::StandAlone) peer.connection = ConnectionState::Connecting;
   peer.role = Role::Unknown;
   peer.disk_state = DiskState::DUnknown;
+  peer.known_behind = false;
   peer.unreceived_payload_bytes = 0;
   peer.unwritten_bytes = peer.resync_unwritten_bytes = peer.resync_unflushed_bytes = 0;
   peer.acknowledge = false;

@@ -27,6 +27,7 @@ struct StateReport {
   uint64_t out_of_sync_blocks = 0;  // the sender's bitmap for the receiver
   Role role = Role::Unknown;
   DiskState disk_state = DiskState::DUnknown;
+  bool known_behind = false;     // as in StateChanged
   bool crashed_primary = false;  // the sender crashed as Primary and has not met the receiver since
   bool answered_ahead = false;   // … and had answered writes that the receiver may never have received
   bool discard_my_data = false;  // the sender's operator gave up its data to end a split brain
@@ -60,6 +61,7 @@ struct StateReport {
 struct StateChanged {
   Role role = Role::Unknown;
   DiskState disk_state = DiskState::DUnknown;
+  bool known_behind = false;  // the disk that the sender has given up says durably that it is old, or incomplete
 };
 
 // The sender, Primary, has a new current generation; the receiver, who has every write, takes it over.

@@ -21,6 +21,7 @@ struct Peer {
   ReplicationState replication = ReplicationState::Off;
   Role role = Role::Unknown;
   DiskState disk_state = DiskState::DUnknown;
+  bool known_behind = false;  // as it says itself: StateChanged
 
   // The link.
   Incarnation incarnation = 0;  // 0: none

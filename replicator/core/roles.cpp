@@ -302,17 +302,15 @@ void Replica::State::become_primary() {
     if (is_left_out) may_hold_current |= mask_of(index);
   }
   // A peer without a disk is no use as a copy, and may restart with it: what it may do then the arbiter must know
-  // first.
+  // first. Also one that this node has served: that its disk is behind may be recorded here alone.
   for (PeerIndex index = 0; index < peer_count() && options.on_peer_loss == LossPolicy::Arbiter; ++index) {
     const bool lacks_disk = is_connected(peers[index]) && !is_disk(peers[index].disk_state);
-    if (lacks_disk && may_hold_our_current(superblock.peers[index]) && !LOCKSTEP_MUTANT("diskless-peer-not-fenced")) {
-      await_peer(index);
-    }
+    if (lacks_disk && !peers[index].known_behind && !LOCKSTEP_MUTANT("diskless-peer-not-fenced")) await_peer(index);
   }
   reply_floor = opening_persist = persist_superblock();
   if (takes_generation) generation_persist = reply_floor;
   for (PeerIndex index = 0; index < peer_count(); ++index) {
-    if (is_connected(peers[index])) send(index, StateChanged{role, disk_state}, {}, reply_floor);
+    if (is_connected(peers[index])) send(index, StateChanged{role, disk_state, false}, {}, reply_floor);
   }
   stage = OrderStage::Opening;
   changed();

@@ -32,18 +32,24 @@ void Application::one_request(int id) {
   Node& node = world_.node(id);
   const uint64_t dice = random.below(100);
   if (dice < 60) {
-    node.application_write(draw_range(), ClientOperation::Write, random.chance(0.1));
+    write(node, ClientOperation::Write);
   } else if (dice < 66) {
-    const auto operation = random.chance(0.5) ? ClientOperation::Trim : ClientOperation::WriteZeroes;
-    node.application_write(draw_range(), operation, random.chance(0.1));
+    write(node, random.chance(0.5) ? ClientOperation::Trim : ClientOperation::WriteZeroes);
   } else if (dice < 85) {
-    node.application_read(draw_range());
+    const ByteRange range = draw_range(node.replica().size_bytes());
+    if (!range.empty()) node.application_read(range);
   } else {
     node.application_flush();
   }
 }
 
-ByteRange Application::draw_range() {
+void Application::write(Node& node, ClientOperation operation) {
+  const bool fua = world_.random.chance(0.1);
+  const ByteRange range = draw_range(node.replica().size_bytes());
+  if (!range.empty()) node.application_write(range, operation, fua);
+}
+
+ByteRange Application::draw_range(uint64_t size_bytes) {
   Random& random = world_.random;
   const uint64_t skipped = random.below(8);
   const uint64_t offset =
@@ -54,7 +60,7 @@ ByteRange Application::draw_range() {
   if (large_write_chance_ > 0 && random.chance(large_write_chance_)) {
     length = random.chance(0.2) ? repl::kMaximumRequestBytes : repl::kExtentBytes + kUnitBytes * random.below(512);
   }
-  return {offset, std::min(length, kDeviceBytes - offset)};
+  return {offset, offset < size_bytes ? std::min(length, size_bytes - offset) : 0};
 }
 
 }  // namespace lockstep::sim

@@ -4,9 +4,11 @@
 #include <cstdint>
 
 #include "io/base/units.h"
+#include "replicator/core/event.h"
 
 namespace lockstep::sim {
 
+class Node;
 class World;
 
 class Application {
@@ -17,7 +19,8 @@ class Application {
  private:
   void turn();
   void one_request(int node);
-  ByteRange draw_range();
+  void write(Node& node, repl::ClientOperation operation);
+  ByteRange draw_range(uint64_t size_bytes);  // empty if nothing of it lies inside the device
 
   World& world_;
   uint64_t ends_us_ = 0;

@@ -28,6 +28,7 @@ Node::Node(World& world, int id, const ReplicaOptions& options)
   for (PeerIndex peer = 0; peer < options.peer_count; ++peer) {
     options_.peer_orders[peer] = static_cast<uint8_t>(peer_id(peer));
   }
+  durable_.size_bytes = world.growth.first_size_bytes();
   durable_.superblock.life.birth = static_cast<uint64_t>(id) + 1;
   durable_.activity_log.assign(options.activity_log_slots, kNoExtent);
   const uint64_t pages = divide_up(divide_up(options.size_bytes, kBlockBytes), kBlocksPerBitmapPage);
@@ -50,6 +51,7 @@ std::array<std::optional<Protocol>, kMaximumPeers> Node::peer_protocols() const 
 void Node::boot() {
   LOCKSTEP_CHECK(!alive());
   ++boots_;
+  options_.size_bytes = durable_.size_bytes;
   options_.protocol = world_.protocol;
   options_.peer_protocols = peer_protocols();
   replica_ = std::make_unique<Replica>(options_);
@@ -73,8 +75,9 @@ void Node::boot() {
 }
 
 DurableState Node::load_durable() {
+  const uint64_t pages = divide_up(replica_->size_bytes() / kBlockBytes, kBlocksPerBitmapPage);
   for (PeerIndex peer = 0; peer < options_.peer_count; ++peer) {
-    for (uint32_t page = 0; page < durable_.bitmaps[peer].size(); ++page) {
+    for (uint32_t page = 0; page < pages; ++page) {
       replica_->load_bitmap_page(peer, page, durable_.bitmaps[peer][page]);
     }
   }
@@ -137,6 +140,7 @@ void Node::replace_disk() {
   world_.trace("node %d gets an empty disk", id_);
   const Layout::Units all{0, world_.layout.unit_count()};
   disk_.write(all, std::vector<Value>{0}, true);
+  durable_.size_bytes = world_.growth.largest_size_bytes();
   durable_.superblock = SuperblockImage{};
   durable_.superblock.life.birth = static_cast<uint64_t>(id_) + 1 + 16 * ++disks_replaced_;
   std::fill(durable_.activity_log.begin(), durable_.activity_log.end(), kNoExtent);
@@ -306,8 +310,11 @@ void Node::perform(const Action& action, Frame* held) {
                                            frame.values.empty() ? 0 : frame.values[0]);
           world_.network.send(id_, peer_id(one.peer), one.incarnation, std::move(frame));
         } else if constexpr (std::is_same_v<A, PersistSuperblock> || std::is_same_v<A, PersistActivityLog> ||
-                             std::is_same_v<A, PersistBitmapPages> || std::is_same_v<A, PersistActivityLogEmpty>) {
+                             std::is_same_v<A, PersistBitmapPages> || std::is_same_v<A, PersistActivityLogEmpty> ||
+                             std::is_same_v<A, PersistSize>) {
           queue_persist(action);
+        } else if constexpr (std::is_same_v<A, PrepareDisk>) {
+          prepare_disk(one.size_bytes);
         } else if constexpr (std::is_same_v<A, ReleaseApply>) {
           applies_[one.slot].used = false;
         } else if constexpr (std::is_same_v<A, Reply>) {

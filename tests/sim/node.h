@@ -22,6 +22,7 @@ enum class DiskFault : uint8_t { None, Read, Write, Flush, Persist, CopyRead };
 
 // What of a node survives its process: the metadata, as values.
 struct DurableMetadata {
+  uint64_t size_bytes = 0;  // of the device
   repl::SuperblockImage superblock;
   std::vector<uint32_t> activity_log;
   std::vector<std::vector<std::vector<uint64_t>>> bitmaps;  // words, by peer and page
@@ -153,6 +154,7 @@ class Node {
   void begin_io();
   void end_io(repl::LocalIoCompleted completed);
   void release_disk_when_quiet();
+  void prepare_disk(uint64_t size_bytes);
   void queue_persist(const repl::Action& action);
   void start_persist();
   void finish_persist();

@@ -123,6 +123,18 @@ void Node::submit_flush(const SlotRef& slot) {
   });
 }
 
+// What lies beyond the present size reads as zeroes: nothing has ever been written there.
+void Node::prepare_disk(uint64_t size_bytes) {
+  begin_io();
+  const int error_errno = world_.growth.has_room() ? 0 : ENOSPC;
+  world_.at(world_.now_us + world_.growth.preparation_us(), [this, boot = boots_, size_bytes, error_errno] {
+    world_.thawed(id_, boot, [this, size_bytes, error_errno] {
+      --io_in_flight_;
+      feed(DiskPrepared{size_bytes, error_errno});
+    });
+  });
+}
+
 void Node::queue_persist(const Action& action) {
   if (persist_failed_) return;
   if (disk_released_) world_.fail("node " + std::to_string(id_) + " writes metadata that it has given up");
@@ -166,6 +178,11 @@ void Node::finish_persist() {
 void Node::write_durably(const Action& persist, bool partly) {
   if (const auto* superblock = std::get_if<PersistSuperblock>(&persist)) {
     durable_.superblock = superblock->image;
+  } else if (const auto* size = std::get_if<PersistSize>(&persist)) {
+    durable_.superblock = size->image;
+    durable_.size_bytes = size->size_bytes;
+    snapshot_.reset();  // of another size
+    world_.growth.grew(id_);
   } else if (const auto* log = std::get_if<PersistActivityLog>(&persist)) {
     for (size_t i = 0; i < log->update_count; ++i) durable_.activity_log[log->updates[i].slot] = log->updates[i].extent;
   } else if (std::holds_alternative<PersistActivityLogEmpty>(persist)) {

@@ -53,7 +53,9 @@ void Operator::put_disk_right(int id) {
     for (int other = 0; other < world_.node_count(); ++other) {
       somebody_suffices = somebody_suffices || (other != id && world_.checker.suffices_alone(other));
     }
-    if (somebody_suffices && world_.random.chance(0.3)) {
+    // The daemon goes on with the size that it has.
+    const bool may_replace = somebody_suffices && world_.growth.sizes_agree();
+    if (may_replace && world_.random.chance(0.3)) {
       node.replace_disk();
       world_.checker.disk_replaced(id);
     }

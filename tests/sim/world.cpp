@@ -95,6 +95,7 @@ World::World(const RunOptions& options)
       checker(*this),
       orders(*this),
       application(*this),
+      growth(*this, options.seed),
       faults(*this),
       rot(*this),
       lie(*this),
@@ -191,6 +192,7 @@ RunResult World::run() {
   });
   orders.start();
   application.start(kApplicationEndsUs);
+  growth.start();
   checker.start();
   faults.start();
   at(kFaultsEndUs, [this] { heal(); });
@@ -230,7 +232,7 @@ void World::heal() {
 }
 
 bool World::is_quiet() const {
-  if (orders.is_pending()) return false;
+  if (orders.is_pending() || !growth.is_over()) return false;
   for (int id = 0; id < node_count_; ++id) {
     if (!node(id).responds() || node(id).application_in_flight() > 0) return false;
     if (node(id).status().disk_state != DiskState::UpToDate) return false;

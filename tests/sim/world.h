@@ -13,6 +13,7 @@
 #include "tests/sim/arbiter.h"
 #include "tests/sim/checker.h"
 #include "tests/sim/faults.h"
+#include "tests/sim/growth.h"
 #include "tests/sim/layout.h"
 #include "tests/sim/ledger.h"
 #include "tests/sim/lie.h"
@@ -108,6 +109,7 @@ class World {
   Checker checker;
   Operator orders;
   Application application;
+  Growth growth;
   Faults faults;
   Rot rot;
   Lie lie;

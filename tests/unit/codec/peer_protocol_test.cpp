@@ -29,9 +29,11 @@ std::array<Generation, kHistoryGenerations> history(uint64_t from) {
 
 std::vector<Message> examples() {
   static const std::array<BitmapRun, 3> runs{{{0, 1}, {10, 20}, {kDeviceBytes / kBlockBytes - 1, 1}}};
-  StateReport report{{1, 2}, {3, 4}, {5, 6},   history(9), 77, Role::Primary, DiskState::Outdated, true, true, false,
-                     true,   3,      {10, 11}, {12, 13},   14};
+  StateReport report{
+      {1, 2}, {3, 4}, {5, 6},   history(9), 77, Role::Primary, DiskState::Outdated, false, true, true, false,
+      true,   3,      {10, 11}, {12, 13},   14};
   static const std::array<BlockDigest, kBlocksPerComparison> digests{{{1, 2}, {3, 4}}};
+  report.known_behind = true;
   report.sees_primary = true;
   report.may_hold = 0x85;
   report.sync_base = {12, 13};
@@ -45,7 +47,7 @@ std::vector<Message> examples() {
   Acknowledged full{1, 1, 1, kAcknowledgedBesides, {}};
   full.besides.fill(5);
   return {report,
-          StateChanged{Role::Secondary, DiskState::UpToDate},
+          StateChanged{Role::Secondary, DiskState::Diskless, true},
           GenerationChanged{{7, 8}, history(1), 0x81},
           Write{42, {4096, 8192}, false},
           Write{43, {kDeviceBytes - kMaximumPayloadBytes, kMaximumPayloadBytes}, true},
