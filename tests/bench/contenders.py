@@ -229,13 +229,16 @@ class Lockstep(Contender):
         for node in self.nodes:
             self.order(node, "create", "--force")
         for node in self.nodes:
-            self.background([self.options.program("lockstepd"), "bench", "--config", self.configuration, "--node", node,
-                             "--run-dir", self.folder])
+            self.start_node(node)
         for node in self.nodes:
             self.wait_for_socket(self.path(f"bench.{node}.sock"))
         self.order("alpha", "wait", "--for", "synced", "--timeout", "30")
         self.order("alpha", "promote")
         self.target = nbd_uri(f"{self.path('alpha')}.nbd", "bench")
+
+    def start_node(self, node):
+        self.background([self.options.program("lockstepd"), "bench", "--config", self.configuration, "--node", node,
+                         "--run-dir", self.folder])
 
     def order(self, node, verb, *arguments):
         return run([self.options.program("lockstep"), verb, "bench", "--config", self.configuration, "--node", node,

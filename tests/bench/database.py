@@ -1,13 +1,15 @@
 """pgbench on PostgreSQL: on ext4 on a contender's device, and PostgreSQL's own synchronous replication beside it."""
+import glob
 import os
 import re
 import shutil
 import subprocess
 
-from processes import Background, Usage, run, wait_until
+from processes import Background, Usage, percentiles_of, run, system_calls_during, wait_until
 
 PROGRAMS = "/usr/lib/postgresql/15/bin"
 SCALE = 20
+PERCENTILES = {"p50-us": 0.5, "p99-us": 0.99, "p99.9-us": 0.999}
 
 
 def as_postgres(*arguments):
@@ -54,16 +56,34 @@ class Cluster:
         as_postgres(f"{PROGRAMS}/pgbench", *self.connection(), "--initialize", "--quiet", "--scale", str(SCALE), "postgres")
         self.query("CHECKPOINT")
 
-    def measure(self, clients, seconds, pids):
+    def load(self, clients, seconds, *options):
+        return as_postgres(f"{PROGRAMS}/pgbench", *self.connection(), "--client", str(clients), "--jobs", "2", "--time", str(seconds),
+                           "--no-vacuum", *options, "postgres")
+
+    def latencies_us(self):
+        """Of the transactions that the load has logged; its log is taken away."""
+        values = []
+        for path in glob.glob(f"{self.sockets}/transactions.*"):
+            with open(path, encoding="ascii") as file:
+                values += [int(line.split()[2]) for line in file]
+            os.remove(path)
+        return values
+
+    def measure(self, clients, seconds, pids, count_system_calls):
         before = Usage(pids)
-        text = as_postgres(f"{PROGRAMS}/pgbench", *self.connection(), "--client", str(clients), "--jobs", "2", "--time", str(seconds),
-                           "--no-vacuum", "postgres")
+        text = self.load(clients, seconds, "--log", f"--log-prefix={self.sockets}/transactions")
         used = Usage(pids).since(before)
         rate = float(re.search(r"^tps = ([0-9.]+)", text, re.M).group(1))
-        result = {"transactions-per-second": rate,
-                  "average-latency-us": 1000 * float(re.search(r"^latency average = ([0-9.]+) ms", text, re.M).group(1))}
+        result = {"transactions-per-second": rate, **percentiles_of(self.latencies_us(), PERCENTILES)}
         if pids:
             result["processor-us-per-transaction"] = used["processor-us"] / (rate * seconds)
+            result["context-switches-per-transaction"] = used["context-switches"] / (rate * seconds)
+            result["resident-bytes"] = used["resident-bytes"]
+        if pids and count_system_calls:  # by a run of its own, since to count them costs time
+            text, calls = system_calls_during(pids, lambda: self.load(clients, 2))
+            if calls is not None:
+                done = int(re.search(r"transactions actually processed: (\d+)", text).group(1))
+                result["system-calls-per-transaction"] = calls / done
         return result
 
 
@@ -118,8 +138,8 @@ class DatabaseOnContender:
             self.end()
             raise
 
-    def measure(self, clients, seconds):
-        return self.cluster.measure(clients, seconds, self.contender.pids)
+    def measure(self, clients, seconds, count_system_calls):
+        return self.cluster.measure(clients, seconds, self.contender.pids, count_system_calls)
 
     def end(self):
         self.cluster.stop()
@@ -161,8 +181,17 @@ class StreamingReplication:
             self.end()
             raise
 
-    def measure(self, clients, seconds):
-        return self.clusters[0].measure(clients, seconds, [])
+    def replicating_pids(self):
+        """What stands where others have a daemon: the sender, and all of the standby."""
+        first, second = self.clusters
+        with open(os.path.join(second.data, "postmaster.pid"), encoding="ascii") as file:
+            postmaster = int(file.readline())
+        with open(f"/proc/{postmaster}/task/{postmaster}/children", encoding="ascii") as file:
+            children = [int(pid) for pid in file.read().split()]
+        return [int(first.query("SELECT pid FROM pg_stat_replication")), postmaster, *children]
+
+    def measure(self, clients, seconds, count_system_calls):
+        return self.clusters[0].measure(clients, seconds, self.replicating_pids(), count_system_calls)
 
     def end(self):
         for cluster in self.clusters:  # the Primary first: its standby would keep it waiting

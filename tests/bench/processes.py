@@ -1,5 +1,6 @@
 """Processes of a benchmark: started, measured by what /proc says of them, ended."""
 import os
+import platform
 import signal
 import subprocess
 import time
@@ -21,6 +22,12 @@ def wait_until(what, condition, seconds=30):
         if time.monotonic() > deadline:
             raise RuntimeError(f"{what}: not within {seconds} s")
         time.sleep(0.02)
+
+
+def machine():
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        model = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), "unknown")
+    return {"processors": os.cpu_count(), "model": model, "kernel": platform.release()}
 
 
 class Background:
@@ -45,6 +52,12 @@ class Background:
         self._log.close()
 
 
+def proportional_bytes(pid):
+    """Resident memory; of what several processes share, each has its part."""
+    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:"))
+
+
 class Usage:
     """What a set of processes has used: processor time, context switches, resident memory."""
 
@@ -56,7 +69,7 @@ class Usage:
             with open(f"/proc/{pid}/stat", encoding="ascii") as file:
                 fields = file.read().rsplit(")", 1)[1].split()
             self.processor_us += (int(fields[11]) + int(fields[12])) * 1e6 / TICKS_PER_SECOND
-            self.resident_bytes += int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
+            self.resident_bytes += proportional_bytes(pid)
             for thread in os.listdir(f"/proc/{pid}/task"):
                 try:
                     with open(f"/proc/{pid}/task/{thread}/status", encoding="ascii") as file:
@@ -74,15 +87,27 @@ class Usage:
         }
 
 
-def system_calls(pids, seconds):
-    """System calls of the processes within so many seconds, as perf counts them; None where it cannot."""
-    command = ["perf", "stat", "-x", ",", "-e", "raw_syscalls:sys_enter", "-p", ",".join(map(str, pids)), "sleep", str(seconds)]
+def system_calls_during(pids, action):
+    """What the action returns, and how many system calls the processes made meanwhile; None where perf cannot tell."""
+    command = ["perf", "stat", "-x", ",", "-e", "raw_syscalls:sys_enter", "-p", ",".join(map(str, pids))]
     try:
-        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+        perf = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     except FileNotFoundError:
-        return None
-    for line in done.stderr.splitlines():
+        return action(), None
+    try:
+        time.sleep(0.5)  # it attaches itself
+        result = action()
+    finally:
+        perf.send_signal(signal.SIGINT)
+        counted = perf.communicate()[1]
+    for line in counted.splitlines():
         fields = line.split(",")
         if len(fields) > 2 and "sys_enter" in line and fields[0].isdigit():
-            return int(fields[0])
-    return None
+            return result, int(fields[0])
+    return result, None
+
+
+def percentiles_of(values, parts):
+    """{name: value} for {name: part of all}, by the nearest rank."""
+    ordered = sorted(values)
+    return {name: ordered[min(len(ordered) - 1, int(len(ordered) * part))] for name, part in parts.items()}

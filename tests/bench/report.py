@@ -19,10 +19,25 @@ def shown(workload, value):
     return f"{value / 2**20:,.0f} MiB/s" if workload.startswith("write-") else f"{value:,.0f}"
 
 
+def ratios_of(rounds, other_rounds, key):
+    """Each round has both, one after the other."""
+    return [mine[key] / other[key] for mine, other in zip(rounds, other_rounds) if key in mine and other.get(key)]
+
+
 def ratio(rounds, other_rounds, key):
-    """The median of the rounds' ratios: each round has both, one after the other."""
-    pairs = [(mine[key], other[key]) for mine, other in zip(rounds, other_rounds) if key in mine and other.get(key)]
-    return statistics.median(mine / other for mine, other in pairs) if pairs else None
+    """The median of the rounds' ratios."""
+    values = ratios_of(rounds, other_rounds, key)
+    return statistics.median(values) if values else None
+
+
+REFERENCE = "lockstep-C"
+
+
+def ratios(results):
+    """For each workload and contender: how many times as much Lockstep did, a number for each round."""
+    return {workload: {name: ratios_of(contenders[REFERENCE], rounds, value_key(workload))
+                       for name, rounds in contenders.items() if name != REFERENCE}
+            for workload, contenders in results.items() if REFERENCE in contenders}
 
 
 def best_of(workload, results, names, key):
@@ -34,15 +49,18 @@ def table(results):
     lines = []
     for workload, contenders in results.items():
         key = value_key(workload)
-        lines += [f"### {workload}", "", "| contender | median | range | p50 µs | p99 µs | p99.9 µs | CPU µs | switches | syscalls | MiB |",
-                  "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"]
+        lines += [f"### {workload}", "", f"| contender | median | range | {REFERENCE}: times it | p50 µs | p99 µs | p99.9 µs | CPU µs | switches | "
+                  "syscalls | MiB |",
+                  "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"]
         for name, rounds in contenders.items():
             values = [result[key] for result in rounds]
             cells = [name, shown(workload, statistics.median(values)), f"{shown(workload, min(values))} – {shown(workload, max(values))}"]
-            per_operation = "transaction" if workload.startswith("pgbench") else "operation"
+            times = ratio(contenders[REFERENCE], rounds, key) if REFERENCE in contenders and name != REFERENCE else None
+            cells.append("-" if times is None else f"{times:.2f}")
+            operation = "transaction" if workload.startswith("pgbench") else "operation"
             for cell, form in (("p50-us", "{:,.0f}"), ("p99-us", "{:,.0f}"), ("p99.9-us", "{:,.0f}"),
-                               (f"processor-us-per-{per_operation}", "{:.1f}"), ("context-switches-per-operation", "{:.2f}"),
-                               ("system-calls-per-operation", "{:.2f}")):
+                               (f"processor-us-per-{operation}", "{:.1f}"), (f"context-switches-per-{operation}", "{:.2f}"),
+                               (f"system-calls-per-{operation}", "{:.2f}")):
                 value = median(rounds, cell)
                 cells.append("-" if value is None else form.format(value))
             resident = median(rounds, "resident-bytes")

@@ -1,7 +1,7 @@
 """What is done to a contender: fio's jobs. A result has operations and bytes a second and the latency's percentiles."""
 import json
 
-from processes import Usage, run, system_calls
+from processes import Usage, run, system_calls_during
 
 
 class Workload:
@@ -67,18 +67,8 @@ def measure(workload, contender, options):
 
 def count_system_calls(workload, contender, options):
     """By a run of its own, since to count them costs time. None where perf cannot."""
-    import threading
-
-    counted = {}
-    seconds = min(2, options.seconds)
-
-    def count():
-        counted["calls"] = system_calls(contender.pids, seconds)
-
-    thread = threading.Thread(target=count)
-    thread.start()
-    text = run(command_of(workload, contender.target, options.size_bytes, seconds, 0))
-    thread.join()
+    command = command_of(workload, contender.target, options.size_bytes, min(2, options.seconds), 0)
+    text, calls = system_calls_during(contender.pids, lambda: run(command))
     job = json.loads(text[text.index("{\n"):])["jobs"][0]
     operations = sum(job[name]["total_ios"] for name in ("read", "write"))
-    return counted["calls"] / operations if counted["calls"] is not None and operations else None
+    return calls / operations if calls is not None and operations else None
