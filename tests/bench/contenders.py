@@ -161,6 +161,9 @@ class QemuQuorum(QemuMirror):
     name = "quorum"
 
     def start(self):
+        # It reads from both and compares: whoever was measured before may have written to one of them alone.
+        run(["dd", f"if={self.options.disks[0]}", f"of={self.options.disks[1]}", "bs=4M", "iflag=direct", "oflag=direct",
+             "conv=notrunc,fsync", "status=none"])
         self.storage_daemon("--blockdev", "driver=quorum,node-name=both,vote-threshold=2,children.0=first,children.1=second",
                             *self.server("both"))
 
