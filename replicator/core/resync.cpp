@@ -197,7 +197,11 @@ void Replica::State::resync_done_arrived(PeerIndex index, const ResyncDone& mess
   superblock.history = message.history;
   if (has_third_nodes()) take_over_view_at_end(index, message);
   position = peer.peer_report.position;
-  if (peer.role == Role::Primary) position.through = std::max(position.through, peer.stream_received);
+  // Promoted since the handshake, it could not speak of its own stream then.
+  const uint64_t run = peer.peer_report.run;
+  const bool promoted = peer.role == Role::Primary && position.stream != run;
+  if (promoted && !LOCKSTEP_MUTANT("promoted-source-has-no-stream")) position = {run, 0};
+  if (position.stream == run) position.through = std::max(position.through, peer.stream_received);
   superblock.peers[index] = PeerRecord{};
   become_up_to_date();
   peer.preparation = Peer::Preparation::None;

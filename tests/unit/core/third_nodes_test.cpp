@@ -88,6 +88,36 @@ TEST_CASE("of two survivors the one that holds more of the stream is the source,
   CHECK(trio.are_alike(trio.beta, trio.gamma));
 }
 
+TEST_CASE("a target whose source is promoted meanwhile knows how much of its stream it holds") {
+  Trio trio;
+  trio.make_mirrored();
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.lose_link(trio.beta, trio.gamma);
+  write(trio, trio.alpha, blocks(5), 1);
+  trio.alpha.order(OrderKind::Demote);
+  trio.run();
+  trio.alpha.holds_reads = true;
+  trio.connect(trio.alpha, trio.gamma);
+  REQUIRE(trio.peer(trio.gamma, trio.alpha).replication == ReplicationState::SyncTarget);
+  trio.alpha.order(OrderKind::Promote);
+  trio.run();
+  REQUIRE(trio.alpha.is_primary());
+  trio.alpha.holds_reads = false;
+  trio.settle();
+  REQUIRE(trio.are_alike(trio.alpha, trio.gamma));
+  // Only gamma gets the last write.
+  trio.holds[0][1] = true;
+  trio.alpha.write(1, blocks(6), 2);
+  trio.run();
+  REQUIRE(trio.gamma.disk[6] == 2);
+  trio.alpha.crash();
+  trio.holds[0][1] = false;
+  trio.settle();
+  CHECK(trio.peer(trio.gamma, trio.beta).decision.rule == Rule::EqualSelfReceivedMore);
+  CHECK(trio.beta.disk[6] == 2);
+  CHECK(trio.are_alike(trio.beta, trio.gamma));
+}
+
 TEST_CASE("what is answered before a target has confirmed its start needs a generation that it does not hold") {
   Trio trio;
   trio.make_mirrored();
