@@ -295,7 +295,14 @@ Verdict decide_served(const StateReport& self, const StateReport& peer) {
 bool is_behind_diskless(const StateReport& holder, const StateReport& diskless) {
   if (is_primary(holder) || diskless.current.is_zero() || LOCKSTEP_MUTANT("diskless-peer-not-compared")) return false;
   if (holder.current == diskless.current) return diskless.answered_ahead && !holder.answered_ahead;
-  return decide_lineage(holder, diskless).kind == SyncKind::Target;
+  if (!is_a_name(diskless.sync_toward) || LOCKSTEP_MUTANT("mixture-compared-as-a-whole-disk")) {
+    return decide_lineage(holder, diskless).kind == SyncKind::Target;
+  }
+  // It was a mixture on its way to a third node's data. Whoever could not complete it lacks that.
+  StateReport mixture = diskless;
+  mixture.disk_state = DiskState::Inconsistent;
+  const SyncKind kind = decide_lineage(holder, mixture).kind;
+  return kind == SyncKind::Target || kind == SyncKind::Refuse;
 }
 
 }  // namespace

@@ -172,6 +172,7 @@ struct Replica::State {
   bool has_third_nodes() const { return peer_count() > 1; }
   NodeMask node_of(PeerIndex peer) const;
   bool sees_primary(PeerIndex but) const;
+  bool follows_another_primary(PeerIndex but) const;
   bool is_target_of_another(PeerIndex than) const;
   NodeMask may_hold_nodes() const;
   bool has_entries_before(const Peer& peer) const {  // of writes, from before it had our stream

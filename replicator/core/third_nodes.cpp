@@ -41,6 +41,16 @@ bool Replica::State::sees_primary(PeerIndex but) const {
   return false;
 }
 
+// A Primary, other than that peer, brings this node everything.
+bool Replica::State::follows_another_primary(PeerIndex but) const {
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    const Peer& peer = peers[index];
+    const bool is_primary = index != but && is_connected(peer) && peer.role == Role::Primary;
+    if (is_primary && peer.replication != ReplicationState::Off) return true;
+  }
+  return false;
+}
+
 bool Replica::State::is_target_of_another(PeerIndex than) const {
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     if (index != than && is_target(peers[index].replication)) return true;

@@ -149,6 +149,9 @@ std::vector<Row> table() {
       {Says(kG2, DiskState::Failed).since(kG1), Says(kG1), kNoDisk(Rule::SelfDisklessPeerIsBehind)},
       {Says(kG1), Says(kG3, DiskState::Diskless).after(kG1), kNoDisk(Rule::PeerDisklessSelfIsBehind)},
       {Says(kG1), Says(kG1, DiskState::Diskless).crashed_ahead(), kNoDisk(Rule::PeerDisklessSelfIsBehind)},
+      // A mixture that was on its way to what this node holds, or to what it lacks.
+      {Says(kG1), Says(kG2, DiskState::Failed).after(kG1).partial(kG1, kG1), kNoDisk(Rule::PeerDiskless)},
+      {Says(kG1), Says(kG2, DiskState::Failed).after(kG1).partial(kG1, kG3), kNoDisk(Rule::PeerDisklessSelfIsBehind)},
       {Says(kG1), Says(kG1, DiskState::Diskless).crashed(), kNoDisk(Rule::PeerDiskless)},
       {Says(kG1, DiskState::Failed), Says(kG2).since(kG1), kNoDisk(Rule::SelfDiskless)},
       {Says(kG1).primary(), Says(kG2, DiskState::Failed).since(kG1), kNoDisk(Rule::PeerDiskless)},

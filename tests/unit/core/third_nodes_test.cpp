@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 #include <catch2/catch.hpp>
+#include <cerrno>
 #include <vector>
 
 #include "tests/unit/core/trio.h"
@@ -116,6 +117,47 @@ TEST_CASE("a target whose source is promoted meanwhile knows how much of its str
   CHECK(trio.peer(trio.gamma, trio.beta).decision.rule == Rule::EqualSelfReceivedMore);
   CHECK(trio.beta.disk[6] == 2);
   CHECK(trio.are_alike(trio.beta, trio.gamma));
+}
+
+TEST_CASE("a target whose disk fails makes nobody old who holds what it was to get") {
+  Trio trio;
+  trio.make_mirrored();
+  trio.gamma.holds_flushes = true;
+  write(trio, trio.alpha, blocks(5), 1);
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.gamma.holds_flushes = false;
+  trio.run();
+  // A resync that breaks off before its start leaves the generation's own name in the history, which the next one
+  // brings.
+  trio.gamma.holds_persists = true;
+  trio.connect(trio.alpha, trio.gamma);
+  REQUIRE(trio.peer(trio.alpha, trio.gamma).replication == ReplicationState::WFBitMapS);
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.gamma.holds_persists = false;
+  trio.run();
+  trio.connect(trio.alpha, trio.gamma);
+  REQUIRE(trio.gamma.is_up_to_date());
+  trio.gamma.holds_flushes = true;
+  write(trio, trio.alpha, blocks(6), 2);
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.gamma.holds_flushes = false;
+  trio.run();
+  trio.alpha.holds_reads = true;
+  trio.connect(trio.alpha, trio.gamma);
+  REQUIRE(trio.peer(trio.gamma, trio.alpha).replication == ReplicationState::SyncTarget);
+  REQUIRE(trio.gamma.superblock.sync_toward == trio.beta.superblock.current);
+  trio.gamma.next_io_errno = EIO;
+  trio.alpha.holds_reads = false;
+  trio.run();
+  REQUIRE(trio.gamma.replica().status().disk_state == DiskState::Failed);
+  trio.lose_link(trio.beta, trio.gamma);
+  SECTION("while that one is connected to the Primary") {}
+  SECTION("or has lost it") {
+    trio.lose_link(trio.alpha, trio.beta);
+  }
+  trio.connect(trio.beta, trio.gamma);
+  CHECK(trio.peer(trio.beta, trio.gamma).decision.rule == Rule::PeerDiskless);
+  CHECK(trio.beta.is_up_to_date());
 }
 
 TEST_CASE("what is answered before a target has confirmed its start needs a generation that it does not hold") {
