@@ -176,8 +176,11 @@ PersistId Replica::State::attach(const DurableState& durable) {
   reply_floor = apply_floor = 0;
   for (Peer& peer : peers) peer.send_floor = 0;
   recover(durable);
-  if (!served.is_zero() && served_previous.is_zero()) {
-    for (PeerIndex index = 0; index < peer_count(); ++index) superblock.peers[index].crashed_primary = false;
+  // Whoever has served has the newest copy. This one is ahead still of those that never got what it answered.
+  for (PeerIndex index = 0; index < peer_count() && !served.is_zero() && served_previous.is_zero(); ++index) {
+    const bool has_served = (may_serve & mask_of(index)) != 0;
+    if (has_third_nodes() && !has_served && !LOCKSTEP_MUTANT("served-disk-ahead-of-nobody")) continue;
+    superblock.peers[index].crashed_primary = false;
   }
   if (!served.is_zero() && disk_state != DiskState::Inconsistent) {
     // Clients went on elsewhere, whatever this metadata was last told.

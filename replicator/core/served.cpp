@@ -107,7 +107,7 @@ void Replica::State::serve_confirmed(PeerIndex index, const ServeConfirmed& mess
     served_stale |= std::exchange(served_leaving, PeerMask{0});
     may_serve &= static_cast<PeerMask>(~served_stale);
   }
-  for (PeerRecord& record : superblock.peers) record.crashed_primary = false;  // the peer's copy is the newest now
+  superblock.peers[index].crashed_primary = false;  // the peer's copy is the newest now
   peer.lost_unflushed = false;
   fails_held = false;
   changed();

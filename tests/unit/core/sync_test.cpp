@@ -1,4 +1,5 @@
 // Whose promises a write or a flush waits for, told as stories of three nodes.
+#include <array>
 #include <catch2/catch.hpp>
 
 #include "tests/unit/core/trio.h"
@@ -107,6 +108,38 @@ TEST_CASE("who crashed as Primary that waited for some peers only is the source"
   // With as many as there are it is `all`.
   CHECK(trio.alpha.superblock.peers[0].answered_ahead == (count == 1));
   CHECK(trio.alpha.superblock.peers[1].answered_ahead == (count == 1));
+}
+
+TEST_CASE("first 1: a disk that a peer has served for is ahead still of one that never got what was answered") {
+  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
+  for (ReplicaOptions& each : options) {
+    each.sync = {SyncChoice::First, 1};
+    each.on_peer_loss = LossPolicy::Suspend;
+  }
+  Trio trio(options[0], options[1], options[2]);
+  trio.make_mirrored();
+  trio.lose_link(trio.beta, trio.gamma);
+  trio.holds[0][2] = true;
+  trio.alpha.write(1, blocks(6), 2);
+  trio.alpha.flush(2);
+  trio.run();
+  REQUIRE(answered(trio.alpha, 1));
+  REQUIRE(answered(trio.alpha, 2));
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.holds[0][2] = false;
+  // beta serves, and is gone with that.
+  trio.alpha.order(OrderKind::Detach);
+  trio.run();
+  REQUIRE(trio.beta.superblock.current != trio.alpha.superblock.current);
+  trio.lose_link(trio.alpha, trio.beta);
+  trio.alpha.attach();
+  trio.run();
+  trio.alpha.crash();
+  trio.alpha.start();
+  trio.connect(trio.alpha, trio.gamma);
+  CHECK(trio.peer(trio.alpha, trio.gamma).decision.rule == Rule::EqualSelfCrashedAhead);
+  CHECK(trio.gamma.disk[6] == 2);
+  CHECK(trio.alpha.disk[6] == 2);
 }
 
 }  // namespace lockstep::repl
