@@ -69,7 +69,18 @@ void Checker::cache_lost(int id) {
   known(id).gone = true;
 }
 
+Checker::Held Checker::held_by(int id) const {
+  const Knowledge& node = nodes_[static_cast<size_t>(id)];
+  return {node.has_acknowledged, node.behind, node.may_lack, node.from_crashed};
+}
+
+Generation Checker::promised_in() const {
+  return served_generation_.is_zero() ? world_.node(last_primary_).durable().superblock.current : served_generation_;
+}
+
 void Checker::disk_replaced(int id) {
+  known(id).before_replacement = held_by(id);
+  known(id).mixed = false;
   known(id).gone = false;
   known(id).has_acknowledged = false;
   known(id).behind = known(id).replaced = true;
@@ -261,6 +272,8 @@ bool Checker::another_has_answered(int than) const {
 void Checker::give_up_what_is_lost(int id) {
   for (int other = 0; other < world_.node_count(); ++other) {
     if (other == id || !has_answered(other)) continue;
+    // One that was restarted does not know how far it was, unless it was the Primary.
+    if (world_.node_count() > 2 && !known(other).steady && other != last_primary_) continue;
     if (world_.node(id).peer(other).connection == ConnectionState::Connected) {
       return world_.fail("node " + std::to_string(id) + " lacks what was answered and was promoted next to node " +
                          std::to_string(other));
@@ -271,6 +284,10 @@ void Checker::give_up_what_is_lost(int id) {
   known(id).may_lack = false;
 }
 
+void Checker::note_promise(int id) {
+  served_generation_ = world_.node(id).is_served() ? world_.node(id).status().generation : Generation{};
+}
+
 // Invariant 10: whoever is left out must not be able to take itself for a copy of the same generation.
 void Checker::write_answered(int id, uint32_t write, bool fua, uint8_t kept_by, bool had_disk) {
   if (lied_) return;
@@ -278,6 +295,7 @@ void Checker::write_answered(int id, uint32_t write, bool fua, uint8_t kept_by, 
     return had_disk ? world_.promised(world_.node(id).peer(other).protocol) == Protocol::A : answers_ahead(id, other);
   };
   world_.ledger.acknowledge(write, fua);
+  note_promise(id);
   if (!holds_answered(id, id)) {
     known(id).has_acknowledged = false;
     // Complete before a flush failed: it is one that nobody promised to be durable.
@@ -340,7 +358,7 @@ void Checker::write_answered(int id, uint32_t write, bool fua, uint8_t kept_by, 
   // Protocol C: the write is on the disk of everybody who is in sync. A node that lost power has it no more.
   for (int each = 0; each < world_.node_count(); ++each) {
     if (!holds_answered(each, id) || !known(each).has_acknowledged) continue;
-    if (each != id && world_.uses_weak_protocols() && !world_.node(id).is_served()) continue;
+    if (each != id && world_.uses_weak_protocols() && (had_disk || !world_.node(id).is_served())) continue;
     const Layout::Units& units = world_.ledger.units_of(write);
     const Disk& disk = world_.node(each).disk();
     for (size_t unit = units.first; unit < units.end; ++unit) {
@@ -358,6 +376,7 @@ void Checker::write_answered(int id, uint32_t write, bool fua, uint8_t kept_by, 
 void Checker::flush_answered(int id, uint64_t issued) {
   if (lied_) return;
   const std::vector<uint32_t>& writes = world_.ledger.flushed(issued);
+  note_promise(id);
   note_who_lacks_flushed(id, writes);
   if (weakest_protocol(id) != Protocol::A) check_sync_set(id, writes, true, 0);
   for (const uint32_t write : writes) {
@@ -403,6 +422,7 @@ void Checker::export_opened(int id) {
   ++promotions;
   last_primary_ = id;
   last_primary_replaced_ = false;
+  served_generation_ = Generation{};
   Node& promoted = world_.node(id);
   for (int other = 0; other < world_.node_count(); ++other) {
     // One that the arbiter has taken out keeps its export until it finds out. What it answers meanwhile is checked.
@@ -472,7 +492,9 @@ void Checker::noted(int id, const Note& note) {
   }
   if (note.kind == NoteKind::ResyncStarted && text == "target") {
     // Invariant 3: who lived on with everything that was acknowledged is not overwritten by one that lost some of it.
-    const Knowledge& target = known(id);
+    Knowledge& target = known(id);
+    const bool was_whole = world_.node(id).peer(other).own_report.disk_state != DiskState::Inconsistent;
+    if (was_whole) target.mixed = !known(other).may_lack;
     // What only a disk had that is no copy any more is overwritten from here on: protocol A.
     // Of several nodes a third one may have it, or the source, which has not made it stable yet.
     const bool is_kept =
@@ -503,28 +525,32 @@ void Checker::noted(int id, const Note& note) {
   } else if (note.kind == NoteKind::ResyncFinished && text == "target") {
     // It served a Primary without a disk, and has got since what it lacked.
     note_complete(other);
+    // The source's last word came after its disk was replaced.
+    const bool was_replaced_since = known(other).replaced && !world_.node(other).alive();
+    const Held source = was_replaced_since ? known(other).before_replacement : held_by(other);
     // The disk that had more is no copy any more, or not the one that is there now.
     const bool is_kept = world_.node_count() > 2 && another_has_answered(other);
-    if (known(other).may_lack && !is_kept && (known(id).gone || known(id).replaced)) give_up_what_is_lost(other);
+    if (source.may_lack && !is_kept && (known(id).gone || known(id).replaced)) give_up_what_is_lost(other);
     // Of several peers one that is behind loses nothing by it, and one that was restarted does not know how far it was,
     // unless it was the Primary.
     const bool was_primary = id == last_primary_ && !last_primary_replaced_;
-    const bool was_whole = world_.node_count() == 2 || (!known(id).behind && (known(id).steady || was_primary));
-    if (known(other).may_lack && !known(id).may_lack && was_whole && !world_.waits_for_some()) {
+    const bool was_whole =
+        world_.node_count() == 2 || (!known(id).behind && !known(id).mixed && (known(id).steady || was_primary));
+    if (source.may_lack && !known(id).may_lack && was_whole && !world_.waits_for_some()) {
       world_.fail("node " + std::to_string(other) + " lacks what was answered and was the source of node " +
                   std::to_string(id));
     }
-    known(id).may_lack = known(other).may_lack;
+    known(id).may_lack = source.may_lack;
     // What came during the resync was not waited for, and may be on its way.
     const bool was_served =
         world_.node(other).alive() && answers_ahead(other, id) && world_.node(other).status().role == Role::Primary;
     if (was_served) known(id).may_lack = true;
     known(id).steady = true;
-    known(id).from_crashed = known(other).from_crashed || world_.node(id).peer(other).peer_report.crashed_primary;
-    known(id).replaced = known(id).gone = known(id).unrecorded = false;
+    known(id).from_crashed = source.from_crashed || world_.node(id).peer(other).peer_report.crashed_primary;
+    known(id).replaced = known(id).gone = known(id).unrecorded = known(id).mixed = false;
     // It holds what the source holds.
-    known(id).has_acknowledged = known(other).has_acknowledged;
-    known(id).behind = known(other).behind;
+    known(id).has_acknowledged = source.has_acknowledged;
+    known(id).behind = source.behind;
     ++resyncs;
   } else if (note.kind == NoteKind::HandshakeDecided && (text == "equal-clean" || text == "both-just-created")) {
     Knowledge& self = known(id);
@@ -533,13 +559,37 @@ void Checker::noted(int id, const Note& note) {
     self.behind = peer.behind = self.behind && peer.behind;
     self.may_lack = peer.may_lack = self.may_lack && peer.may_lack;
     self.steady = peer.steady = true;
-    self.replaced = peer.replaced = self.gone = peer.gone = false;
+    self.replaced = peer.replaced = self.replaced && peer.replaced;
+    self.gone = peer.gone = self.gone && peer.gone;
+    self.mixed = peer.mixed = false;
   } else if (note.kind == NoteKind::VerifyDiffers && !looks_away_) {
     world_.fail("a verify found a difference that is not one, near block " + std::to_string(note.number));
   } else if (note.kind == NoteKind::SplitBrain) {
     world_.fail("a split brain, though no operator lied: " + text);
   } else if (note.kind == NoteKind::RuleBroken) {
     world_.fail("node " + std::to_string(other) + " broke a rule: " + text);
+  }
+}
+
+void Checker::trace_contents() {
+  look_at_changes();
+  for (int id = 0; id < world_.node_count(); ++id) {
+    const Knowledge& node = known(id);
+    const Disk& disk = world_.node(id).disk();
+    std::string lacks;
+    size_t count = 0;
+    for (size_t unit = 0; unit < world_.layout.unit_count(); ++unit) {
+      if (world_.ledger.allows(unit, disk.read(unit), Promise::Acknowledged)) continue;
+      if (count++ < 4) {
+        lacks += "; " + world_.ledger.objection(unit, disk.read(unit), Promise::Acknowledged) + " (block " +
+                 std::to_string(world_.layout.block_of(unit)) + ")";
+      }
+    }
+    world_.trace(
+        "  node %d: has acknowledged %d, behind %d, may lack %d, steady %d, gone %d, replaced %d; %zu units wrong on "
+        "stable storage, %zu units lack what was acknowledged%s",
+        id, node.has_acknowledged, node.behind, node.may_lack, node.steady, node.gone, node.replaced, node.wrong_count,
+        count, lacks.c_str());
   }
 }
 

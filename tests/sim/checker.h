@@ -56,6 +56,8 @@ class Checker {
   bool suffices_alone(int node);
 
   void check_converged();
+  // What each node's disk lacks of what was promised, and what is known of it.
+  void trace_contents();
   // What is on stable storage is not what was written any more, and nobody knows it.
   void look_away() { looks_away_ = true; }
   // What the application is told is not held against the ledger any more: there are two truths.
@@ -67,6 +69,13 @@ class Checker {
   uint64_t promotions = 0, crashes = 0, resyncs = 0, checks = 0;
 
  private:
+  // What a disk holds, and hands on as the source of a resync.
+  struct Held {
+    bool has_acknowledged = true;
+    bool behind = false;
+    bool may_lack = false;
+    bool from_crashed = false;
+  };
   // What is known of a node's disk.
   struct Knowledge {
     bool has_acknowledged = true;  // every answered write
@@ -78,6 +87,8 @@ class Checker {
     bool gone = false;          // a flush of its disk failed, and it was not resynced since
     bool unrecorded = false;    // it was lost, its metadata could not say so, and it was not resynced since
     bool replaced = false;      // its disk, by an empty one or an older copy, and not resynced yet
+    bool mixed = false;         // a resync from a copy that lacked nothing broke off, and made it no whole copy
+    Held before_replacement;    // of the disk that was there, if it was replaced
     // Units whose stable value breaks a promise to a client who was told that it is flushed.
     std::vector<uint8_t> wrong;
     size_t wrong_count = 0;
@@ -96,7 +107,11 @@ class Checker {
   };
 
   bool keeps(int node, Promise promise) const;
+  Held held_by(int node) const;
+  // The generation in which promises were made last.
+  repl::Generation promised_in() const;
   void note_complete(int node);
+  void note_promise(int node);
   // A node answers from its own disk, and a peer that is in sync or that serves it holds the same.
   bool holds_answered(int node, int answered_by) const;
   Knowledge& known(int node) { return nodes_[static_cast<size_t>(node)]; }
@@ -132,6 +147,7 @@ class Checker {
   bool lied_ = false;
   int last_primary_ = 0;
   bool last_primary_replaced_ = false;  // its disk, since: what is there now is a survivor's copy at best
+  repl::Generation served_generation_;  // in which it answered last, if that was from a peer's disk
   std::vector<Knowledge> nodes_;
   std::vector<Difference> differences_;
 };

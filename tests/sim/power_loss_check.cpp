@@ -55,7 +55,9 @@ Checker::Restarted Checker::restarted(int id, int peer_id) const {
   report.answered_ahead = report.crashed_primary && record.answered_ahead;
   report.node_order = static_cast<uint8_t>(id);
   report.remembered = superblock.peer_lives[result.peer];
-  if (superblock.current.is_zero()) report.life = superblock.life;
+  // An older copy is known as one by its age.
+  const bool is_replaced = world_.node_count() > 2 && nodes_[static_cast<size_t>(id)].replaced;
+  if (superblock.current.is_zero() || is_replaced) report.life = superblock.life;
   if (superblock.unanswered_since == kHeldByNobody) report.unanswered_since = kHeldByNobody;
   if (node.peer_count() > 1) {
     report.sync_toward = superblock.sync_toward;
@@ -191,7 +193,7 @@ bool Checker::check_pair(Difference& difference) {
   // of the two holds, or while the target's resync had not ended durably.
   const SuperblockImage& of_target = world_.node(target).durable().superblock;
   const bool target_has = known(target).wrong_count == 0 && of_target.disk_state != DiskState::Inconsistent &&
-                          of_target.current == world_.node(last_primary_).durable().superblock.current;
+                          of_target.current == promised_in();
   // Protocol A, and its Primary's disk is gone; or of several peers not all were waited for, and of two that were
   // restarted nobody knows who held more. The Primary is source to both if it comes back with the disk that it had.
   const bool is_primarys = target == last_primary_ && !last_primary_replaced_;

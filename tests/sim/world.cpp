@@ -133,8 +133,23 @@ void World::thawed(int id, uint64_t boot, Task what) {
      [this, id, boot, later = std::make_unique<Task>(std::move(what))] { thawed(id, boot, std::move(*later)); });
 }
 
+// What the seed has drawn.
+void World::trace_choices() {
+  std::string protocols;
+  for (int id = 0; id < node_count_ && has_node_protocols_; ++id) {
+    const std::optional<Protocol>& own = node_protocols[static_cast<size_t>(id)];
+    protocols += " " + std::to_string(id) + ":" + (own ? std::string(to_string(*own)) : "-");
+  }
+  constexpr std::array<const char*, 3> kPolicies{"continue", "suspend", "arbiter"};
+  constexpr std::array<const char*, 3> kChoices{"all", "first", "any"};
+  trace("protocol %s%s%s, sync %s %d%s, on-peer-loss %s", std::string(to_string(protocol)).c_str(), protocols.c_str(),
+        changes_protocols_ ? " and changes" : "", kChoices[static_cast<size_t>(sync.kind)], sync.count,
+        prefers_last ? " of the last" : "", kPolicies[static_cast<size_t>(policy)]);
+}
+
 void World::fail(const std::string& violation) {
   if (!result_.ok) return;
+  checker.trace_contents();
   result_.ok = false;
   result_.violation = violation + "; at " + std::to_string(now_us) + " us; " + describe();
   trace("VIOLATION: %s", result_.violation.c_str());
@@ -185,6 +200,7 @@ void World::run_until(F reached, uint64_t deadline_us, const char* late) {
 }
 
 RunResult World::run() {
+  trace_choices();
   for (int id = 0; id < node_count_; ++id) node(id).boot();
   every(10'000, [this] {
     network.try_connect();

@@ -122,6 +122,7 @@ class World {
   template <typename F>
   void run_until(F reached, uint64_t deadline_us, const char* late);
   std::string describe() const;
+  void trace_choices();
 
   int node_count_;
   RunResult result_;
