@@ -374,4 +374,31 @@ TEST_CASE("each peer has a protocol of its own, also in an order that changes it
   CHECK(trio.gamma.disk[7] == 3);
 }
 
+TEST_CASE("writes that were stable everywhere before they could be answered make room for those that wait") {
+  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
+  for (ReplicaOptions& each : options) {
+    each.transfer_log_entries = each.resync_slots + 4;
+    each.flush_interval_us = 300'000;
+  }
+  Trio trio(options[0], options[1], options[2]);
+  trio.make_mirrored();
+  write(trio, trio.alpha, blocks(5), 1);
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.alpha.holds_writes = true;
+  for (uint32_t slot = 1; slot <= 6; ++slot) trio.alpha.write(slot, blocks(5 + slot), slot);
+  trio.run();
+  trio.beta.holds_persists = true;  // it does not store the new generation, and nothing is answered
+  trio.alpha.holds_writes = false;
+  trio.pass(1'500'000);
+  REQUIRE(trio.peer(trio.alpha, trio.beta).flushed == trio.peer(trio.alpha, trio.beta).sent);
+  REQUIRE(trio.alpha.replies.count(1) == 0);
+  trio.beta.holds_persists = false;
+  trio.pass(500'000);
+  for (uint32_t slot = 1; slot <= 6; ++slot) {
+    CAPTURE(slot);
+    REQUIRE(trio.alpha.replies.count(slot) == 1);
+    CHECK(trio.alpha.replies.at(slot) == 0);
+  }
+}
+
 }  // namespace lockstep::repl
