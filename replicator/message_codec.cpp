@@ -421,11 +421,13 @@ void decode(BodyReader& reader, const DecodingContext&, StableThrough& stable) {
 FrameKind encode(const PeersInSync& in_sync, LittleWriter& writer) {
   write_generation(writer, in_sync.current);
   writer.u8(in_sync.nodes);
+  writer.u8(in_sync.ahead_of);
   return FrameKind::PeersInSync;
 }
 void decode(BodyReader& reader, const DecodingContext&, PeersInSync& in_sync) {
   in_sync.current = reader.generation();
   in_sync.nodes = reader.u8();
+  in_sync.ahead_of = reader.u8();
 }
 
 FrameKind encode(const PromoteRequest& request, LittleWriter& writer) {

@@ -210,7 +210,10 @@ void Replica::State::carry_out_decision(PeerIndex index) {
     }
     case SyncKind::Wait:
       if (peer.decision.rule == Rule::PrimaryDecidesSelfIsBehind && !sees_primary(index)) become_outdated();
-      peer.replication = peer.in_sync_by_primary ? ReplicationState::Established : ReplicationState::Off;
+      // What the Primary said last is of a generation that one of the two does not hold any more.
+      peer.replication = peer.in_sync_by_primary && peer.decision.rule == Rule::PrimaryDecides
+                             ? ReplicationState::Established
+                             : ReplicationState::Off;
       return;
   }
 }

@@ -183,6 +183,7 @@ struct StableThrough {
 struct PeersInSync {
   Generation current;  // the sender's
   NodeMask nodes = 0;
+  NodeMask ahead_of = 0;  // nodes that may lack what the sender answered in that generation, and the receiver has
 };
 
 // Promotion: asked of every connected peer; a peer that is Primary, or is asking itself and comes first, says no.

@@ -181,6 +181,7 @@ struct Replica::State {
   bool is_in_sync(PeerIndex peer) const;
   NodeMask in_sync_nodes() const;
   void tell_who_is_in_sync();
+  void tell_ahead_of(NodeMask ahead_of);
   void tell_stable(Sequence through, PeerMask missing);
   PeerMask lacking(const ByteRange& range) const;
   void pop_unstable(PeerMask mark);

@@ -205,6 +205,8 @@ void Replica::State::resync_done_arrived(PeerIndex index, const ResyncDone& mess
   superblock.peers[index] = PeerRecord{};
   become_up_to_date();
   peer.preparation = Peer::Preparation::None;
+  // A generation that another peer has taken already, and nothing was answered in.
+  if (served != superblock.current && !LOCKSTEP_MUTANT("served-name-forgotten")) remember(served);
   leave_served_mode();
   if (has_third_nodes() && peer.disk_state != DiskState::UpToDate) {
     // The source cannot vouch for it: a node that it has not met may have gone on.

@@ -104,6 +104,11 @@ Outcome Replica::State::promotable(PeerIndex& about, bool peer_fenced) const {
   for (about = 0; about < peer_count(); ++about) {
     const Peer& peer = peers[about];
     if (is_connected(peer)) {
+      // Found while a Primary was to decide, who is none any more.
+      const bool is_behind = peer.decision.rule == Rule::PrimaryDecidesSelfIsBehind &&
+                             peer.replication == ReplicationState::Off &&
+                             !LOCKSTEP_MUTANT("promoted-behind-a-waiting-peer");
+      if (is_behind) return Outcome::NotUpToDate;
       if (peer.granted) return Outcome::PeerSaidNo;
     } else if (!peer_fenced && !asks_arbiter && !LOCKSTEP_MUTANT("promoted-without-peer")) {
       return Outcome::PeerAbsent;
@@ -270,6 +275,7 @@ void Replica::State::become_primary() {
   superblock.primary = !LOCKSTEP_MUTANT("primary-not-recorded");
   awaited_peers = given_up_peers = 0;
   suspended_by_operator = abandons_held = was_replaced = false;
+  for (Peer& peer : peers) peer.in_sync_by_primary = false;  // another one's word
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     if (!is_connected(peers[index])) given_up_peers |= mask_of(index);
   }
@@ -376,6 +382,7 @@ void Replica::State::advance_demotion() {
       act(PersistActivityLogEmpty{++asked_persist});
       superblock.primary = false;
       // No new generation says so, since nothing more was answered: the flags do, as if this node had crashed.
+      NodeMask ahead_of = 0;
       for (PeerIndex index = 0; index < peer_count() && !LOCKSTEP_MUTANT("demoted-ahead-forgotten"); ++index) {
         PeerRecord& record = superblock.peers[index];
         // Of several peers one that is away has bits of its own, by which it would pass for as good.
@@ -386,8 +393,10 @@ void Replica::State::advance_demotion() {
                               may_be_alike && !LOCKSTEP_MUTANT("demoted-ahead-of-third-forgotten");
         if (std::exchange(peers[index].lacks_answered, false) || may_lack) {
           record.crashed_primary = record.answered_ahead = true;
+          ahead_of |= node_of(index);
         }
       }
+      tell_ahead_of(ahead_of);
       set_answered_ahead(false);
       demotion_persist = persist_superblock();
     }

@@ -183,6 +183,9 @@ void Replica::State::server_lost(PeerIndex index) {
   // From here on it lacks what the others get, and must not pass for one of them. Without others it may have handed the
   // generation on by the time that one of them serves.
   if (!others_go_on) {
+    // What nobody else was sent, nobody else can bring.
+    const bool lost = peer.lost_unreceived && !LOCKSTEP_MUTANT("third-node-brings-what-nobody-got");
+    for (Peer& other : peers) other.lost_unreceived = other.lost_unreceived || lost;
     may_hold_served = static_cast<PeerMask>((1U << peer_count()) - 1);
   } else if (is_served() || LOCKSTEP_MUTANT("next-generation-before-the-first-is-taken")) {
     leave_served_generation(mask_of(index));

@@ -20,6 +20,7 @@ void Replica::State::serve_request_arrived(PeerIndex index, const ServeRequest& 
   if (peer.role != Role::Primary || role == Role::Primary || message.current.is_zero()) {
     return drop_peer(index, LinkEnd::BrokenRule, "a request to serve a generation that is not here");
   }
+  if (peer.resync_done_sent) return;  // it has its own disk again, and does not know it yet
   const bool whole = disk_usable() && disk_state != DiskState::Inconsistent;
   if (!whole || peer.leaves_after != 0) {
     // The Primary may not have heard yet that this node leaves, or gives up its data.

@@ -7,6 +7,7 @@
 // So whoever meets the absent node first knows what it lacks. docs/decisions/survivors.md has the reasons.
 #include <algorithm>
 
+#include "replicator/core/probes.h"
 #include "replicator/core/replica_state.h"
 
 namespace lockstep::repl {
@@ -99,8 +100,21 @@ void Replica::State::tell_who_is_in_sync() {
   }
 }
 
+// Who holds everything that this Primary answered is ahead of those nodes as well. It may be left alone with one of
+// them.
+void Replica::State::tell_ahead_of(NodeMask ahead_of) {
+  if (!has_third_nodes() || ahead_of == 0 || LOCKSTEP_MUTANT("demoted-ahead-not-told")) return;
+  const NodeMask nodes = in_sync_nodes();
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    const NodeMask node = node_of(index);
+    if ((nodes & node) != 0)
+      send(index, PeersInSync{superblock.current, static_cast<NodeMask>(nodes & ~node), ahead_of});
+  }
+}
+
 // Entries up to `through` have left the transfer log; those of `missing` lack some of them.
 void Replica::State::tell_stable(Sequence through, PeerMask missing) {
+  if (role != Role::Primary) return;  // what it sent as one was forgotten when it gave up the role
   NodeMask nodes = 0;
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     if ((missing & mask_of(index)) != 0) nodes |= node_of(index);
@@ -215,6 +229,11 @@ void Replica::State::peers_in_sync_arrived(PeerIndex index, const PeersInSync& m
     set_in_sync_by_primary(other, (message.nodes & node_of(other)) != 0);
     if (!peers[other].in_sync_by_primary) continue;
     superblock_changed = forget_differences(other) || superblock_changed;
+  }
+  for (PeerIndex other = 0; other < peer_count(); ++other) {
+    if (other == index || (message.ahead_of & node_of(other)) == 0) continue;
+    superblock.peers[other].crashed_primary = superblock.peers[other].answered_ahead = true;
+    superblock_changed = true;
   }
   if (superblock_changed) persist_superblock();
 }

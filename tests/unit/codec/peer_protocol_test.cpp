@@ -101,7 +101,7 @@ std::vector<Message> examples() {
           PauseWrites{true},
           WritesPaused{},
           StableThrough{UINT64_MAX, 0x40},
-          PeersInSync{{6, 7}, 0x03}};
+          PeersInSync{{6, 7}, 0x03, 0x04}};
 }
 
 uint32_t payload_bytes(const Message& message) {

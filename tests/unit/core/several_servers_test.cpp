@@ -1,5 +1,6 @@
 // A Primary whose disk is gone, and more than one peer that serves its clients.
 #include <algorithm>
+#include <array>
 #include <catch2/catch.hpp>
 #include <cerrno>
 
@@ -254,6 +255,101 @@ TEST_CASE("a resync of the Primary's disk from one peer takes its stream from no
   CHECK(trio.are_alike(trio.alpha, trio.beta));
   CHECK(trio.are_alike(trio.alpha, trio.gamma));
   CHECK(trio.gamma.disk[6] == 2);
+}
+
+TEST_CASE("a peer that has taken a generation in which nothing was answered is no stranger to the Primary's own disk") {
+  Trio trio;
+  trio.make_mirrored();
+  trio.alpha.order(OrderKind::Detach);
+  trio.run();
+  trio.alpha.write(0, blocks(5), 1);
+  trio.run();
+  REQUIRE(trio.alpha.replies.at(0) == 0);
+  trio.alpha.attach();
+  trio.run();
+  // beta is the source, and gamma serves beside it, but for its word.
+  trio.gamma.holds_flushes = true;
+  trio.connect(trio.alpha, trio.gamma);
+  trio.beta.holds_reads = true;
+  trio.connect(trio.alpha, trio.beta);
+  REQUIRE(trio.peer(trio.alpha, trio.beta).replication == ReplicationState::SyncTarget);
+  const Generation shared = trio.beta.superblock.current;
+  // beta is about to say that all is copied.
+  trio.beta.holds_persists = true;
+  trio.beta.holds_reads = false;
+  trio.run();
+  REQUIRE(trio.peer(trio.alpha, trio.beta).replication == ReplicationState::SyncTarget);
+  // gamma comes back for the next generation, which beta does not take any more.
+  trio.gamma.holds_flushes = false;
+  trio.run();
+  trio.connect(trio.alpha, trio.gamma);
+  REQUIRE(trio.gamma.superblock.current == trio.alpha.replica().status().generation);
+  REQUIRE(trio.gamma.superblock.current != shared);
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.beta.holds_persists = false;
+  trio.run();
+  REQUIRE_FALSE(trio.alpha.replica().status().served_by_peer);
+  trio.alpha.write(1, blocks(6), 2);
+  trio.run();
+  CHECK(trio.alpha.replies.at(1) == 0);
+  trio.settle();
+  CHECK_FALSE(has_noted(trio.alpha, NoteKind::SplitBrain));
+  CHECK(trio.are_alike(trio.alpha, trio.beta));
+  CHECK(trio.are_alike(trio.alpha, trio.gamma));
+}
+
+TEST_CASE("a node is not promoted beside one that it was behind while there was a Primary") {
+  Trio trio;
+  trio.make_mirrored();
+  trio.alpha.write(0, blocks(5), 1);
+  trio.run();
+  trio.alpha.flush(1);
+  trio.run();
+  trio.gamma.holds_flushes = true;
+  trio.alpha.order(OrderKind::Detach);
+  trio.run();
+  REQUIRE(trio.beta.superblock.current != trio.gamma.superblock.current);
+  trio.lose_link(trio.beta, trio.gamma);
+  trio.connect(trio.beta, trio.gamma);
+  REQUIRE(trio.peer(trio.gamma, trio.beta).decision.rule == Rule::PrimaryDecidesSelfIsBehind);
+  REQUIRE(trio.gamma.is_up_to_date());
+  trio.alpha.order(OrderKind::Demote);
+  trio.run();
+  REQUIRE_FALSE(trio.alpha.is_primary());
+  REQUIRE(trio.peer(trio.gamma, trio.beta).connection == ConnectionState::Connected);
+  OrderGiven promote;
+  promote.kind = OrderKind::Promote;
+  promote.peer_fenced = true;
+  const uint64_t ticket = trio.gamma.order(promote);
+  trio.run();
+  CHECK(trio.gamma.answered(ticket, Outcome::NotUpToDate));
+  CHECK_FALSE(trio.gamma.is_primary());
+}
+
+TEST_CASE("what the only peer that served never got no third one can bring") {
+  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
+  for (ReplicaOptions& each : options) each.protocol = Protocol::A;
+  Trio trio(options[0], options[1], options[2]);
+  trio.make_mirrored();
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.lose_link(trio.beta, trio.gamma);
+  trio.alpha.write(0, blocks(5), 1);
+  trio.run();
+  trio.holds[0][1] = true;
+  trio.alpha.write(1, blocks(6), 2);
+  trio.run();
+  REQUIRE(trio.alpha.replies.at(1) == 0);
+  trio.alpha.order(OrderKind::Detach);
+  trio.run();
+  trio.lose_link(trio.alpha, trio.beta);
+  trio.holds[0][1] = false;
+  trio.connect(trio.beta, trio.gamma);
+  REQUIRE(trio.are_alike(trio.beta, trio.gamma));
+  trio.connect(trio.alpha, trio.gamma);
+  CHECK(has_noted(trio.alpha, NoteKind::DataLost));
+  trio.alpha.flush(2);
+  trio.run();
+  CHECK(trio.alpha.replies.at(2) == EIO);
 }
 
 }  // namespace lockstep::repl

@@ -142,4 +142,40 @@ TEST_CASE("first 1: a disk that a peer has served for is ahead still of one that
   CHECK(trio.alpha.disk[6] == 2);
 }
 
+TEST_CASE("any 1: who has everything when a suspended Primary gives up the role knows that another one has not") {
+  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
+  for (ReplicaOptions& each : options) {
+    each.sync = {SyncChoice::Any, 1};
+    each.on_peer_loss = LossPolicy::Suspend;
+  }
+  Trio trio(options[0], options[1], options[2]);
+  trio.make_mirrored();
+  trio.holds[0][1] = true;
+  trio.alpha.write(1, blocks(6), 2);
+  trio.alpha.flush(2);
+  trio.run();
+  REQUIRE(answered(trio.alpha, 1));
+  REQUIRE(answered(trio.alpha, 2));
+  trio.lose_link(trio.beta, trio.gamma);
+  trio.lose_link(trio.alpha, trio.beta);
+  trio.holds[0][1] = false;
+  trio.alpha.order(OrderKind::Demote);
+  trio.run();
+  REQUIRE_FALSE(trio.alpha.is_primary());
+  // All lose power, and beta and gamma come back.
+  trio.alpha.crash(true);
+  trio.beta.crash(true);
+  trio.gamma.crash(true);
+  trio.beta.start();
+  trio.gamma.start();
+  trio.connect(trio.beta, trio.gamma);
+  CHECK(trio.peer(trio.gamma, trio.beta).decision.rule == Rule::EqualSelfCrashedAhead);
+  CHECK(trio.beta.disk[6] == 2);
+  trio.alpha.start();
+  trio.settle();
+  CHECK(trio.alpha.disk[6] == 2);
+  CHECK(trio.are_alike(trio.alpha, trio.gamma));
+  CHECK(trio.are_alike(trio.alpha, trio.beta));
+}
+
 }  // namespace lockstep::repl
