@@ -181,7 +181,8 @@ std::string World::describe() const {
       const PeerStatus peer = node(id).peer(other);
       text += " (" + std::to_string(other) + ": " + std::string(to_string(peer.connection)) + " " +
               std::string(to_string(peer.replication)) + " out-of-sync " + std::to_string(peer.out_of_sync_blocks) +
-              " rule " + std::string(to_string(peer.decision.rule)) + ")";
+              " rule " + std::string(to_string(peer.decision.rule)) + " sent " + std::to_string(peer.sent) +
+              " flushed " + std::to_string(peer.flushed) + ")";
     }
   }
   return text;
