@@ -130,6 +130,11 @@ bool Replica::State::sizes_agree(PeerIndex index) {
   Peer& peer = peers[index];
   const StateReport& theirs = peer.peer_report;
   if (peer.restart_after != 0) return false;
+  if (peer.own_report.size_bytes != options.size_bytes && !LOCKSTEP_MUTANT("handshake-with-former-size")) {
+    // It followed a third node since it said so, and the peer decides by what it was told.
+    say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
+    return false;
+  }
   if (theirs.size_bytes == options.size_bytes) return true;
   if (theirs.size_bytes > options.size_bytes && theirs.size_bytes == superblock.prepared_size_bytes && disk_usable()) {
     peer.restart_after = grow(theirs.size_bytes);

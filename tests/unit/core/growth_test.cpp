@@ -1,7 +1,9 @@
 // resize: every node grows or none does, and whoever was interrupted follows.
+#include <algorithm>
 #include <catch2/catch.hpp>
 
 #include "tests/unit/core/pair.h"
+#include "tests/unit/core/trio.h"
 
 using namespace lockstep;
 using namespace lockstep::repl;
@@ -151,4 +153,32 @@ TEST_CASE("a node that was not prepared does not follow a larger one") {
   pair.connect();
   CHECK(pair.alpha.size_bytes == kTestDeviceBytes);
   CHECK(pair.alpha.peer().replication == ReplicationState::Off);
+}
+
+TEST_CASE("a node that follows a third one begins anew what it began with another of its former size") {
+  Trio trio;
+  trio.make_mirrored();
+  trio.beta.holds_preparations = true;
+  trio.alpha.order(resize());
+  trio.run();
+  trio.holds[0][1] = true;  // all have room, and only gamma is told to grow
+  trio.beta.holds_preparations = false;
+  trio.run();
+  REQUIRE(trio.gamma.size_bytes == kGrownBytes);
+  REQUIRE(trio.beta.size_bytes == kTestDeviceBytes);
+  trio.lose_link(trio.alpha, trio.beta);
+  trio.lose_link(trio.beta, trio.gamma);
+  REQUIRE(trio.alpha.size_bytes == kTestDeviceBytes);
+  // alpha has heard of beta's size when beta grows, and what it says is late.
+  trio.connect(trio.alpha, trio.beta);
+  trio.connect(trio.beta, trio.gamma);
+  REQUIRE(trio.beta.size_bytes == kGrownBytes);
+  trio.holds[0][1] = false;
+  trio.run();
+  const auto broke_a_rule = [](const Note& note) { return note.kind == NoteKind::RuleBroken; };
+  CHECK(std::none_of(trio.beta.notes.begin(), trio.beta.notes.end(), broke_a_rule));
+  trio.settle();
+  CHECK(trio.alpha.size_bytes == kGrownBytes);
+  CHECK(trio.are_alike(trio.alpha, trio.beta));
+  CHECK(trio.are_alike(trio.alpha, trio.gamma));
 }
