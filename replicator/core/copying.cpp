@@ -48,8 +48,12 @@ void Replica::State::pump_resync(PeerIndex index) {
       const bool may_finish = may_finish_resync(index);
       if (peer.bitmap.dirty_blocks() == 0 && peer.reading_slots == 0) {
         // A generation that may still be undone is not handed on.
-        const Generation& since = superblock.unanswered_since;
-        if (may_finish && (since.is_zero() || since == kHeldByNobody)) finish_resync(index);
+        Generation& since = superblock.unanswered_since;
+        const bool ends_suspension = has_third_nodes() && is_suspended() && generation_unconfirmed == 0;
+        if (may_finish && (since.is_zero() || since == kHeldByNobody || ends_suspension)) {
+          if (ends_suspension) since = Generation{};  // with the target, which is waited for
+          finish_resync(index);
+        }
         return;
       }
     }

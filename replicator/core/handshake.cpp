@@ -361,11 +361,18 @@ void Replica::State::generation_changed(PeerIndex index, const GenerationChanged
 void Replica::State::generation_confirmed(PeerIndex index) {
   if ((generation_unconfirmed & mask_of(index)) == 0) return;
   generation_unconfirmed &= static_cast<PeerMask>(~mask_of(index));
-  if (generation_unconfirmed == 0 && !superblock.unanswered_since.is_zero()) {
-    superblock.unanswered_since = Generation{};
-    reply_floor = persist_superblock();
-  }
+  record_that_generation_is_used();
   settle_promises();
+}
+
+// Nobody has to store it any more: what follows is answered in it. Not while nothing is answered, since whoever was
+// lost may be promoted meanwhile, and a restart undoes it.
+void Replica::State::record_that_generation_is_used() {
+  if (generation_unconfirmed != 0 || superblock.unanswered_since.is_zero()) return;
+  const bool nothing_follows = has_third_nodes() && role == Role::Primary && is_suspended();
+  if (nothing_follows && !LOCKSTEP_MUTANT("suspended-generation-is-used")) return;
+  superblock.unanswered_since = Generation{};
+  reply_floor = persist_superblock();
 }
 
 void Replica::State::generation_stored(PeerIndex index, const GenerationStored& message) {

@@ -282,6 +282,7 @@ struct Replica::State {
   void remember_what_peers_hold();
   void make_new_generation();
   void generation_changed(PeerIndex peer, const GenerationChanged& message);
+  void record_that_generation_is_used();
   void generation_confirmed(PeerIndex peer);
   void generation_stored(PeerIndex peer, const GenerationStored& message);
 
@@ -561,6 +562,7 @@ struct Replica::State {
   Generation first_generation;
   Generation offered_generation;  // the first one, as peers were asked to take it: they may have it durably
   PersistId opening_persist = 0;
+  uint64_t opening_cycle = 0;  // of flushes, after which the export opens
   PersistId demotion_persist = 0;
   bool demoting = false;
   // On whose behalf: an operator's of this node, a peer's that wants to be switched over to, a peer's that has

@@ -246,7 +246,7 @@ void Replica::State::advance_order() {
       if (!is_shaking_hands()) order_promote();
       return;
     case OrderStage::Opening:
-      if (is_durable(opening_persist)) open_export();
+      if (is_durable(opening_persist) && local_cycles_done >= opening_cycle) open_export();
       return;
     case OrderStage::Draining:
     case OrderStage::WaitForDemotion:
@@ -319,6 +319,14 @@ void Replica::State::become_primary() {
     if (is_connected(peers[index])) send(index, StateChanged{role, disk_state, false}, {}, reply_floor);
   }
   stage = OrderStage::Opening;
+  opening_cycle = 0;
+  if (has_third_nodes() && !LOCKSTEP_MUTANT("promoted-before-it-is-stable")) {
+    // What the last Primary called flushed others may have kept stable, and not this node. A write that is durable by
+    // itself must not be, in this one's name, while those are in a cache.
+    flush_wanted = local_flush_wanted = true;
+    opening_cycle = local_cycles_started + 1;
+    start_flush_cycle_if_wanted();
+  }
   changed();
   advance_order();
 }

@@ -141,6 +141,7 @@ void Replica::State::give_up_peers(PeerMask mask) {
 void Replica::State::end_suspension_if_over() {
   changed();
   if (is_suspended()) return;
+  record_that_generation_is_used();
   abandons_held = false;
   waiting_may_start = true;
   note(NoteKind::Resumed, 0);

@@ -178,4 +178,84 @@ TEST_CASE("any 1: who has everything when a suspended Primary gives up the role 
   CHECK(trio.are_alike(trio.alpha, trio.beta));
 }
 
+TEST_CASE("first 1: an export opens when what was flushed elsewhere is stable here, too") {
+  Trio trio = trio_with(SyncChoice::First, 1);
+  trio.make_mirrored();
+  trio.gamma.holds_flushes = true;
+  trio.alpha.write(1, blocks(6), 2);
+  trio.run();
+  trio.alpha.flush(2);
+  trio.run();
+  REQUIRE(answered(trio.alpha, 2));
+  REQUIRE(trio.gamma.disk[6] == 2);
+  REQUIRE(trio.gamma.stable_disk[6] == 0);
+  trio.alpha.crash(true);
+  trio.beta.crash(true);
+  trio.gamma.holds_flushes = false;
+  trio.run();
+  trio.gamma.stable_disk[6] = 0;  // as if its last flush had come too late for that
+  trio.gamma.holds_flushes = true;
+  OrderGiven promote;
+  promote.kind = OrderKind::Promote;
+  promote.peer_fenced = true;
+  const uint64_t ticket = trio.gamma.order(promote);
+  trio.run();
+  CHECK_FALSE(trio.gamma.export_open);
+  trio.gamma.holds_flushes = false;
+  trio.run();
+  CHECK(trio.gamma.answered(ticket, Outcome::Done));
+  CHECK(trio.gamma.export_open);
+  CHECK(trio.gamma.stable_disk[6] == 2);
+}
+
+TEST_CASE("any 1: a generation that was made just before all peers were lost is undone, whoever goes on") {
+  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
+  for (ReplicaOptions& each : options) {
+    each.sync = {SyncChoice::Any, 1};
+    each.on_peer_loss = LossPolicy::Suspend;
+  }
+  Trio trio(options[0], options[1], options[2]);
+  trio.make_mirrored();
+  trio.alpha.order(OrderKind::Demote);
+  trio.run();
+  trio.gamma.order(OrderKind::Invalidate);
+  trio.run();
+  trio.alpha.holds_reads = true;
+  trio.connect(trio.alpha, trio.gamma);
+  trio.connect(trio.alpha, trio.beta);
+  REQUIRE(trio.peer(trio.alpha, trio.gamma).replication == ReplicationState::SyncSource);
+  trio.alpha.order(OrderKind::Promote);
+  trio.run();
+  REQUIRE(trio.alpha.is_primary());
+  // Only beta has the write that is answered; then gamma is lost, and beta before it hears of the new generation.
+  trio.holds[0][2] = true;
+  trio.alpha.write(1, blocks(20006), 2);
+  trio.run();
+  REQUIRE(answered(trio.alpha, 1));
+  const Generation before = trio.beta.superblock.current;
+  trio.holds[0][1] = true;
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.run();
+  REQUIRE(trio.alpha.superblock.current != before);
+  trio.lose_link(trio.alpha, trio.beta);
+  trio.run();
+  trio.holds[0][1] = trio.holds[0][2] = false;
+  trio.alpha.holds_reads = false;
+  CHECK(trio.alpha.superblock.unanswered_since == before);
+  OrderGiven promote;
+  promote.kind = OrderKind::Promote;
+  promote.peer_fenced = true;
+  trio.beta.order(promote);
+  trio.run();
+  REQUIRE(trio.beta.is_primary());
+  trio.beta.write(1, blocks(20007), 3);
+  trio.run();
+  trio.alpha.crash();
+  trio.alpha.start();
+  trio.settle();
+  CHECK(trio.alpha.disk[20007] == 3);
+  CHECK(trio.are_alike(trio.alpha, trio.beta));
+  CHECK(trio.are_alike(trio.beta, trio.gamma));
+}
+
 }  // namespace lockstep::repl
