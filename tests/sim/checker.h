@@ -42,14 +42,20 @@ class Checker {
   void export_opened(int node);
   void noted(int node, const repl::Note& note);
 
+  // Its disk is another than the one that it had, and has got nothing yet.
+  bool is_replaced(int node) const { return nodes_[static_cast<size_t>(node)].replaced; }
   // Some other node answered writes that this one lacks.
   bool is_behind(int node) const { return nodes_[static_cast<size_t>(node)].behind; }
   // An operator gave up this node's data.
   void invalidated(int node) { known(node).steady = false; }
-  // Of each disk a flush failed, or it was replaced, or its resync broke off, and none was resynced since.
+  // Of each disk a flush failed, or it was replaced, and none was resynced since.
   bool no_whole_copy_is_left() const {
+    return std::all_of(nodes_.begin(), nodes_.end(), [](const Knowledge& each) { return each.gone || each.replaced; });
+  }
+  // … or it lacks what was answered without it.
+  bool no_newest_copy_is_left() const {
     return std::all_of(nodes_.begin(), nodes_.end(),
-                       [](const Knowledge& each) { return each.gone || each.replaced || each.mixed; });
+                       [](const Knowledge& each) { return each.gone || each.replaced || each.mixed || each.behind; });
   }
   // No write that was flushed is missing there.
   bool has_all_flushed(int node);

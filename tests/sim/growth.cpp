@@ -63,6 +63,7 @@ void Growth::grew(int id) const {
   const uint64_t size_bytes = world_.node(id).durable().size_bytes;
   for (int other = 0; other < world_.node_count(); ++other) {
     const DurableMetadata& theirs = world_.node(other).durable();
+    if (world_.checker.is_replaced(other)) continue;  // the one that had room is gone
     if (theirs.size_bytes >= size_bytes || theirs.superblock.prepared_size_bytes == size_bytes) continue;
     return world_.fail("node " + std::to_string(id) + " has grown to a size that node " + std::to_string(other) +
                        " can not follow");
