@@ -94,6 +94,18 @@ void Replica::State::resize_commit_arrived(PeerIndex index, const ResizeCommit& 
     return drop_peer(index, LinkEnd::BrokenRule, "a size that this node has not prepared");
   }
   send(index, ResizeCommitted{message.size_bytes}, {}, grow(message.size_bytes));
+  // A third node may never be told: it follows by a handshake with this one, before it gets anything.
+  if (has_third_nodes()) restart_secondary_links(index);
+}
+
+// A peer is lost. Those that have grown are larger than this node, which follows them by a handshake.
+void Replica::State::break_off_resize(PeerIndex lost) {
+  if (stage != OrderStage::Resizing) return;
+  answer(Outcome::PeerLost, lost);
+  for (PeerIndex index = 0; index < peer_count() && resize_committing && has_third_nodes(); ++index) {
+    if (index == lost || LOCKSTEP_MUTANT("resize-broken-off-unnoticed")) continue;
+    say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
+  }
 }
 
 void Replica::State::advance_resize() {

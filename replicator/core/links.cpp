@@ -305,7 +305,7 @@ void Replica::State::peer_lost(PeerIndex index) {
   waiting_may_start = true;
 
   if (stage == OrderStage::WaitForGrants && (grants_outstanding & mask) != 0) promote_failed(Outcome::PeerLost, index);
-  if (stage == OrderStage::Resizing) answer(Outcome::PeerLost, index);
+  break_off_resize(index);
   if (stage == OrderStage::WaitForTakeOver && order.peer == index) answer(Outcome::PeerLost, index);
   invalidation_ended(index, Outcome::PeerLost);
   peer.restart_after = 0;

@@ -383,6 +383,7 @@ struct Replica::State {
   void resize_prepared_arrived(PeerIndex peer, const ResizePrepared& message);
   void resize_committed_arrived(PeerIndex peer, const ResizeCommitted& message);
   void resize_commit_arrived(PeerIndex peer, const ResizeCommit& message);
+  void break_off_resize(PeerIndex lost);
   void advance_resize();
   PersistId grow(uint64_t size_bytes);
   bool sizes_agree(PeerIndex peer);

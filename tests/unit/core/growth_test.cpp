@@ -182,3 +182,39 @@ TEST_CASE("a node that follows a third one begins anew what it began with anothe
   CHECK(trio.are_alike(trio.alpha, trio.beta));
   CHECK(trio.are_alike(trio.alpha, trio.gamma));
 }
+
+TEST_CASE(
+    "when a resize breaks off, those that have grown and those that have not meet again before anything is written") {
+  Trio trio;
+  trio.make_mirrored();
+  trio.alpha.order(OrderKind::Demote);
+  trio.run();
+  trio.gamma.holds_preparations = true;
+  const uint64_t ticket = trio.alpha.order(resize());
+  trio.run();
+  trio.holds[0][2] = true;  // only beta is told to grow
+  trio.gamma.holds_preparations = false;
+  trio.run();
+  REQUIRE(trio.beta.size_bytes == kGrownBytes);
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.holds[0][2] = false;
+  trio.run();
+  REQUIRE(trio.alpha.answered(ticket, Outcome::PeerLost));
+  trio.connect(trio.alpha, trio.beta);
+  trio.connect(trio.beta, trio.gamma);
+  OrderGiven promote;
+  promote.kind = OrderKind::Promote;
+  promote.peer_fenced = true;
+  trio.beta.order(promote);
+  trio.run();
+  REQUIRE(trio.beta.is_primary());
+  trio.beta.write(0, blocks(kTestBlocks * 3), 3);
+  trio.run();
+  const auto broke_a_rule = [](const Note& note) { return note.kind == NoteKind::RuleBroken; };
+  CHECK(std::none_of(trio.alpha.notes.begin(), trio.alpha.notes.end(), broke_a_rule));
+  CHECK(std::none_of(trio.gamma.notes.begin(), trio.gamma.notes.end(), broke_a_rule));
+  trio.settle();
+  CHECK(trio.alpha.size_bytes == kGrownBytes);
+  CHECK(trio.are_alike(trio.alpha, trio.beta));
+  CHECK(trio.are_alike(trio.beta, trio.gamma));
+}
