@@ -76,6 +76,7 @@ Error ring_error(int system_errno) {
 
 struct Loop::Ring {
   io_uring uring{};
+  std::vector<io_uring_sqe> disk_entries;  // of the present turn
   bool opened = false;
   bool enabled = false;
 
@@ -280,6 +281,7 @@ void Loop::run() {
     do {
       run_ready();
       observe_turn();
+      if (queue_.empty()) give_disk_requests();  // may find the ring full, and what to do meanwhile
     } while (!queue_.empty());
     if (stopping_ && spawned_count_ == 0 && in_kernel_.empty()) return;
     submit_and_wait();
@@ -414,6 +416,17 @@ void Loop::answer(Operation& operation, int32_t result) {
   queue_.push(operation);
 }
 
+// Behind everything else of the turn: the kernel carries requests out in their order, a disk's at a few microseconds
+// each, and whoever waits for what is sent has a processor of its own.
+io_uring_sqe* Loop::disk_entry() {
+  return &ring_->disk_entries.emplace_back();
+}
+
+void Loop::give_disk_requests() {
+  for (const io_uring_sqe& entry : ring_->disk_entries) *ring_->next_entry(*this) = entry;
+  ring_->disk_entries.clear();
+}
+
 // The kernel gets the entry with the turn's submission.
 void Loop::give(Operation& operation, io_uring_sqe* entry) {
   io_uring_sqe_set_data(entry, &operation);
@@ -424,7 +437,7 @@ void Loop::give(Operation& operation, io_uring_sqe* entry) {
 void Loop::start_read(Operation& operation, int fd, std::span<uint8_t> into, uint64_t offset_bytes) {
   if (!begin(operation, false)) return;
   const unsigned length = transfer_length(into.size());
-  io_uring_sqe* entry = ring_->next_entry(*this);
+  io_uring_sqe* entry = disk_entry();
   if (features_.fixed_buffers && buffers_->contains(into.data(), into.size())) {
     io_uring_prep_read_fixed(entry, fd, into.data(), length, offset_bytes, 0);
   } else {
@@ -437,7 +450,7 @@ void Loop::start_write(Operation& operation, int fd, std::span<const uint8_t> fr
                        bool data_sync) {
   if (!begin(operation, false)) return;
   const unsigned length = transfer_length(from.size());
-  io_uring_sqe* entry = ring_->next_entry(*this);
+  io_uring_sqe* entry = disk_entry();
   if (features_.fixed_buffers && buffers_->contains(from.data(), from.size())) {
     io_uring_prep_write_fixed(entry, fd, from.data(), length, offset_bytes, 0);
   } else {
@@ -449,14 +462,14 @@ void Loop::start_write(Operation& operation, int fd, std::span<const uint8_t> fr
 
 void Loop::start_fdatasync(Operation& operation, int fd) {
   if (!begin(operation, false)) return;
-  io_uring_sqe* entry = ring_->next_entry(*this);
+  io_uring_sqe* entry = disk_entry();
   io_uring_prep_fsync(entry, fd, IORING_FSYNC_DATASYNC);
   give(operation, entry);
 }
 
 void Loop::start_fallocate(Operation& operation, int fd, int mode, uint64_t offset_bytes, uint64_t length_bytes) {
   if (!begin(operation, false)) return;
-  io_uring_sqe* entry = ring_->next_entry(*this);
+  io_uring_sqe* entry = disk_entry();
   io_uring_prep_fallocate(entry, fd, mode, static_cast<off_t>(offset_bytes), static_cast<off_t>(length_bytes));
   give(operation, entry);
 }

@@ -1,7 +1,8 @@
 // The io_uring loop: one thread, one ring, for all sockets, disk requests and timers of a resource.
 //
 // A turn: reap all completions, run the run queue until it is empty (completions first, in order), tell the turn
-// observers (and go on with the queue when they filled it), then one system call that submits everything and waits.
+// observers (and go on with the queue when they filled it), then one system call that submits everything, what is for a
+// disk last, and waits.
 // Except where said otherwise, everything is called on the thread that runs the loop (or before run(), on one thread).
 #pragma once
 
@@ -183,6 +184,8 @@ class Loop {
   void observe_turn();
   void cancel_everything();
   bool begin(Operation& operation, bool stoppable);  // false: it was answered with -ECANCELED
+  io_uring_sqe* disk_entry();
+  void give_disk_requests();
   void give(Operation& operation, io_uring_sqe* entry);
   void answer(Operation& operation, int32_t result);
   void set_timer(TimerEntry& entry, uint64_t deadline_us);

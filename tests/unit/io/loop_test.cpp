@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cerrno>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -142,6 +143,42 @@ TEST_CASE("disk writes in flight at stop() are finished, not dropped") {
   loop->run();
   for (const Noted& write : writes) CHECK(write.results == std::vector<int32_t>{4096});
   CHECK(lseek(fd, 0, SEEK_END) == static_cast<off_t>(kWrites * 4096));
+  close(fd);
+}
+
+TEST_CASE("what a turn sends goes out before what it writes to a disk") {
+  auto loop = make_loop({64, size_t{1} << 20, GENERATE(false, true)});
+  const TempFolder folder;
+  const int fd = open(folder.file("image").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  REQUIRE(fd >= 0);
+  const SocketPair sockets;
+  std::vector<std::string> order;
+  struct Named final : public Operation {
+    void completed(int32_t result) noexcept override {
+      CHECK(result == 64);
+      order->push_back(name);
+      if (order->size() == 3) loop->stop();
+    }
+    std::vector<std::string>* order = nullptr;
+    Loop* loop = nullptr;
+    std::string name;
+  };
+  Named write, send, read;
+  write.name = "write", send.name = "send", read.name = "read";
+  for (Named* each : {&write, &send, &read}) each->order = &order, each->loop = loop.get();
+  std::array<uint8_t, 64> memory{};
+  std::array<uint8_t, 64> other{};
+  REQUIRE(pwrite(fd, memory.data(), memory.size(), 64) == 64);
+  iovec part{memory.data(), memory.size()};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  loop->start_write(write, fd, memory, 0, false);
+  loop->start_read(read, fd, other, 64);
+  loop->start_send(send, sockets[0], &message);
+  loop->run();
+  REQUIRE(order.size() == 3);
+  CHECK(order.front() == "send");
   close(fd);
 }
 
