@@ -167,11 +167,12 @@ Status Driver::attach(std::unique_ptr<io::File> disk, std::unique_ptr<MetadataSt
                  "the metadata was created for another order of nodes or another activity-log-extents than the daemon "
                  "started with: restart the daemon"};
   }
-  if (metadata->size_bytes() != options_.identity.size_bytes) {
+  if (metadata->size_bytes() != replica_.size_bytes()) {
     return Error{ErrorKind::Invalid, 0,
                  "the metadata is of a device of " + std::to_string(metadata->size_bytes()) +
-                     " bytes, and the size is " + std::to_string(options_.identity.size_bytes) +
-                     ": correct 'size' in the configuration and create this node again"};
+                     " bytes, and the size is " + std::to_string(replica_.size_bytes()) +
+                     ": if this is the disk that was detached, restart the daemon; a new one: correct 'size' in the "
+                     "configuration and create this node again"};
   }
   if (disk->offset_alignment_bytes() > block_bytes_) {
     return Error{ErrorKind::Invalid, 0,

@@ -3,6 +3,7 @@
 // before anything that comes behind. Both have then read the same moment, whatever is written meanwhile.
 #include <algorithm>
 
+#include "replicator/core/probes.h"
 #include "replicator/core/replica_state.h"
 
 namespace lockstep::repl {
@@ -10,13 +11,19 @@ namespace lockstep::repl {
 void Replica::State::range_digests_arrived(PeerIndex index, const MessageArrived& event, const RangeDigests& message) {
   Peer& peer = peers[index];
   const ByteRange& range = message.range;
+  if (peer.decided && !message.resync && role == Role::Primary) {
+    // It has not heard yet that this node is Primary, and compares no further once it has.
+    LOCKSTEP_MARK("compared by a node that does not know its Primary");
+    act(ReleaseApply{event.apply_slot});
+    return say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
+  }
   const char* broken = nullptr;
   const auto free = std::find_if(comparisons.begin(), comparisons.end(),
                                  [](const Comparison& comparison) { return !comparison.used; });
   if (!peer.decided) {
     broken = "digests before the handshake's decision";
   } else if (message.resync ? !is_resync_target(peer) || apply_floor == 0
-                            : peer.replication != ReplicationState::Established || role == Role::Primary) {
+                            : peer.replication != ReplicationState::Established) {
     broken = "digests for a node that is not compared";
   } else if (message.sequence <= peer.stream_received) {
     broken = "a sequence that does not grow";

@@ -115,7 +115,8 @@ void Replica::State::lose_disk(DiskState to, const char* why, bool flush_failed)
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     Peer& peer = peers[index];
     const bool lost_sends = persist_failed && !is_durable(peer.send_floor);
-    if (is_connected(peers[index])) send(index, StateChanged{role, disk_state, false});
+    // Not where it would come in front of what waited for the metadata.
+    if (is_connected(peer) && !lost_sends) send(index, StateChanged{role, disk_state, false});
     if (goes_on && can_serve_us(peer) && !lost_sends) {
       ask_to_serve(index, previous);
     } else {

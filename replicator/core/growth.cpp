@@ -16,11 +16,13 @@ void Replica::State::order_resize() {
   if (order.size_bytes == options.size_bytes) return answer(Outcome::AlreadySo);
   if (order.size_bytes < options.size_bytes) return answer(Outcome::SmallerSize);
   for (PeerIndex index = 0; index < peer_count(); ++index) {
-    if (role != Role::Primary && is_connected(peers[index]) && peers[index].role == Role::Primary) {
+    const Peer& peer = peers[index];
+    if (role != Role::Primary && is_connected(peer) && (peer.role == Role::Primary || peer.granted)) {
       return answer(Outcome::ResizeOnPrimary, index);
     }
   }
   if (!disk_usable()) return answer(Outcome::NoDisk);
+  if (preparing_for_size != 0 || grows_for != kNoPeer) return answer(Outcome::Busy);
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     const Peer& peer = peers[index];
     if (!is_connected(peer) || peer.replication != ReplicationState::Established ||
@@ -28,7 +30,6 @@ void Replica::State::order_resize() {
       return answer(Outcome::NeedsEveryPeer, index);
     }
   }
-  if (preparing_for_size != 0) return answer(Outcome::Busy);
   stage = OrderStage::Resizing;
   resize_outstanding = 0;
   ++resize_ticket;
@@ -49,17 +50,22 @@ void Replica::State::prepare_disk(uint64_t size_bytes, PeerIndex asked_by) {
 
 void Replica::State::resize_prepare_arrived(PeerIndex index, const ResizePrepare& message) {
   const bool fits = message.size_bytes > options.size_bytes && message.size_bytes % kBlockBytes == 0;
-  if (!fits || preparing_for_size != 0 || stage != OrderStage::None || stopping || disk_state != DiskState::UpToDate) {
+  const bool grows_otherwise = grows_for != kNoPeer && grows_for != index;
+  if (!fits || grows_otherwise || preparing_for_size != 0 || stage != OrderStage::None || stopping ||
+      disk_state != DiskState::UpToDate) {
     return send(index, ResizePrepared{message.ticket, false});
   }
   preparing_ticket = message.ticket;
+  grows_for = index;
   prepare_disk(message.size_bytes, index);
 }
 
 void Replica::State::on(const DiskPrepared& event) {
   const PeerIndex asked_by = preparing_for_peer;
   preparing_for_size = 0;
-  const bool ready = event.error_errno == 0 && disk_usable() && event.size_bytes > options.size_bytes;
+  // What has ended meanwhile must not take the place of what another order has prepared.
+  const bool wanted = asked_by < peer_count() ? grows_for == asked_by : stage == OrderStage::Resizing;
+  const bool ready = wanted && event.error_errno == 0 && disk_usable() && event.size_bytes > options.size_bytes;
   PersistId id = 0;
   if (ready) {
     superblock.prepared_size_bytes = event.size_bytes;
@@ -88,9 +94,10 @@ void Replica::State::resize_committed_arrived(PeerIndex index, const ResizeCommi
 }
 
 void Replica::State::resize_commit_arrived(PeerIndex index, const ResizeCommit& message) {
+  if (grows_for == index) grows_for = kNoPeer;
   if (message.size_bytes == options.size_bytes) return send(index, ResizeCommitted{message.size_bytes});
-  if (!disk_usable() || message.size_bytes < options.size_bytes ||
-      message.size_bytes != superblock.prepared_size_bytes) {
+  if (!disk_usable()) return say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
+  if (message.size_bytes < options.size_bytes || message.size_bytes != superblock.prepared_size_bytes) {
     return drop_peer(index, LinkEnd::BrokenRule, "a size that this node has not prepared");
   }
   send(index, ResizeCommitted{message.size_bytes}, {}, grow(message.size_bytes));
@@ -124,6 +131,13 @@ void Replica::State::advance_resize() {
   if (is_durable(resize_own_grown)) answer(Outcome::Done);
 }
 
+// Broken off before anybody has grown: those that have room need not wait for this order any more.
+void Replica::State::end_resize() {
+  for (PeerIndex index = 0; index < peer_count() && !resize_committing; ++index) {
+    if (is_connected(peers[index])) send(index, ResizeCommit{options.size_bytes});
+  }
+}
+
 // The one place that allocates after construction.
 PersistId Replica::State::grow(uint64_t size_bytes) {
   for (Peer& peer : peers) peer.bitmap.grow(size_bytes);
@@ -148,6 +162,14 @@ bool Replica::State::sizes_agree(PeerIndex index) {
     return false;
   }
   if (theirs.size_bytes == options.size_bytes) return true;
+  // Without a disk a node keeps its size until it has one: it may be Primary, with clients who wait for a peer's.
+  const auto keeps_its_size = [](uint64_t size_bytes, DiskState disk, uint64_t prepared_bytes, uint64_t larger_bytes) {
+    return !is_disk(disk) && size_bytes < larger_bytes && prepared_bytes == larger_bytes;
+  };
+  if (keeps_its_size(options.size_bytes, disk_state, superblock.prepared_size_bytes, theirs.size_bytes) ||
+      keeps_its_size(theirs.size_bytes, theirs.disk_state, theirs.prepared_size_bytes, options.size_bytes)) {
+    return true;
+  }
   if (theirs.size_bytes > options.size_bytes && theirs.size_bytes == superblock.prepared_size_bytes && disk_usable()) {
     peer.restart_after = grow(theirs.size_bytes);
   } else if (theirs.size_bytes > options.size_bytes || theirs.prepared_size_bytes != options.size_bytes) {

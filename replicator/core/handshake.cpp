@@ -141,6 +141,7 @@ void Replica::State::carry_out_decision(PeerIndex index) {
       if (has_third_nodes()) remember_what_peer_remembers(peer);
       remember(record.bitmap_generation);
       record = PeerRecord{};
+      peer.lacks_answered = false;
       set_answered_ahead(role == Role::Primary);
       if (disk_state != DiskState::UpToDate &&
           (peer.peer_report.disk_state == DiskState::UpToDate || all_peers_known_but(index))) {

@@ -15,7 +15,6 @@ void Replica::State::on(const LinkEstablished& event) {
   }
   peer.incarnation = event.incarnation;
   peer.report_sent = peer.report_arrived = peer.decided = false;
-  peer.send_floor = 0;
   peer.proved_us = 0;
   peer.reads_here = false;
   peer.leaves_after = 0;
@@ -262,6 +261,7 @@ void Replica::State::peer_lost(PeerIndex index) {
   const bool was_source = peer.replication == ReplicationState::WFBitMapT ||
                           peer.replication == ReplicationState::SyncTarget ||
                           peer.replication == ReplicationState::PausedSyncT;
+  if (grows_for == index) grows_for = kNoPeer;
   arbiter.included &= static_cast<PeerMask>(~mask);
   asked_for_grant &= static_cast<PeerMask>(~mask);
   peer.incarnation = 0;

@@ -143,7 +143,9 @@ bool Replica::State::set_answered_ahead(bool primary) {
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     PeerRecord& record = superblock.peers[index];
     const bool from_crash = record.crashed_primary && record.answered_ahead;
-    const bool wanted = from_crash || (primary && (peers[index].protocol_kept == Protocol::A || some_are_enough()));
+    const Peer& peer = peers[index];
+    const bool may_lack = peer.protocol_kept == Protocol::A || some_are_enough() || peer.lacks_answered;
+    const bool wanted = from_crash || (primary && may_lack);
     differs = differs || record.answered_ahead != wanted;
     record.answered_ahead = wanted;
   }

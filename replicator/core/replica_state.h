@@ -382,6 +382,7 @@ struct Replica::State {
   void on(const DiskPrepared& event);
   void resize_prepared_arrived(PeerIndex peer, const ResizePrepared& message);
   void resize_committed_arrived(PeerIndex peer, const ResizeCommitted& message);
+  void end_resize();
   void resize_commit_arrived(PeerIndex peer, const ResizeCommit& message);
   void break_off_resize(PeerIndex lost);
   void advance_resize();
@@ -579,6 +580,7 @@ struct Replica::State {
   PeerMask resize_outstanding = 0;
   uint64_t resize_ticket = 0;
   bool resize_committing = false;
+  PeerIndex grows_for = kNoPeer;  // by whose order this node has prepared itself, until that grows or ends
   PersistId resize_own_prepared = 0, resize_own_grown = 0;
   uint64_t preparing_for_size = 0;  // the disk is being prepared; 0: it is not
   PeerIndex preparing_for_peer = 0;

@@ -169,6 +169,7 @@ void Replica::State::finish_resync(PeerIndex index) {
   record.previous_bitmap_generation = record.bitmap_generation;
   record.bitmap_generation = Generation{};
   record.crashed_primary = false;
+  peer.lacks_answered = false;
   set_answered_ahead(role == Role::Primary);
   record.bitmap_in_memory = false;
   stop_serving(index);

@@ -63,6 +63,7 @@ void Replica::State::on(const OrderGiven& given) {
 
 // Ends the order under way.
 void Replica::State::answer(Outcome outcome, PeerIndex about, PersistId after) {
+  if (stage == OrderStage::Resizing) end_resize();
   stage = OrderStage::None;
   grants_outstanding = 0;
   // A grant is for this order alone: what the arbiter keeps may change after it.
@@ -182,7 +183,9 @@ void Replica::State::promote_request_arrived(PeerIndex index, const PromoteReque
       std::any_of(peers.begin(), peers.end(), [&peer](const Peer& other) { return &other != &peer && other.granted; });
   const bool first_fits = message.first_generation.is_zero() || superblock.current.is_zero() ||
                           message.first_generation == superblock.current;
-  if (role == Role::Primary || granted_other || sees_primary(index) || !first_fits || stopping ||
+  // Its clients would write where this node, which grows last by its own order, has nothing yet.
+  const bool grows = stage == OrderStage::Resizing && !LOCKSTEP_MUTANT("promoted-while-growing");
+  if (role == Role::Primary || granted_other || sees_primary(index) || !first_fits || stopping || grows ||
       (asking && !LOCKSTEP_MUTANT("two-promotions-granted") &&
        (certain || options.node_order < peer.peer_report.node_order))) {
     LOCKSTEP_MARK("promotion refused by a peer");

@@ -47,7 +47,9 @@ class Node {
   // While it is down, or has given its disk up: an empty disk and metadata as create leaves them.
   void replace_disk();
   // The disk that was given up, or the one that replaces it, is put right and used again.
-  bool may_attach() const { return alive() && replica_->may_attach() == repl::Outcome::Done; }
+  bool may_attach() const {
+    return alive() && replica_->may_attach() == repl::Outcome::Done && durable_.size_bytes == replica_->size_bytes();
+  }
   void attach_disk();
   // A copy of disk and metadata as they are on stable storage, and what an earlier copy brings back.
   void take_snapshot();

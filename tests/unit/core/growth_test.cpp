@@ -1,6 +1,7 @@
 // resize: every node grows or none does, and whoever was interrupted follows.
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <cerrno>
 
 #include "tests/unit/core/pair.h"
 #include "tests/unit/core/trio.h"
@@ -217,4 +218,85 @@ TEST_CASE(
   CHECK(trio.alpha.size_bytes == kGrownBytes);
   CHECK(trio.are_alike(trio.alpha, trio.beta));
   CHECK(trio.are_alike(trio.beta, trio.gamma));
+}
+
+TEST_CASE("nobody is promoted while another node makes it grow") {
+  Pair pair;
+  pair.make_mirrored();
+  pair.alpha.order(OrderKind::Demote);
+  pair.run();
+  pair.beta.holds_preparations = true;
+  const uint64_t growth = pair.alpha.order(resize());
+  pair.run();
+  const uint64_t promotion = pair.beta.order(OrderKind::Promote);
+  pair.run();
+  CHECK(pair.beta.answered(promotion, Outcome::PeerSaidNo));
+  pair.beta.holds_preparations = false;
+  pair.run();
+  CHECK(pair.alpha.answered(growth, Outcome::Done));
+  pair.beta.order(OrderKind::Promote);
+  pair.run();
+  CHECK(pair.beta.is_primary());
+}
+
+TEST_CASE("of two resizes that are ordered at the same time one is done, and none spoils the other's preparations") {
+  Pair pair;
+  pair.make_mirrored();
+  pair.alpha.order(OrderKind::Demote);
+  pair.run();
+  pair.alpha.holds_preparations = true;
+  const uint64_t first = pair.alpha.order(resize());
+  pair.run();
+  const uint64_t second = pair.beta.order(resize(2 * kTestDeviceBytes));
+  pair.run();
+  CHECK(pair.beta.answered(second, Outcome::Busy));
+  pair.alpha.holds_preparations = false;
+  pair.run();
+  CHECK(pair.alpha.answered(first, Outcome::Done));
+  CHECK(pair.beta.size_bytes == kGrownBytes);
+}
+
+TEST_CASE("who has room for a resize that was broken off may order another one") {
+  Pair pair;
+  pair.make_mirrored();
+  pair.alpha.order(OrderKind::Demote);
+  pair.run();
+  pair.alpha.next_preparation_errno = ENOSPC;
+  CHECK_FALSE(pair.alpha.answered(pair.alpha.order(resize()), Outcome::Done));
+  pair.run();
+  const uint64_t second = pair.beta.order(resize(2 * kTestDeviceBytes));
+  pair.run();
+  CHECK(pair.beta.answered(second, Outcome::Done));
+  CHECK(pair.alpha.size_bytes == 2 * kTestDeviceBytes);
+}
+
+TEST_CASE("a Primary whose disk fails while its peer has grown already keeps its clients") {
+  Pair pair;
+  pair.make_mirrored();
+  pair.alpha.holds_persists = true;  // that it has room
+  const uint64_t ticket = pair.alpha.order(resize());
+  pair.run();
+  pair.holds_to_alpha = true;
+  pair.alpha.holds_persists = false;
+  pair.run();
+  REQUIRE(pair.beta.size_bytes == kGrownBytes);
+  REQUIRE(pair.alpha.size_bytes == kTestDeviceBytes);
+  pair.alpha.next_io_errno = EIO;
+  pair.alpha.write(0, blocks(5), 1);
+  pair.run();
+  CHECK(pair.alpha.answered(ticket, Outcome::NoDisk));
+  pair.lose_link();
+  pair.holds_to_alpha = false;
+  for (int i = 0; i < 3; ++i) pair.connect();
+  CHECK(pair.alpha.replies.at(0) == 0);
+  CHECK(pair.beta.disk[5] == 1);
+
+  // With its disk again it follows.
+  pair.alpha.attach();
+  for (int i = 0; i < 5; ++i) {
+    pair.connect();
+    pair.pass(1'100'000);
+  }
+  CHECK(pair.alpha.size_bytes == kGrownBytes);
+  require_in_sync(pair);
 }

@@ -357,4 +357,24 @@ TEST_CASE("a write behind a comparison is out of sync again when the link is los
   CHECK(pair.beta.disk[6] == 8);
 }
 
+TEST_CASE("a node that has not heard of the new Primary compares with it, and breaks no rule") {
+  Pair pair;
+  make_written(pair);
+  pair.alpha.order(OrderKind::Demote);
+  pair.run();
+  pair.alpha.holds_persists = true;  // what it is Primary by, and tells
+  pair.alpha.order(OrderKind::Promote);
+  pair.run();
+  REQUIRE(pair.beta.peer().role == Role::Secondary);
+  CHECK(pair.beta.answered(order_verify(pair.beta), Outcome::Done));
+  pair.run();
+  CHECK_FALSE(has_note(pair.alpha, NoteKind::RuleBroken));
+  pair.alpha.holds_persists = false;
+  pair.run();
+  for (int i = 0; i < 3; ++i) pair.connect();
+  CHECK(pair.alpha.is_primary());
+  CHECK(pair.alpha.peer().replication == ReplicationState::Established);
+  CHECK_FALSE(pair.beta.peer().verify.runs);
+}
+
 }  // namespace lockstep::repl

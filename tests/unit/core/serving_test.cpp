@@ -520,4 +520,51 @@ TEST_CASE("a node that served and is promoted leaves the generation in which its
   CHECK(pair.alpha.disk[6] == 9);
 }
 
+TEST_CASE("what protocol A has answered is known to be ahead, also when a suspended Primary changes to protocol C") {
+  ReplicaOptions first = test_options(0);
+  ReplicaOptions second = test_options(1);
+  first.protocol = second.protocol = Protocol::A;
+  first.on_peer_loss = second.on_peer_loss = LossPolicy::Suspend;
+  Pair pair(first, second);
+  pair.make_mirrored();
+  pair.holds_to_beta = true;
+  pair.alpha.write(0, blocks(5), 7);
+  pair.run();
+  REQUIRE(pair.alpha.replies.at(0) == 0);
+  pair.lose_link();
+  pair.holds_to_beta = false;
+  OrderGiven change;
+  change.kind = OrderKind::SetProtocol;
+  change.protocol = Protocol::C;
+  pair.alpha.order(change);
+  pair.run();
+  pair.alpha.crash();
+  pair.alpha.start();
+  settle(pair);
+  CHECK(pair.beta.disk[5] == 7);
+  check_mirrored(pair);
+  CHECK_FALSE(pair.alpha.superblock.peers[0].answered_ahead);
+}
+
+TEST_CASE("metadata that fails loses what waits for it on a new link, too: nothing comes in front of that") {
+  Pair pair;
+  pair.make_mirrored();
+  pair.lose_link();
+  pair.run();
+  pair.alpha.write(0, blocks(5), 7);
+  pair.run();
+  pair.beta.holds_persists = true;  // that it is target of a resync, which it tells afterwards
+  pair.connect();
+  REQUIRE(pair.beta.persists_under_way() > 0);
+  pair.lose_link();
+  pair.run();
+  pair.connect();
+  pair.beta.next_persist_errno = EIO;
+  pair.beta.holds_persists = false;
+  pair.run();
+  settle(pair);
+  CHECK_FALSE(noted(pair.alpha, NoteKind::RuleBroken));
+  CHECK(disk_of(pair.beta) == DiskState::Failed);
+}
+
 }  // namespace lockstep::repl
