@@ -502,9 +502,8 @@ void Checker::noted(int id, const Note& note) {
     if (known(other).may_lack && !is_kept && (target.gone || target.replaced)) give_up_what_is_lost(other);
     if (world_.waits_for_some()) check_source_has_more(other, id);
     // Given up before anything was answered without it: what nobody had flushed may go with the source's power.
-    const Generation& left = world_.node(other).peer(id).own_report.bitmap_generation;
     const bool given_up =
-        world_.policy != LossPolicy::Continue && left == world_.node(id).peer(other).own_report.current;
+        world_.policy != LossPolicy::Continue && world_.node(id).peer(other).decision.rule == Rule::SelfIsBehind;
     const bool called_up_to_date = world_.node(id).peer(other).own_report.disk_state == DiskState::UpToDate;
     if (!world_.uses_weak_protocols() && target.has_acknowledged && target.steady && !target.behind && !given_up &&
         called_up_to_date && !keeps(other, Promise::Acknowledged) && keeps(id, Promise::Acknowledged)) {
