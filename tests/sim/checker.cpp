@@ -249,6 +249,8 @@ void Checker::protocol_changed(int id) {
   if (!world_.node(id).alive() || world_.node(id).status().role != Role::Primary) return;
   for (int other = 0; other < world_.node_count(); ++other) {
     if (other == id || world_.node(id).peer(other).replication != ReplicationState::Established) continue;
+    // Where A stays nothing was waited for, also if the peer was asked to serve meanwhile.
+    if (world_.promised(world_.node(id).peer(other).protocol) == Protocol::A) continue;
     if (!answers_ahead(id, other)) caught_up(other, id);
   }
 }
