@@ -24,6 +24,13 @@ class Disk {
   Value stable(size_t unit) const { return stable_[unit]; }
   // The unit may read differently after a loss of power.
   bool is_volatile(size_t unit) const { return pending_[unit] != 0; }
+  // … and may then hold any of these.
+  template <typename F>
+  void each_volatile(F&& visit) const {
+    for (const Pending& pending : pendings_) {
+      if (pending.order > stable_since_[pending.unit]) visit(size_t{pending.unit}, pending.value);
+    }
+  }
 
   // Values for each unit, or one for all of them.
   void write(const Layout::Units& units, std::span<const Value> values, bool durable);

@@ -103,10 +103,7 @@ bool Ledger::lose(const Disk& disk) {
     lost = lost || !allows(unit, disk.read(unit), Promise::Acknowledged);
     if (allows(unit, disk.stable(unit), Promise::Flushed)) continue;
     for (const uint32_t number : by_unit_[unit]) {
-      Write& write = writes_[number];
-      if (!std::exchange(write.durable, false)) continue;
-      unflushed_.push_back(number);
-      for (size_t each = write.units.first; each < write.units.end; ++each) changed.add(each);
+      take_back(number);
     }
   }
   // Older candidates were forgotten when what is lost became durable. Nobody was told of them: the old Primary's may be
@@ -116,7 +113,31 @@ bool Ledger::lose(const Disk& disk) {
       if (!allows(unit, value, Promise::Flushed)) write_again(unit, value, false);
     }
   }
+  // Nor does a promise keep the disk from what is in its cache, between what is stable and what it reads as.
+  disk.each_volatile([this](size_t unit, Value value) {
+    if (!allows(unit, value, Promise::Flushed)) remember(unit, value);
+  });
   return lost;
+}
+
+// It is not promised to be durable any more.
+void Ledger::take_back(uint32_t number) {
+  Write& write = writes_[number];
+  if (!std::exchange(write.durable, false)) return;
+  unflushed_.push_back(number);
+  for (size_t each = write.units.first; each < write.units.end; ++each) changed.add(each);
+}
+
+// As candidates, with the times that they had.
+void Ledger::remember(size_t unit, Value value) {
+  auto& numbers = by_unit_[unit];
+  for (uint32_t number = 1; number < writes_.size(); ++number) {
+    const Write& write = writes_[number];
+    if (write.value != value || unit < write.units.first || unit >= write.units.end) continue;
+    if (std::find(numbers.begin(), numbers.end(), number) != numbers.end()) continue;
+    take_back(number);
+    numbers.push_back(number);
+  }
 }
 
 void Ledger::write_again(size_t unit, Value value, bool acknowledged) {

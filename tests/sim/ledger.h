@@ -73,6 +73,8 @@ class Ledger {
   Ruling ruling(size_t unit, Promise promise, uint64_t since) const;
   void prune(size_t unit);
   void write_again(size_t unit, Value value, bool acknowledged);
+  void take_back(uint32_t number);
+  void remember(size_t unit, Value value);
 
   std::vector<Write> writes_;
   std::vector<uint32_t> unflushed_;             // acknowledged writes that no flush covers yet
