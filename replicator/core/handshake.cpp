@@ -144,7 +144,8 @@ void Replica::State::carry_out_decision(PeerIndex index) {
       peer.lacks_answered = false;
       set_answered_ahead(role == Role::Primary);
       if (disk_state != DiskState::UpToDate &&
-          (peer.peer_report.disk_state == DiskState::UpToDate || all_peers_known_but(index))) {
+          ((peer.peer_report.disk_state == DiskState::UpToDate && !is_behind_another(index)) ||
+           all_peers_known_but(index))) {
         become_up_to_date();
         tell_state();
       }

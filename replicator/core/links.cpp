@@ -96,7 +96,7 @@ void Replica::State::on(const MessageArrived& event) {
     if (!has_third_nodes()) return;
     third_node_copies(index);
     if ((disk_state == DiskState::Consistent || disk_state == DiskState::Outdated) && is_in_sync(index) &&
-        peer.disk_state == DiskState::UpToDate) {
+        peer.disk_state == DiskState::UpToDate && !is_behind_another(index)) {
       become_up_to_date();
       persist_superblock();
       tell_state();

@@ -174,6 +174,7 @@ struct Replica::State {
   bool sees_primary(PeerIndex but) const;
   bool follows_another_primary(PeerIndex but) const;
   bool is_target_of_another(PeerIndex than) const;
+  bool is_behind_another(PeerIndex than) const;
   NodeMask may_hold_nodes() const;
   bool has_entries_before(const Peer& peer) const {  // of writes, from before it had our stream
     return application_entries > 0 && transfer_log.first() < peer.stream_from;

@@ -59,6 +59,17 @@ bool Replica::State::is_target_of_another(PeerIndex than) const {
   return false;
 }
 
+// A linked peer, other than that one, is about to give this node what it lacks. A Primary knows better.
+bool Replica::State::is_behind_another(PeerIndex than) const {
+  if (peers[than].role == Role::Primary) return false;
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    if (index != than && (prepares(peers[index]) || is_target(peers[index].replication))) {
+      return !LOCKSTEP_MUTANT("up-to-date-beside-its-source");
+    }
+  }
+  return false;
+}
+
 NodeMask Replica::State::may_hold_nodes() const {
   NodeMask nodes = node_mask(options.node_order);
   for (PeerIndex index = 0; index < peer_count(); ++index) {

@@ -52,11 +52,6 @@ class Checker {
   bool no_whole_copy_is_left() const {
     return std::all_of(nodes_.begin(), nodes_.end(), [](const Knowledge& each) { return each.gone || each.replaced; });
   }
-  // … or it lacks what was answered without it.
-  bool no_newest_copy_is_left() const {
-    return std::all_of(nodes_.begin(), nodes_.end(),
-                       [](const Knowledge& each) { return each.gone || each.replaced || each.mixed || each.behind; });
-  }
   // No write that was flushed is missing there.
   bool has_all_flushed(int node);
   // It could be the only one that is left, and no promise would be broken.

@@ -113,13 +113,13 @@ bool Operator::vouch_for_the_newest() {
     const Node& node = world_.node(id);
     if (!node.responds() || node.status().role == Role::Primary || !world_.checker.has_all_flushed(id)) continue;
     const DiskState state = node.status().disk_state;
-    const bool is_any_other = state == DiskState::Inconsistent && world_.checker.no_newest_copy_is_left();
+    const bool is_any_other = state == DiskState::Inconsistent && world_.checker.no_whole_copy_is_left();
     if (state != DiskState::Consistent && state != DiskState::Outdated && !is_any_other) continue;
     bool is_refused = false;
     for (int other = 0; other < world_.node_count(); ++other) {
       const Rule rule = other == id ? Rule::EqualClean : node.peer(other).decision.rule;
       is_refused = is_refused || rule == Rule::PeerRolledBack || rule == Rule::SelfMayBeStale ||
-                   (is_any_other && (rule == Rule::BothInconsistent || rule == Rule::InconsistentWouldBeSource));
+                   (is_any_other && rule == Rule::BothInconsistent);
     }
     if (!is_refused || !world_.random.chance(0.3)) continue;
     OrderGiven order;

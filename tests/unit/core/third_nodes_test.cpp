@@ -401,4 +401,29 @@ TEST_CASE("writes that were stable everywhere before they could be answered make
   }
 }
 
+TEST_CASE("a node that is made ready for a resync is not the newest beside a third one that is as old") {
+  ReplicaOptions with_handler = trio_options(1);
+  with_handler.prepares_resyncs = true;
+  Trio trio(trio_options(0), with_handler, trio_options(2));
+  trio.make_mirrored();
+  trio.lose_link(trio.alpha, trio.beta);
+  trio.lose_link(trio.alpha, trio.gamma);
+  write(trio, trio.alpha, blocks(5), 1);
+  trio.alpha.order(OrderKind::Demote);
+  trio.run();
+  trio.connect(trio.beta, trio.gamma);
+  trio.connect(trio.alpha, trio.beta);
+  REQUIRE(trio.peer(trio.beta, trio.alpha).decision.rule == Rule::SelfPrepares);
+  REQUIRE_FALSE(trio.beta.is_up_to_date());
+  trio.lose_link(trio.beta, trio.gamma);
+  trio.connect(trio.beta, trio.gamma);
+  REQUIRE(trio.peer(trio.beta, trio.gamma).replication == ReplicationState::Established);
+  CHECK_FALSE(trio.beta.is_up_to_date());
+  trio.beta.feed(ResyncPrepared{Trio::place(trio.beta, trio.alpha), true});
+  trio.settle();
+  CHECK(trio.beta.disk[5] == 1);
+  CHECK(trio.are_alike(trio.alpha, trio.beta));
+  CHECK(trio.are_alike(trio.alpha, trio.gamma));
+}
+
 }  // namespace lockstep::repl
