@@ -59,6 +59,7 @@ void Replica::State::enqueue_apply(uint32_t slot, const ApplySlot& apply) {
   applies[slot].phase = ApplySlot::Phase::Waiting;
   applies[slot].behind = applies_hold;
   ++applies_arrived;
+  if (!apply.resync && peers[apply.peer].rules_obeyed.ordered) applies_owed = applies_arrived;
   apply_order[(apply_head + apply_count++) % apply_order.size()] = slot;
   if (must_wait(applies[slot], apply_count - 1) || !try_start_logged_apply(slot)) {
     LOCKSTEP_MARK("apply waits for an earlier one");
@@ -180,7 +181,7 @@ void Replica::State::start_peer_flush_if_wanted() {
   Peer& peer = peers[stream_peer];
   const bool written = peer.stream_written >= peer.barrier_wanted || LOCKSTEP_MUTANT("barrier-answered-before-writes");
   const bool answers = peer.incarnation != 0 && peer.barrier_wanted > peer.stream_flushed && written;
-  if (!answers && !holds_applies()) return;
+  if (!answers && !holds_applies() && !owes_stable_copy()) return;
   if (LOCKSTEP_MUTANT("barrier-answered-without-flush")) {
     peer.stream_flushed = peer.stream_written;
     peer.acknowledge = true;
@@ -201,6 +202,13 @@ bool Replica::State::holds_applies() const {
     if (apply.behind > applies_stable) return applies_done >= apply.behind;
   }
   return false;
+}
+
+// About to be promoted: flushes that the last Primary answered alone covered what may be in this disk's cache only, and
+// the other disk may be gone, or be overwritten by what is left here.
+bool Replica::State::owes_stable_copy() const {
+  return stage == OrderStage::WaitForApplies && apply_count == 0 && applies_owed > applies_stable && disk_usable() &&
+         !LOCKSTEP_MUTANT("promoted-before-it-is-stable");
 }
 
 void Replica::State::send_acknowledgements() {

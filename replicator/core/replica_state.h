@@ -158,6 +158,7 @@ struct Replica::State {
                             bool resync, bool zeroes, bool may_deallocate);
   bool must_wait(const ApplySlot& apply, uint32_t place) const;
   bool holds_applies() const;
+  bool owes_stable_copy() const;
   void barrier_arrived(PeerIndex peer, const Barrier& message);
   void enqueue_apply(uint32_t slot, const ApplySlot& apply);
   void start_apply(uint32_t slot);
@@ -526,6 +527,7 @@ struct Replica::State {
   // Counts of applies since the start of the node, over all links: arrived, done without a gap, known to be stable, and
   // what a flush under way will make stable. What arrived on a link that is gone keeps its order, too.
   uint64_t applies_arrived = 0, applies_done = 0, applies_stable = 0, applies_flushing = 0;
+  uint64_t applies_owed = 0;              // so many a Primary may have called stable without this node: protocol A
   uint64_t applies_hold = 0;              // what arrives now waits until so many are stable
   std::vector<Sequence> written_besides;  // completed since the last acknowledgement, ahead of others
   PeerIndex stream_peer = 0;

@@ -239,6 +239,10 @@ void Replica::State::advance_order() {
         stage = OrderStage::WaitForArbiter;  // another peer was lost meanwhile
       } else if ((apply_count == 0 && !local_flush_in_flight) ||
                  LOCKSTEP_MUTANT("promoted-before-writes-are-applied")) {
+        if (owes_stable_copy()) {
+          LOCKSTEP_MARK("promotion waits for the disk's cache");
+          return start_peer_flush_if_wanted();
+        }
         become_primary();
       }
       return;
@@ -267,6 +271,8 @@ void Replica::State::become_primary() {
     // While applies ran out the world may have changed: a peer that was absent may have come back.
     const Outcome outcome = promotable(about, order.peer_fenced);
     if (outcome != Outcome::Done) return promote_failed(outcome, about);
+  } else if (!disk_usable()) {
+    return promote_failed(Outcome::NoDisk, 0);
   } else if (std::any_of(peers.begin(), peers.end(), [](const Peer& peer) { return peer.incarnation != 0; })) {
     return promote_failed(Outcome::ConnectedPeer, 0);
   }

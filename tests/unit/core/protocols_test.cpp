@@ -1,6 +1,7 @@
 // Protocols A, B and C on a mirrored pair, told as stories: what is answered when, in which order the Secondary writes,
 // what bounds A, and how one protocol becomes another.
 #include <catch2/catch.hpp>
+#include <cerrno>
 
 #include "replicator/core/replica.h"
 #include "tests/unit/core/pair.h"
@@ -355,6 +356,61 @@ TEST_CASE("a Primary that crashed under protocol A comes back as the source") {
   CHECK(pair.alpha.is_up_to_date());
   CHECK(pair.beta.is_up_to_date());
   CHECK_FALSE(pair.alpha.superblock.peers[0].answered_ahead);
+}
+
+TEST_CASE("a node that is promoted makes stable first what protocol A may have called flushed without it") {
+  ProtocolPair pair(Protocol::A);
+  pair.alpha.write(1, blocks(5), 42);
+  pair.run();
+  pair.holds_to_beta = true;  // the barrier comes too late
+  pair.alpha.flush(2);
+  pair.run();
+  REQUIRE(pair.alpha.replies.at(2) == 0);
+  pair.alpha.crash(true);
+  pair.holds_to_beta = false;
+  pair.run();
+  REQUIRE(pair.beta.disk[5] == 42);
+  REQUIRE(pair.beta.stable_disk[5] == 0);
+  OrderGiven order;
+  order.kind = OrderKind::Promote;
+  order.peer_fenced = true;
+
+  SECTION("before its export opens") {
+    pair.beta.holds_flushes = true;
+    const uint64_t ticket = pair.beta.order(order);
+    pair.run();
+    CHECK(pair.beta.answers.count(ticket) == 0);
+    CHECK_FALSE(pair.beta.export_open);
+    pair.beta.holds_flushes = false;
+    pair.run();
+    CHECK(pair.beta.answered(ticket, Outcome::Done));
+    CHECK(pair.beta.stable_disk[5] == 42);
+  }
+  SECTION("and is not, if that fails: nor by force") {
+    pair.beta.next_flush_errno = EIO;
+    order.give_generation = GENERATE(false, true);
+    order.generation = pair.beta.superblock.current;
+    const uint64_t ticket = pair.beta.order(order);
+    pair.run();
+    CHECK(pair.beta.answered(ticket, Outcome::NoDisk));
+    CHECK_FALSE(pair.beta.export_open);
+    CHECK_FALSE(pair.beta.is_primary());
+  }
+}
+
+TEST_CASE("a promotion under protocol C waits for no fdatasync") {
+  ProtocolPair pair(Protocol::C);
+  pair.alpha.write(1, blocks(5), 42);
+  pair.run();
+  pair.alpha.crash();
+  pair.run();
+  pair.beta.holds_flushes = true;
+  OrderGiven order;
+  order.kind = OrderKind::Promote;
+  order.peer_fenced = true;
+  const uint64_t ticket = pair.beta.order(order);
+  pair.run();
+  CHECK(pair.beta.answered(ticket, Outcome::Done));
 }
 
 TEST_CASE("that this node answers ahead is durable before the first such answer") {
