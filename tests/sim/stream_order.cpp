@@ -26,13 +26,24 @@ void StreamOrder::sent(int from, int to, Incarnation incarnation, const Message&
   }
   if (rules != nullptr) stream.ordered = rules->ordered;
   if (write != nullptr && !write->resync) {
-    stream.writes.push_back({write->sequence, world_.layout.units(write->range), value});
+    const Layout::Units units = world_.layout.units(write->range);
+    stream.writes.push_back({write->sequence, units, value, is_sent_again(stream, to, units, value)});
   }
   if (zeroes != nullptr && !zeroes->resync) {
-    stream.writes.push_back({zeroes->sequence, world_.layout.units(zeroes->range), 0});
+    stream.writes.push_back({zeroes->sequence, world_.layout.units(zeroes->range), 0, false});
   }
   if (barrier && stream.ordered && !stream.writes.empty()) stream.barriers.push_back(stream.writes.size());
   if (stream.writes.size() >= 64) trim(stream, to);
+}
+
+// By a Primary without a disk, when one that served is lost: what the target holds it may hold from the first time.
+bool StreamOrder::is_sent_again(const Stream& stream, int target, const Layout::Units& units, Value value) const {
+  const Disk& disk = world_.node(target).disk();
+  for (size_t unit = units.first; unit < units.end; ++unit) {
+    if (disk.read(unit) == value) return true;
+  }
+  return std::any_of(stream.writes.begin(), stream.writes.end(),
+                     [value](const Sent& each) { return each.value == value; });
 }
 
 void StreamOrder::trim(Stream& stream, int target) {
@@ -55,7 +66,7 @@ void StreamOrder::check(int target) const {
   const Disk& disk = world_.node(target).disk();
   const auto& writes = stream.writes;
   const auto reached_disk = [&disk](const Sent& each) {
-    if (each.value == 0) return false;  // others bring zeroes, too
+    if (each.value == 0 || each.again) return false;  // others bring zeroes, too
     for (size_t unit = each.units.first; unit < each.units.end; ++unit) {
       if (disk.read(unit) == each.value) return true;
     }

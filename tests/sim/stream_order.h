@@ -31,6 +31,7 @@ class StreamOrder {
     repl::Sequence sequence = 0;
     Layout::Units units;
     Value value = 0;
+    bool again = false;
   };
   struct Stream {
     int from = -1;
@@ -39,6 +40,7 @@ class StreamOrder {
     std::vector<Sent> writes;      // that are not known to be stable on the target
     std::vector<size_t> barriers;  // how many of the writes stand in front of each
   };
+  bool is_sent_again(const Stream& stream, int target, const Layout::Units& units, Value value) const;
   void trim(Stream& stream, int target);
 
   World& world_;
