@@ -53,6 +53,7 @@ void Replica::State::lose_disk(DiskState to, const char* why, bool flush_failed)
     ++caches_lost;
   }
   const bool others_go_on = role == Role::Secondary && another_up_to_date();
+  if (goes_on) note_who_lacks_answered();
   note(to == DiskState::Failed ? NoteKind::DiskFailed : NoteKind::DiskDetached, 0, 0, why);
 
   // What may be missing here and not there, or, where a peer has not made it stable yet, there and not here: the log

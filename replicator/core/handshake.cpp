@@ -55,8 +55,10 @@ void Replica::State::send_report_when_quiet(PeerIndex index) {
   }
   peer.own_report = make_report(index);
   peer.report_sent = true;
-  // With several peers it may speak of what was just learnt from another one.
-  send(index, peer.own_report, {}, has_third_nodes() ? asked_persist : 0);
+  // With several peers it may speak of what was just learnt from another one. What the metadata did not record never
+  // will be, and the peer would hear nothing on this link.
+  const bool waits = has_third_nodes() && (!persist_failed || LOCKSTEP_MUTANT("report-waits-for-failed-metadata"));
+  send(index, peer.own_report, {}, waits ? asked_persist : 0);
   decide_when_ready(index);
 }
 

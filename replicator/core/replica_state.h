@@ -247,6 +247,7 @@ struct Replica::State {
   void queue_remote_read(uint32_t slot);
   void pump_remote_reads();
   void read_reply_arrived(PeerIndex peer, const ReadReply& message);
+  void note_who_lacks_answered();
   bool lacks_at_server(const TransferEntry& entry) const;
   void requeue_write(uint32_t slot);
   void fail_requests_without_data();

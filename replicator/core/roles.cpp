@@ -306,7 +306,9 @@ void Replica::State::become_primary() {
     superblock.forced = true;
     become_up_to_date();
   }
-  if (superblock.unanswered_since == kHeldByNobody) superblock.unanswered_since = Generation{};
+  // What is answered from here on is in this generation: no restart may go back from it.
+  const bool is_stored = generation_unconfirmed == 0 && !LOCKSTEP_MUTANT("promoted-in-generation-that-is-undone");
+  if (superblock.unanswered_since == kHeldByNobody || is_stored) superblock.unanswered_since = Generation{};
   set_answered_ahead(true);
   may_hold_current = 0;
   for (PeerIndex index = 0; index < peer_count(); ++index) {
@@ -400,12 +402,16 @@ void Replica::State::advance_demotion() {
       superblock.primary = false;
       // No new generation says so, since nothing more was answered: the flags do, as if this node had crashed.
       NodeMask ahead_of = 0;
+      // One that lacks some of it may bring others, that were left behind, to where it is itself.
+      const bool some_lack =
+          std::any_of(peers.begin(), peers.end(), [](const Peer& peer) { return peer.lacks_answered; }) &&
+          !LOCKSTEP_MUTANT("demoted-ahead-of-left-out-forgotten");
       for (PeerIndex index = 0; index < peer_count() && !LOCKSTEP_MUTANT("demoted-ahead-forgotten"); ++index) {
         PeerRecord& record = superblock.peers[index];
         // Of several peers one that is away has bits of its own, by which it would pass for as good.
         const Generation& since = superblock.unanswered_since;  // what a restart would go back to
         const bool may_be_alike =
-            may_hold_our_current(record) || (!since.is_zero() && record.bitmap_generation == since);
+            some_lack || may_hold_our_current(record) || (!since.is_zero() && record.bitmap_generation == since);
         const bool may_lack = has_third_nodes() && record.answered_ahead && !gets_stream(peers[index]) &&
                               may_be_alike && !LOCKSTEP_MUTANT("demoted-ahead-of-third-forgotten");
         if (std::exchange(peers[index].lacks_answered, false) || may_lack) {

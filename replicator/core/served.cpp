@@ -68,6 +68,17 @@ void Replica::State::enter_served_mode() {
   }
 }
 
+// Peers that are away now may be asked to serve when they are back: what they were never sent, or may have lost since,
+// is on this node's disk alone.
+void Replica::State::note_who_lacks_answered() {
+  for (Peer& peer : peers) {
+    if (gets_stream(peer) || LOCKSTEP_MUTANT("absent-server-lacks-nothing")) continue;
+    peer.lost_unreceived = peer.lacks_answered;
+    peer.lost_unflushed = peer.bitmap.dirty_blocks() > 0;
+    peer.run = peer.peer_report.run;
+  }
+}
+
 bool Replica::State::lacks_at_server(const TransferEntry& entry) const {
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     const bool lacks_it = peers[index].serve_asked && (entry.sent_to & mask_of(index)) == 0;

@@ -317,6 +317,10 @@ void Replica::State::take_over_view(PeerIndex from, const Generation& old, NodeM
 // The end of a resync: this node holds what the source holds, and knows of the others what the source knows. The bits
 // here still count from what this node held before.
 void Replica::State::take_over_view_at_end(PeerIndex source, const ResyncDone& message) {
+  const PeerRecord& of_source = superblock.peers[source];
+  const bool source_has_answered = of_source.crashed_primary && !of_source.answered_ahead &&
+                                   superblock.sync_base == message.current &&
+                                   !LOCKSTEP_MUTANT("ahead-forgotten-by-target");
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     if (index == source) continue;
     if ((message.in_sync & node_of(index)) != 0) {
@@ -339,8 +343,10 @@ void Replica::State::take_over_view_at_end(PeerIndex source, const ResyncDone& m
     }
     // What the source's cache may have lost when it crashed is lost here, too: who lived on comes first. What this
     // node's own lost it has back. And whoever lacks what the source has answered lacks what is here.
-    record.crashed_primary = (message.crashed & node_of(index)) != 0;
-    record.answered_ahead = (message.answered_ahead & node_of(index)) != 0;
+    // So does whoever lacks what this node answered as Primary, if the source has all of that.
+    const bool still_ahead = source_has_answered && record.crashed_primary && record.answered_ahead;
+    record.crashed_primary = still_ahead || (message.crashed & node_of(index)) != 0;
+    record.answered_ahead = still_ahead || (message.answered_ahead & node_of(index)) != 0;
   }
   superblock.sync_base = superblock.sync_toward = Generation{};
   superblock.sync_sources = 0;

@@ -352,4 +352,57 @@ TEST_CASE("what the only peer that served never got no third one can bring") {
   CHECK(trio.alpha.replies.at(2) == EIO);
 }
 
+TEST_CASE("a Primary whose metadata has failed is heard on a new link") {
+  Trio trio;
+  trio.make_mirrored();
+  trio.alpha.next_persist_errno = EIO;
+  trio.alpha.write(0, blocks(5), 1);
+  trio.run();
+  REQUIRE(trio.alpha.replies.at(0) == 0);
+  REQUIRE(trio.alpha.replica().status().disk_state == DiskState::Failed);
+  trio.lose_link(trio.alpha, trio.beta);
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.connect(trio.alpha, trio.gamma);
+  CHECK(trio.peer(trio.gamma, trio.alpha).connection == ConnectionState::Connected);
+  trio.alpha.write(1, blocks(6), 2);
+  trio.run();
+  REQUIRE(trio.alpha.replies.count(1) == 1);
+  CHECK(trio.alpha.replies.at(1) == 0);
+}
+
+TEST_CASE("a peer that was away when the Primary's disk was lost does not serve without what was answered") {
+  const bool runs_ahead = GENERATE(true, false);
+  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
+  for (ReplicaOptions& each : options) {
+    each.protocol = runs_ahead ? Protocol::A : Protocol::C;
+    each.on_peer_loss = LossPolicy::Suspend;
+  }
+  Trio trio(options[0], options[1], options[2]);
+  trio.make_mirrored();
+  trio.holds[0][1] = runs_ahead;  // else it has the write in its cache only
+  trio.alpha.write(0, blocks(6), 2);
+  trio.run();
+  REQUIRE(trio.alpha.replies.at(0) == 0);
+  trio.beta.crash(true);
+  trio.beta.start();
+  trio.holds[0][1] = false;
+  trio.run();
+  // gamma, which has the write, is to serve, and is lost before it does.
+  trio.holds[0][2] = true;
+  trio.alpha.order(OrderKind::Detach);
+  trio.run();
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.gamma.crash();
+  trio.holds[0][2] = false;
+  trio.connect(trio.alpha, trio.beta);
+  CHECK(has_noted(trio.alpha, NoteKind::DataLost));
+  CHECK(trio.beta.superblock.current == trio.alpha.superblock.current);
+  // What was answered is on this disk still.
+  trio.alpha.attach();
+  trio.alpha.order(OrderKind::Demote);
+  trio.settle();
+  CHECK(trio.are_alike(trio.alpha, trio.beta));
+  CHECK(trio.beta.disk[6] == 2);
+}
+
 }  // namespace lockstep::repl

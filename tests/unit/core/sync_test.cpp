@@ -258,4 +258,31 @@ TEST_CASE("any 1: a generation that was made just before all peers were lost is 
   CHECK(trio.are_alike(trio.beta, trio.gamma));
 }
 
+TEST_CASE("a generation that a suspended Primary made, and nobody stored, is used by whoever is promoted in it") {
+  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
+  for (ReplicaOptions& each : options) each.on_peer_loss = LossPolicy::Suspend;
+  Trio trio(options[0], options[1], options[2]);
+  trio.make_mirrored();
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.holds[0][1] = true;
+  OrderGiven resume;
+  resume.kind = OrderKind::Resume;
+  resume.alone = true;
+  trio.alpha.order(resume);
+  trio.run();
+  REQUIRE_FALSE(trio.alpha.superblock.unanswered_since.is_zero());
+  trio.lose_link(trio.alpha, trio.beta);
+  trio.holds[0][1] = false;
+  trio.alpha.order(OrderKind::Demote);
+  trio.run();
+  REQUIRE_FALSE(trio.alpha.superblock.unanswered_since.is_zero());
+  trio.connect();
+  trio.alpha.order(OrderKind::Promote);
+  trio.settle();
+  REQUIRE(trio.alpha.is_primary());
+  CHECK(trio.alpha.superblock.unanswered_since.is_zero());
+  CHECK(trio.are_alike(trio.alpha, trio.beta));
+  CHECK(trio.are_alike(trio.alpha, trio.gamma));
+}
+
 }  // namespace lockstep::repl

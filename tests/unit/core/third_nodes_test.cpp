@@ -426,4 +426,73 @@ TEST_CASE("a node that is made ready for a resync is not the newest beside a thi
   CHECK(trio.are_alike(trio.alpha, trio.gamma));
 }
 
+TEST_CASE("a Primary that gives up its role is ahead of whom the peer that it has lost brings up to date") {
+  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
+  for (ReplicaOptions& each : options) {
+    each.protocol = Protocol::A;
+    each.on_peer_loss = LossPolicy::Suspend;
+  }
+  Trio trio(options[0], options[1], options[2]);
+  trio.make_mirrored();
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.lose_link(trio.beta, trio.gamma);
+  OrderGiven resume;
+  resume.kind = OrderKind::Resume;
+  resume.alone = true;
+  trio.alpha.order(resume);
+  trio.run();
+  write(trio, trio.alpha, blocks(5), 1);
+  REQUIRE(trio.alpha.superblock.current == trio.beta.superblock.current);
+  trio.holds[0][1] = true;
+  write(trio, trio.alpha, blocks(6), 2);
+  trio.lose_link(trio.alpha, trio.beta);
+  trio.holds[0][1] = false;
+  trio.alpha.order(OrderKind::Demote);
+  trio.run();
+  REQUIRE_FALSE(trio.alpha.is_primary());
+  trio.connect(trio.beta, trio.gamma);
+  REQUIRE(trio.are_alike(trio.beta, trio.gamma));
+  REQUIRE(trio.gamma.superblock.current == trio.alpha.superblock.current);
+  trio.connect(trio.alpha, trio.gamma);
+  CHECK(trio.peer(trio.alpha, trio.gamma).decision.rule == Rule::EqualSelfCrashedAhead);
+  CHECK(trio.gamma.disk[6] == 2);
+  trio.settle();
+  CHECK(trio.are_alike(trio.alpha, trio.beta));
+  CHECK(trio.beta.disk[6] == 2);
+}
+
+TEST_CASE(
+    "a Primary that crashed is ahead still of who lacked its answers, once a survivor has brought it up to date") {
+  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
+  options[2].peer_protocols[0] = Protocol::A;  // towards alpha
+  Trio trio(options[0], options[1], options[2]);
+  trio.make_mirrored();
+  OrderGiven switchover;
+  switchover.kind = OrderKind::Switchover;
+  switchover.peer = Trio::place(trio.alpha, trio.gamma);
+  trio.alpha.order(switchover);
+  trio.settle();
+  REQUIRE(trio.gamma.is_primary());
+  write(trio, trio.gamma, blocks(6), 1);
+  trio.holds[2][0] = true;
+  write(trio, trio.gamma, blocks(6), 2);
+  trio.gamma.flush(1);
+  trio.run();
+  REQUIRE(trio.gamma.replies.at(1) == 0);
+  trio.alpha.crash(true);
+  trio.gamma.crash(true);
+  trio.holds[2][0] = false;
+  trio.gamma.start();
+  trio.connect(trio.beta, trio.gamma);
+  REQUIRE(trio.peer(trio.gamma, trio.beta).decision.rule == Rule::EqualSelfCrashed);
+  trio.beta.crash(true);
+  trio.gamma.crash(true);
+  trio.alpha.start();
+  trio.gamma.start();
+  trio.connect(trio.alpha, trio.gamma);
+  CHECK(trio.peer(trio.alpha, trio.gamma).decision.rule == Rule::EqualPeerCrashedAhead);
+  CHECK(trio.alpha.disk[6] == 2);
+  CHECK(trio.gamma.disk[6] == 2);
+}
+
 }  // namespace lockstep::repl
