@@ -43,7 +43,7 @@ class Cluster:
 
     def stop(self):
         if self.running:
-            as_postgres(f"{PROGRAMS}/pg_ctl", "stop", "--pgdata", self.data, "--mode", "fast", "--wait")
+            as_postgres(f"{PROGRAMS}/pg_ctl", "stop", "--pgdata", self.data, "--mode", "fast", "--wait", "--timeout", "600")
             self.running = False
 
     def connection(self):
