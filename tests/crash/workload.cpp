@@ -253,19 +253,24 @@ class Session {
                         [&](const ByteRange& other) { return other.overlaps(range); });
   }
 
+  // In flight from here on: what is spawned runs later, and overlapping requests of a client have no order.
   void start_write() {
     ByteRange range;
-    if (draw_free_range(range)) loop_->spawn(write(range, random_() % 12 == 0));
+    if (!draw_free_range(range)) return;
+    in_flight_.push_back(range);
+    loop_->spawn(write(range, random_() % 12 == 0));
   }
   io::Task<void> write(ByteRange range, bool fua) {
     io::BufferRef buffer = loop_->buffers().allocate(range.length_bytes);
-    if (!buffer) co_return;
+    if (!buffer) {
+      std::erase(in_flight_, range);
+      co_return;
+    }
     const uint64_t number = ++trace_.writes;
     for (uint64_t at = 0; at < range.length_bytes; at += kSectorBytes) {
       std::memset(buffer.data() + at, static_cast<int>(number), kSectorBytes);
       std::memcpy(buffer.data() + at, &number, sizeof(number));
     }
-    in_flight_.push_back(range);
     const int error = co_await primary().request(io::BlockOperation::Write, range.offset_bytes, range.length_bytes,
                                                  std::move(buffer), fua);
     std::erase(in_flight_, range);
@@ -276,10 +281,11 @@ class Session {
   }
   void start_trim() {
     ByteRange range;
-    if (draw_free_range(range)) loop_->spawn(trim(range));
+    if (!draw_free_range(range)) return;
+    in_flight_.push_back(range);
+    loop_->spawn(trim(range));
   }
   io::Task<void> trim(ByteRange range) {
-    in_flight_.push_back(range);
     // What it reads as is zero, which has no place among the numbers of writes.
     for (uint64_t at = 0; at < range.length_bytes; at += kSectorBytes) {
       acknowledged_.erase((range.offset_bytes + at) / kSectorBytes);
@@ -301,8 +307,11 @@ class Session {
     event.node = &node == alpha_.get() ? 0 : 1;
     event.everywhere = established_before && both_established() && changes_before == changes_;
     event.acknowledged = std::move(before);
-    // A trim that was asked for meanwhile takes its sectors out.
-    std::erase_if(event.acknowledged, [this](const auto& entry) { return !acknowledged_.contains(entry.first); });
+    // A trim that was asked for meanwhile takes its sectors out, also where something was written again since.
+    std::erase_if(event.acknowledged, [this](const auto& entry) {
+      const auto now = acknowledged_.find(entry.first);
+      return now == acknowledged_.end() || now->second != entry.second;
+    });
     trace_.events.push_back(std::move(event));
   }
 
