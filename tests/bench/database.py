@@ -110,6 +110,8 @@ class MountedDevice:
         folder = os.path.join(self.folder, "fuse")
         os.makedirs(folder, exist_ok=True)
         pid_file = os.path.join(self.folder, "fuse.pid")
+        if os.path.exists(pid_file):  # of an earlier round
+            os.remove(pid_file)
         self.fuse = Background(["nbdfuse", "--connections", "4", "--pidfile", pid_file, os.path.join(folder, "disk"), uri],
                                os.path.join(self.folder, "fuse.log"))
         wait_until("nbdfuse does not start", lambda: os.path.exists(pid_file) or not self.fuse.is_alive())
