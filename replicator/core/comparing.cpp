@@ -3,7 +3,6 @@
 // before anything that comes behind. Both have then read the same moment, whatever is written meanwhile.
 #include <algorithm>
 
-#include "replicator/core/probes.h"
 #include "replicator/core/replica_state.h"
 
 namespace lockstep::repl {
@@ -13,7 +12,6 @@ void Replica::State::range_digests_arrived(PeerIndex index, const MessageArrived
   const ByteRange& range = message.range;
   if (peer.decided && !message.resync && role == Role::Primary) {
     // It has not heard yet that this node is Primary, and compares no further once it has.
-    LOCKSTEP_MARK("compared by a node that does not know its Primary");
     act(ReleaseApply{event.apply_slot});
     return say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
   }
