@@ -1,5 +1,6 @@
 // What ends the use of the local disk (its errors, those of its metadata, an order), and its return.
 #include <algorithm>
+#include <utility>
 
 #include "replicator/core/probes.h"
 #include "replicator/core/replica_state.h"
@@ -129,6 +130,17 @@ void Replica::State::lose_disk(DiskState to, const char* why, bool flush_failed)
   for (uint32_t slot = 0; slot < clients.size(); ++slot) complete_write_if_done(slot);
   release_stable_entries();
   changed();
+}
+
+// The disk is given up for another reason, and what was still on its way to the metadata is lost: so is what waited for
+// it, and a link that lacks that begins anew.
+void Replica::State::metadata_lost_late() {
+  generation_void = !is_durable(generation_persist);
+  reply_floor = apply_floor = 0;
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    const PersistId floor = std::exchange(peers[index].send_floor, 0);
+    if (!is_durable(floor)) say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
+  }
 }
 
 bool Replica::State::is_known_behind() const {

@@ -164,7 +164,9 @@ void Replica::State::on(const LocalIoCompleted& event) {
 
 void Replica::State::on(const PersistCompleted& event) {
   if (event.error_errno != 0) {
+    const bool given_up = !disk_usable();
     persist_failed = true;
+    if (given_up) return metadata_lost_late();
     disk_failed(DiskFault::Metadata);
     return;
   }

@@ -225,6 +225,7 @@ struct Replica::State {
   // False: it is the last copy, and stays; whoever asked is told of the error.
   bool disk_failed(DiskFault fault);
   bool is_known_behind() const;
+  void metadata_lost_late();
   void lose_disk(DiskState to, const char* why, bool flush_failed);
   bool another_up_to_date() const;
   void on(const DiskReleased&);

@@ -567,4 +567,26 @@ TEST_CASE("metadata that fails loses what waits for it on a new link, too: nothi
   CHECK(disk_of(pair.beta) == DiskState::Failed);
 }
 
+TEST_CASE("metadata that fails when the disk is given up already does not silence the node") {
+  Pair pair;
+  pair.make_mirrored();
+  pair.lose_link();
+  pair.run();
+  pair.alpha.write(0, blocks(5), 7);
+  pair.run();
+  pair.beta.holds_persists = true;  // that it is target of a resync, which it tells afterwards
+  pair.connect();
+  REQUIRE(pair.beta.persists_under_way() > 0);
+  pair.beta.order(OrderKind::Detach);
+  pair.run();
+  REQUIRE(disk_of(pair.beta) == DiskState::Diskless);
+  pair.beta.next_persist_errno = EIO;
+  pair.beta.holds_persists = false;
+  pair.run();
+  settle(pair);
+  CHECK_FALSE(noted(pair.alpha, NoteKind::RuleBroken));
+  CHECK(pair.alpha.peer().decision.rule == Rule::PeerDiskless);
+  CHECK(pair.alpha.peer().connection == ConnectionState::Connected);
+}
+
 }  // namespace lockstep::repl
