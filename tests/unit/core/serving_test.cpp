@@ -14,10 +14,11 @@ void detach(Pair& pair) {
   pair.run();
 }
 
-Pair protocol_a_pair() {
+Pair protocol_a_pair(LossPolicy on_peer_loss = LossPolicy::Continue) {
   ReplicaOptions first = test_options(0);
   ReplicaOptions second = test_options(1);
   first.protocol = second.protocol = Protocol::A;
+  first.on_peer_loss = second.on_peer_loss = on_peer_loss;
   return Pair(first, second);
 }
 
@@ -347,11 +348,7 @@ TEST_CASE("a peer that never got what protocol A has answered is Outdated, also 
 }
 
 TEST_CASE("what protocol A has answered is known to be ahead, also when its Primary gave up the role while suspended") {
-  ReplicaOptions first = test_options(0);
-  ReplicaOptions second = test_options(1);
-  first.protocol = second.protocol = Protocol::A;
-  first.on_peer_loss = second.on_peer_loss = LossPolicy::Suspend;
-  Pair pair(first, second);
+  Pair pair = protocol_a_pair(LossPolicy::Suspend);
   pair.make_mirrored();
   const Generation common = pair.alpha.superblock.current;
   pair.holds_to_beta = true;
@@ -521,11 +518,7 @@ TEST_CASE("a node that served and is promoted leaves the generation in which its
 }
 
 TEST_CASE("what protocol A has answered is known to be ahead, also when a suspended Primary changes to protocol C") {
-  ReplicaOptions first = test_options(0);
-  ReplicaOptions second = test_options(1);
-  first.protocol = second.protocol = Protocol::A;
-  first.on_peer_loss = second.on_peer_loss = LossPolicy::Suspend;
-  Pair pair(first, second);
+  Pair pair = protocol_a_pair(LossPolicy::Suspend);
   pair.make_mirrored();
   pair.holds_to_beta = true;
   pair.alpha.write(0, blocks(5), 7);
