@@ -122,6 +122,8 @@ void Replica::State::serve_confirmed(PeerIndex index, const ServeConfirmed& mess
   peer.lost_unflushed = false;
   fails_held = false;
   changed();
+  // It follows this node, so it has not taken its place: also if it was waited for when the disk was lost.
+  if (!LOCKSTEP_MUTANT("awaited-server-is-not-back")) peer_is_back(index);
   // The handshake of this link could not compare our disk with a generation that the peer did not have yet. Nothing is
   // answered on it.
   if (had_no_name && disk_usable() && peer.replication == ReplicationState::Established) {

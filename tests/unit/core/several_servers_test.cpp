@@ -405,4 +405,29 @@ TEST_CASE("a peer that was away when the Primary's disk was lost does not serve 
   CHECK(trio.beta.disk[6] == 2);
 }
 
+TEST_CASE("a peer whose loss suspended the Primary is waited for no more when it serves") {
+  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
+  for (ReplicaOptions& each : options) each.on_peer_loss = LossPolicy::Suspend;
+  Trio trio(options[0], options[1], options[2]);
+  trio.make_mirrored();
+  trio.lose_link(trio.alpha, trio.beta);
+  REQUIRE(trio.alpha.replica().status().suspension == Suspension::PeerLoss);
+  trio.gamma.holds_flushes = true;  // it takes the new generation later
+  trio.alpha.order(OrderKind::Detach);
+  trio.run();
+  trio.connect(trio.alpha, trio.beta);
+  trio.gamma.holds_flushes = false;
+  trio.run();
+  trio.alpha.write(0, blocks(5), 1);
+  trio.run();
+  CHECK(trio.alpha.replica().status().suspension == Suspension::No);
+  REQUIRE(trio.alpha.replies.count(0) == 1);
+  CHECK(trio.alpha.replies.at(0) == 0);
+  CHECK(trio.beta.disk[5] == 1);
+  trio.alpha.attach();
+  trio.settle();
+  CHECK(trio.are_alike(trio.alpha, trio.beta));
+  CHECK(trio.are_alike(trio.alpha, trio.gamma));
+}
+
 }  // namespace lockstep::repl
