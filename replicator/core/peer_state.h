@@ -93,6 +93,7 @@ struct Peer {
   uint32_t reads_out = 0;
   bool lost_unflushed = false;   // the link ended with acknowledged writes that it had not made stable
   bool lost_unreceived = false;  // … that it may never have got: protocol A
+  bool lost_as_target = false;   // … in a resync from this node's disk: it lacks what was not copied
   uint64_t run = 0;              // of its daemon, at that time
 
   // We serve its clients.

@@ -450,7 +450,8 @@ void Replica::State::become_secondary() {
     fails_held = writes_paused = writes_paused_told = false;
     for (Peer& peer : peers) {
       if (peer.serve_asked && !disk_usable()) peer.replication = ReplicationState::Off;
-      peer.serve_asked = peer.serve_confirmed = peer.lost_unflushed = peer.lost_unreceived = false;
+      peer.serve_asked = peer.serve_confirmed = false;
+      peer.lost_unflushed = peer.lost_unreceived = peer.lost_as_target = false;
     }
   }
   note(NoteKind::Demoted, 0);

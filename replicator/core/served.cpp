@@ -89,7 +89,14 @@ bool Replica::State::lacks_at_server(const TransferEntry& entry) const {
 
 void Replica::State::ask_to_serve(PeerIndex index, const Generation& previous) {
   Peer& peer = peers[index];
-  if (peer.lost_unreceived || (peer.lost_unflushed && peer.run != peer.peer_report.run)) {
+  if (peer.peer_report.current == served) peer.lost_as_target = false;  // another one has given it everything
+  if (peer.lost_unreceived || peer.lost_as_target || (peer.lost_unflushed && peer.run != peer.peer_report.run)) {
+    const bool others_are_asked = std::any_of(peers.begin(), peers.end(),
+                                              [&](const Peer& other) { return &other != &peer && other.serve_asked; });
+    if (others_are_asked && !data_lost && !LOCKSTEP_MUTANT("data-lost-beside-its-server")) {
+      // They may have what this one lacks.
+      return say_goodbye(index, GoodbyeReason::Refused, LinkEnd::Refused);
+    }
     // It was restarted with acknowledged writes in its cache, or never got them. Nobody else has them, and a client's
     // next flush would promise them. It is not asked: it would call this node's disk old, which may have them yet.
     if (!data_lost) note(NoteKind::DataLost, index);
@@ -169,7 +176,9 @@ bool Replica::State::leave_served_generation(PeerMask stale) {
 // Before the link's state is forgotten.
 void Replica::State::server_lost(PeerIndex index) {
   Peer& peer = peers[index];
-  if (!served.is_zero() && peer.serve_asked) {
+  // One that has got the stream until now, and is asked when it comes back, has as much to lose.
+  const bool got_stream = gets_stream(peer) && !LOCKSTEP_MUTANT("cut-off-server-lacks-nothing");
+  if (!served.is_zero() && (peer.serve_asked || got_stream)) {
     for (Sequence sequence = std::max(transfer_log.first(), peer.flushed + 1); sequence <= transfer_log.last();
          ++sequence) {
       const TransferEntry& entry = transfer_log.at(sequence);
@@ -178,6 +187,7 @@ void Replica::State::server_lost(PeerIndex index) {
     }
     peer.run = peer.peer_report.run;
     peer.lost_unreceived = peer.lost_unreceived || has_answered_unreceived(index);
+    peer.lost_as_target = peer.lost_as_target || (is_resync_source(peer) && !peer.resync_done_sent);
     if (paused_for == index || LOCKSTEP_MUTANT("any-lost-server-ends-pause")) {
       writes_paused = writes_paused_told = false;
     }
@@ -335,7 +345,8 @@ void Replica::State::leave_served_mode() {
   may_hold_current = 0;
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     Peer& peer = peers[index];
-    peer.serve_asked = peer.serve_confirmed = peer.lost_unflushed = peer.lost_unreceived = false;
+    peer.serve_asked = peer.serve_confirmed = false;
+    peer.lost_unflushed = peer.lost_unreceived = peer.lost_as_target = false;
     // Of several peers one may have got it from another since this node heard of it last.
     const bool is_left_out = has_third_nodes() ? !gets_stream(peer) : peer.incarnation == 0;
     if (is_left_out && (has_third_nodes() || may_hold_our_current(superblock.peers[index]))) {

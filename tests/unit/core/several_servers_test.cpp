@@ -430,4 +430,59 @@ TEST_CASE("a peer whose loss suspended the Primary is waited for no more when it
   CHECK(trio.are_alike(trio.alpha, trio.gamma));
 }
 
+TEST_CASE("a peer that the Primary was bringing up to date when its disk was lost does not serve") {
+  const bool other_serves = GENERATE(true, false);
+  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
+  for (ReplicaOptions& each : options) each.on_peer_loss = LossPolicy::Suspend;
+  Trio trio(options[0], options[1], options[2]);
+  trio.make_mirrored();
+  trio.alpha.write(0, blocks(6), 2);
+  trio.run();
+  REQUIRE(trio.alpha.replies.at(0) == 0);
+  // beta loses what it had in its cache, and comes back; the start of its resync is on its way.
+  trio.beta.crash(true);
+  trio.beta.start();
+  trio.run();
+  REQUIRE(trio.beta.disk[6] == 0);
+  trio.alpha.holds_persists = true;
+  trio.connect(trio.alpha, trio.beta);
+  REQUIRE(trio.peer(trio.alpha, trio.beta).replication == ReplicationState::WFBitMapS);
+  // gamma is to serve, and has not heard of it.
+  trio.holds[0][2] = true;
+  trio.alpha.order(OrderKind::Detach);
+  trio.alpha.holds_persists = false;
+  trio.run();
+  trio.connect(trio.alpha, trio.beta);
+  CHECK_FALSE(has_noted(trio.alpha, NoteKind::DataLost));
+  CHECK(trio.beta.superblock.current == trio.alpha.superblock.current);
+  if (other_serves) {
+    trio.holds[0][2] = false;
+    trio.run();
+    CHECK(trio.gamma.superblock.current == trio.alpha.replica().status().generation);
+    // Its data is gamma's next, and as good.
+    trio.lose_link(trio.alpha, trio.gamma);
+    trio.connect(trio.beta, trio.gamma);
+    REQUIRE(trio.are_alike(trio.beta, trio.gamma));
+    trio.connect(trio.alpha, trio.beta);
+    trio.alpha.flush(1);
+    trio.run();
+    REQUIRE(trio.alpha.replies.count(1) == 1);
+    CHECK(trio.alpha.replies.at(1) == 0);
+    CHECK_FALSE(has_noted(trio.alpha, NoteKind::DataLost));
+  } else {
+    trio.lose_link(trio.alpha, trio.gamma);
+    trio.holds[0][2] = false;
+    trio.gamma.crash(true);
+    trio.connect(trio.alpha, trio.beta);
+    CHECK(has_noted(trio.alpha, NoteKind::DataLost));
+    CHECK(trio.beta.superblock.current == trio.alpha.superblock.current);
+    // What was answered is on this disk still.
+    trio.alpha.attach();
+    trio.alpha.order(OrderKind::Demote);
+    trio.gamma.start();
+  }
+  trio.settle();
+  CHECK(trio.beta.disk[6] == 2);
+}
+
 }  // namespace lockstep::repl
