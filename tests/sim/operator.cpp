@@ -121,12 +121,13 @@ bool Operator::vouch_for_the_newest() {
       is_refused = is_refused || rule == Rule::PeerRolledBack || rule == Rule::SelfMayBeStale ||
                    (is_any_other && rule == Rule::BothInconsistent);
     }
-    if (!is_refused || !world_.random.chance(0.3)) continue;
+    if (!is_refused || newer_is_left(id) || !world_.random.chance(0.3)) continue;
     OrderGiven order;
     order.kind = OrderKind::Disconnect;
     give(id, order);
     world_.at(world_.now_us + 20'000, [this, id, has_primary] {
       if (!world_.node(id).responds() || has_primary()) return;  // vouched for another one a moment before
+      if (newer_is_left(id)) return;
       OrderGiven promote;
       promote.kind = OrderKind::Promote;
       promote.give_generation = true;
@@ -134,6 +135,19 @@ bool Operator::vouch_for_the_newest() {
       give(id, promote);
     });
     return true;
+  }
+  return false;
+}
+
+// A third node, which may be down still, was Primary without this one, and its disk is the one that it had: it will be
+// the source of both.
+bool Operator::newer_is_left(int than) const {
+  for (int other = 0; other < world_.node_count(); ++other) {
+    if (other == than || world_.checker.is_replaced(other) || !world_.checker.has_all_flushed(other)) continue;
+    const Node& node = world_.node(other);
+    const SuperblockImage& superblock = node.durable().superblock;
+    const bool left_behind = !superblock.peers[node.peer_index(than)].bitmap_generation.is_zero();
+    if (left_behind && superblock.disk_state == DiskState::UpToDate) return true;
   }
   return false;
 }

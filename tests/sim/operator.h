@@ -24,6 +24,7 @@ class Operator {
   void turn();
   bool demote_who_lost_data();
   bool vouch_for_the_newest();
+  bool newer_is_left(int than) const;
   bool repair();
   void put_disk_right(int node);
   void put_disks_right();
