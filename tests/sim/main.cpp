@@ -2,9 +2,11 @@
 #include <malloc.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
+#include <string_view>
 
 #include "tests/sim/probes.h"
 #include "tests/sim/sweep.h"
@@ -15,11 +17,12 @@ using namespace lockstep::sim;  // NOLINT(google-build-using-namespace)
 
 // In a sweep of so many seeds every mark is reached.
 constexpr uint64_t kSeedsForMarks = 20'000;
+constexpr std::array<std::string_view, 3> kPolicies{"continue", "suspend", "arbiter"};  // as LossPolicy has them
 
 void usage() {
   std::puts(
       "usage: lockstep-sim --seed N [--trace] | --seeds COUNT [--from N] [--jobs N] [--seconds N] [--all] [--marks]\n"
-      "                    [--nodes N] [--protocol P] [--promise P] [--mutant NAME] | --list-mutants\n"
+      "                    [--nodes N] [--policy P] [--protocol P] [--promise P] [--mutant NAME] | --list-mutants\n"
       "  --seed N       runs one seed, and with --trace prints what happens\n"
       "  --seeds COUNT  runs COUNT seeds from --from (default 1) on; exits 1 at the first violation, and names its "
       "seed\n"
@@ -33,6 +36,7 @@ void usage() {
       "  --promise P    holds the runs to what this protocol promises, whichever they use: must fail for a weaker one\n"
       "  --sync CHOICE  all, first or any: whose promises a write waits for with three nodes and more (default: "
       "drawn)\n"
+      "  --policy P     continue, suspend or arbiter: on-peer-loss of all nodes (default: drawn)\n"
       "  --disk-errors  some seeds know disks that fail, are detached and attached with more than two nodes, too\n"
       "  --lost-disks   … that are replaced by empty ones or older copies with two or four nodes, too ("
       "docs/testing.md)\n"
@@ -44,6 +48,10 @@ std::string sync_option(const RunOptions& options) {
   if (!options.sync) return {};
   const bool all = *options.sync == lockstep::repl::SyncChoice::All;
   return all ? " --sync all" : *options.sync == lockstep::repl::SyncChoice::First ? " --sync first" : " --sync any";
+}
+
+std::string policy_option(const RunOptions& options) {
+  return options.policy ? " --policy " + std::string(kPolicies[static_cast<size_t>(*options.policy)]) : "";
 }
 
 std::string protocol_option(const RunOptions& options) {
@@ -127,6 +135,14 @@ int main(int argc, char** argv) {
       options.run.sync = choice == "all"     ? lockstep::repl::SyncChoice::All
                          : choice == "first" ? lockstep::repl::SyncChoice::First
                                              : lockstep::repl::SyncChoice::Any;
+    } else if (option == "--policy") {
+      const std::string policy = i + 1 < argc ? argv[++i] : "";
+      const auto* found = std::find(kPolicies.begin(), kPolicies.end(), policy);
+      if (found == kPolicies.end()) {
+        std::fprintf(stderr, "lockstep-sim: --policy is continue, suspend or arbiter\n");
+        return 2;
+      }
+      options.run.policy = static_cast<lockstep::repl::LossPolicy>(found - kPolicies.begin());
     } else if (option == "--disk-errors") {
       options.run.disk_errors = true;
     } else if (option == "--lost-disks") {
@@ -161,11 +177,12 @@ int main(int argc, char** argv) {
   const SweepResult result = sweep(options);
   if (!result.ok) {
     const auto failed = static_cast<unsigned long long>(result.failed_seed);
-    std::printf("seed %llu: %s\n  replay: lockstep-sim --seed %llu --trace%s%s%s%s%s\n", failed,
+    std::printf("seed %llu: %s\n  replay: lockstep-sim --seed %llu --trace%s%s%s%s%s%s\n", failed,
                 result.failed.violation.c_str(), failed,
                 options.run.nodes != 0 ? (" --nodes " + std::to_string(options.run.nodes)).c_str() : "",
-                sync_option(options.run).c_str(), protocol_option(options.run).c_str(),
-                options.run.disk_errors ? " --disk-errors" : "", options.run.lost_disks ? " --lost-disks" : "");
+                policy_option(options.run).c_str(), sync_option(options.run).c_str(),
+                protocol_option(options.run).c_str(), options.run.disk_errors ? " --disk-errors" : "",
+                options.run.lost_disks ? " --lost-disks" : "");
     return 1;
   }
   if (marks) print_marks(result);

@@ -247,11 +247,12 @@ bool Operator::fail_over() {
   if (!world_.random.chance(0.2)) return false;
   for (int id = 0; id < world_.node_count(); ++id) {
     if (!world_.node(id).responds() || world_.node(id).status().role == Role::Primary) continue;
-    bool alone = true;
+    bool reaches_primary = false;
     for (int other = 0; other < world_.node_count(); ++other) {
-      if (other != id && world_.node(id).peer(other).connection == ConnectionState::Connected) alone = false;
+      if (other == id || world_.node(id).peer(other).connection != ConnectionState::Connected) continue;
+      if (world_.node_count() == 2 || world_.node(id).peer(other).role == Role::Primary) reaches_primary = true;
     }
-    if (!alone) continue;
+    if (reaches_primary) continue;
     OrderGiven order;
     order.kind = OrderKind::Promote;
     give(id, order);

@@ -20,8 +20,9 @@ int draw_nodes(const RunOptions& options, Random& random) {
   random.next();  // forced or drawn, the rest of the run is drawn from the same place
   return options.nodes != 0 ? options.nodes : 2;
 }
-// Drawn besides, so that the rest of a run is the same under each policy. The simulator's arbiter is one for two nodes.
+// Drawn besides, so that the rest of a run is the same under each policy.
 LossPolicy draw_policy(const RunOptions& options, int nodes) {
+  if (options.policy) return *options.policy;
   Random dice(options.seed * 0xD1B54A32D192ED03 + 7);
   const uint64_t drawn = dice.below(10);
   if (nodes > 2) return drawn < 7 ? LossPolicy::Continue : LossPolicy::Suspend;

@@ -31,6 +31,7 @@ struct RunOptions {
   int nodes = 0;  // 0: drawn
   bool trace = false;
   std::optional<repl::Protocol> protocol;  // else drawn
+  std::optional<repl::LossPolicy> policy;  // else drawn
   std::optional<repl::Protocol> promise;   // what the run is held to, whatever it uses: a control of the checks
   bool disk_errors = false;                // disks may fail with more than two nodes, too
   bool lost_disks = false;                 // … with two or four nodes, too, be replaced by empty ones or older copies
