@@ -371,6 +371,8 @@ void Replica::State::restart_other_resyncs(PeerIndex but) {
 }
 
 void Replica::State::primary_lost(PeerIndex index) {
+  // One that has been replaced, and does not know it yet: nothing of what this node holds came from it.
+  if (unstable_from != index && follows_another_primary(index)) return;
   forget_unstable(index);
   for (Peer& peer : peers) peer.in_sync_by_primary = false;
   restart_secondary_links(index);

@@ -1,0 +1,117 @@
+// on-peer-loss = arbiter with three nodes, told as stories. The arbiter of these tests keeps a set of nodes as
+// docs/arbiter.md asks.
+#include <algorithm>
+#include <array>
+#include <catch2/catch.hpp>
+#include <set>
+
+#include "tests/unit/core/trio.h"
+
+namespace lockstep::repl {
+namespace {
+
+ReplicaOptions arbitrated(int number) {
+  ReplicaOptions options = trio_options(number);
+  options.on_peer_loss = LossPolicy::Arbiter;
+  return options;
+}
+
+OrderGiven promote_plainly() {
+  OrderGiven order;
+  order.kind = OrderKind::Promote;
+  return order;
+}
+
+struct Story {
+  Trio trio{arbitrated(0), arbitrated(1), arbitrated(2)};
+  Side& alpha = trio.alpha;
+  Side& beta = trio.beta;
+  Side& gamma = trio.gamma;
+  // The record; each side's name is its number.
+  bool exists = false;
+  std::set<int> in_sync;
+  Generation generation;
+  std::array<bool, 3> reaches{true, true, true};  // the arbiter
+  std::array<size_t, 3> answered{};
+
+  Story() {
+    trio.make_mirrored();
+    answer();
+    REQUIRE(exists);
+  }
+
+  Side& side(int number) { return number == 0 ? alpha : number == 1 ? beta : gamma; }
+
+  static bool knows(const Side& side, const Generation& generation) {
+    const SuperblockImage& own = side.replica().superblock();
+    return own.current == generation || own.reserved == generation ||
+           std::find(own.history.begin(), own.history.end(), generation) != own.history.end();
+  }
+
+  ArbiterVerdict judge(int number, const AskArbiter& ask) {
+    std::set<int> about;
+    for (PeerIndex peer = 0; peer < 2; ++peer) {
+      if ((ask.peers & mask_of(peer)) != 0) about.insert(peer < number ? peer : peer + 1);
+    }
+    if (ask.question == ArbiterQuestion::PeersInSync) {
+      if (exists && !knows(side(number), generation)) return ArbiterVerdict::Denied;
+      about.insert(number);
+      if (!exists && about.size() < 3) return ArbiterVerdict::Unclear;
+      exists = true;
+      in_sync.insert(about.begin(), about.end());
+      generation = side(number).replica().superblock().current;
+      return ArbiterVerdict::Granted;
+    }
+    if (!exists) return ArbiterVerdict::Unclear;
+    if (in_sync.count(number) == 0) return ArbiterVerdict::Denied;
+    for (const int out : about) in_sync.erase(out);
+    generation = ask.next_generation;
+    return ArbiterVerdict::Granted;
+  }
+  void answer() {
+    for (int number = 0; number < 3; ++number) {
+      const auto place = static_cast<size_t>(number);
+      while (reaches[place] && side(number).alive() && answered[place] < side(number).asked.size()) {
+        const AskArbiter ask = side(number).asked[answered[place]++];
+        side(number).feed(ArbiterAnswered{ask.ticket, judge(number, ask)});
+        trio.run();
+      }
+    }
+  }
+  void pass(uint64_t time_us) {
+    for (uint64_t passed = 0; passed < time_us; passed += 100'000) {
+      trio.pass(100'000);
+      answer();
+    }
+  }
+  void promote(Side& side) {
+    const uint64_t ticket = side.order(promote_plainly());
+    pass(6'000'000);
+    REQUIRE(side.answered(ticket, Outcome::Done));
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a Primary that was replaced, and does not know it yet, takes nothing with it when its link is lost") {
+  Story story;
+  Trio& trio = story.trio;
+  story.reaches[0] = false;
+  trio.lose_link(story.alpha, story.beta);
+  trio.lose_link(story.alpha, story.gamma);
+  trio.run();
+  trio.connect(story.beta, story.gamma);
+  REQUIRE(trio.peer(story.gamma, story.beta).connection == ConnectionState::Connected);
+  story.promote(story.beta);
+  story.beta.write(0, blocks(5), 1);
+  trio.run();
+  REQUIRE(story.beta.replies.at(0) == 0);
+  REQUIRE(story.alpha.is_primary());
+
+  trio.connect(story.alpha, story.gamma);
+  CHECK_FALSE(story.alpha.is_primary());  // refused, it knows
+  CHECK(trio.peer(story.gamma, story.beta).replication == ReplicationState::Established);
+  CHECK(trio.bits(story.gamma, story.beta) == 0);
+}
+
+}  // namespace lockstep::repl
