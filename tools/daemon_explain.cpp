@@ -150,6 +150,10 @@ std::string_view words_of(Rule rule) {
       return "the peer's handler before-resync-target runs before anything is copied to it";
     case Rule::TargetOfAnother:
       return "the target is being synced from another node";
+    case Rule::SelfFollowsAnother:
+      return "refused: the peer is Primary, and this node is connected to another Primary";
+    case Rule::PeerFollowsAnother:
+      return "refused: this node is Primary, and the peer is connected to another Primary";
   }
   return "";
 }

@@ -261,6 +261,12 @@ Verdict refuse(Rule rule) {
   return {SyncKind::Refuse, SyncExtent::Nothing, rule};
 }
 
+// One Primary was replaced by the other, and has not noticed yet. Of two streams a Secondary takes one: it would call
+// each of them in sync, and count what one sends as the other's.
+Verdict follows_another(const StateReport& self) {
+  return refuse(is_primary(self) ? Rule::PeerFollowsAnother : Rule::SelfFollowsAnother);
+}
+
 // The disk that `from` met last, and that could have told what it lacks, is gone. What is in its place tells nothing:
 // to be its source makes nobody the newest. One that was empty when they met, and is the same still, has lost nothing.
 bool may_be_stale(const StateReport& from, const StateReport& to, Rule rule) {
@@ -375,6 +381,7 @@ Decision decide(const StateReport& self, const StateReport& peer) {
       return {SyncKind::Wait, kNothing, Rule::TargetOfAnother};
     }
   }
+  const bool follows_two = LOCKSTEP_MUTANT("two-primaries-followed");
   if (copies) {
     const StateReport& from = verdict.kind == SyncKind::Source ? self : peer;
     const StateReport& to = verdict.kind == SyncKind::Source ? peer : self;
@@ -382,6 +389,7 @@ Decision decide(const StateReport& self, const StateReport& peer) {
       return decision(refuse(is_inconsistent(to) ? Rule::BothInconsistent : Rule::InconsistentWouldBeSource));
     }
     if (is_primary(to)) return decision(refuse(Rule::PrimaryWouldBeTarget));
+    if (is_primary(from) && to.sees_primary && !follows_two) return decision(follows_another(self));
     if (may_be_stale(from, to, verdict.rule)) {
       return decision(refuse(verdict.kind == SyncKind::Source ? Rule::SelfMayBeStale : Rule::PeerMayBeStale));
     }
@@ -392,6 +400,9 @@ Decision decide(const StateReport& self, const StateReport& peer) {
   }
   if (verdict.kind == SyncKind::None && is_primary(self) && is_primary(peer))
     return decision(refuse(Rule::BothPrimary));
+  if (verdict.kind == SyncKind::None && (is_primary(self) ? peer : self).sees_primary && !follows_two) {
+    return decision(follows_another(self));
+  }
   return decision(verdict);
 }
 
@@ -515,6 +526,10 @@ std::string_view to_string(Rule rule) {
       return "peer-prepares";
     case Rule::TargetOfAnother:
       return "target-of-another";
+    case Rule::SelfFollowsAnother:
+      return "self-follows-another";
+    case Rule::PeerFollowsAnother:
+      return "peer-follows-another";
   }
   return "unknown";
 }

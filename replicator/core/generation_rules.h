@@ -77,7 +77,10 @@ enum class Rule : uint8_t {
   PrimaryDecidesPeerIsBehind,
   SelfPrepares,  // this node would be target, and prepares itself first
   PeerPrepares,
-  TargetOfAnother,  // the target is being synced from another node already
+  TargetOfAnother,     // the target is being synced from another node already
+  SelfFollowsAnother,  // the peer is Primary, and so is another that this node is connected to: refused until one is
+                       // left
+  PeerFollowsAnother,
 };
 std::string_view to_string(Rule rule);
 

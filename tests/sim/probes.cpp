@@ -92,6 +92,8 @@ const std::vector<UnreachedMark>& unreached_marks() {
       {"rule primary-decides-self-is-behind", "the same"},
       {"rule primary-decides-peer-is-behind", "the same"},
       {"rule target-of-another", "the same"},
+      {"rule self-follows-another", "the same"},
+      {"rule peer-follows-another", "the same"},
       {"rule equal-self-received-more", "it takes two survivors of a third node"},
       {"rule equal-peer-received-more", "the same"},
       {"read asked of another peer", "the same"},

@@ -114,4 +114,32 @@ TEST_CASE("a Primary that was replaced, and does not know it yet, takes nothing 
   CHECK(trio.bits(story.gamma, story.beta) == 0);
 }
 
+TEST_CASE("a node that follows a Primary is refused by another that was replaced, and has noticed nothing") {
+  Story story;
+  Trio& trio = story.trio;
+  story.reaches[0] = false;
+  trio.lose_link(story.alpha, story.beta);
+  trio.lose_link(story.alpha, story.gamma);
+  trio.run();
+  trio.connect(story.beta, story.gamma);
+  REQUIRE(trio.peer(story.gamma, story.beta).connection == ConnectionState::Connected);
+  story.promote(story.beta);
+  REQUIRE(story.alpha.is_primary());
+
+  // Nothing was written, so the generations tell nobody which of the two it is.
+  trio.connect(story.alpha, story.gamma);
+  CHECK(trio.peer(story.gamma, story.alpha).decision.rule == Rule::SelfFollowsAnother);
+  CHECK(trio.peer(story.alpha, story.gamma).decision.rule == Rule::PeerFollowsAnother);
+  trio.connect(story.alpha, story.beta);
+  story.reaches[0] = true;
+  trio.settle();
+  story.answer();
+  CHECK_FALSE(story.alpha.is_primary());
+  story.beta.write(0, blocks(5), 1);
+  trio.run();
+  CHECK(story.beta.replies.at(0) == 0);
+  CHECK(story.gamma.disk[5] == 1);
+  CHECK(story.alpha.disk[5] == 1);
+}
+
 }  // namespace lockstep::repl

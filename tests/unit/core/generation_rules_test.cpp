@@ -291,7 +291,9 @@ std::vector<Row> table() {
       {Says(kG1), Says(kG2).since(kG1).sees_a_primary(), kWait(Rule::PrimaryDecidesSelfIsBehind)},
       {Says(kG2).since(kG1).sees_a_primary(), Says(kG1), kWait(Rule::PrimaryDecidesPeerIsBehind)},
       {Says(kG2).since(kG1), Says(kG3).since(kG1).sees_a_primary(), kSplit(Rule::SplitBrain)},
-      {Says(kG1).primary(), Says(kG1).sees_a_primary(), kNone(Rule::EqualClean)},
+      {Says(kG1).primary(), Says(kG1).sees_a_primary(), kRefuse(Rule::PeerFollowsAnother)},
+      {Says(kG1).sees_a_primary(), Says(kG2).since(kG1).primary(), kRefuse(Rule::SelfFollowsAnother)},
+      {Says(kG2).since(kG1).sees_a_primary(), Says(kG1).primary(), kRefuse(Rule::PrimaryWouldBeTarget)},
       {Says(kG1).bits(1), Says(kG1, kInconsistent).synced_by_another(), kWait(Rule::TargetOfAnother)},
       {Says(kG3, kInconsistent).synced_by_another(), Says(kG4, kInconsistent).partial(kG1, kG2),
        kWait(Rule::TargetOfAnother)},
@@ -352,6 +354,7 @@ Rule mirrored(Rule rule) {
         {Rule::SplitBrainSelfGivesWay, Rule::SplitBrainPeerGivesWay},
         {Rule::SelfRolledBack, Rule::PeerRolledBack},
         {Rule::SelfPrepares, Rule::PeerPrepares},
+        {Rule::SelfFollowsAnother, Rule::PeerFollowsAnother},
         {Rule::SelfMayBeStale, Rule::PeerMayBeStale},
         {Rule::UnrelatedSelfGivesWay, Rule::UnrelatedPeerGivesWay},
     };
@@ -419,6 +422,14 @@ const char* broken_by(const StateReport& self, const StateReport& peer, Decision
     if (server.disk_state != kUpToDate && server.disk_state != kConsistent && server.disk_state != kOutdated)
       return "clients see a copy that is not whole";
     if (server.current != client.served && server.current != client.served_previous) return "clients see other data";
+  }
+  const bool goes_on = decision.kind == SyncKind::None || decision.kind == SyncKind::Source ||
+                       decision.kind == SyncKind::Target || decision.kind == SyncKind::Prepare;
+  if (goes_on && !is_served && self.role != peer.role) {
+    if (self.role != Role::Primary && peer.role == Role::Primary && self.sees_primary)
+      return "it follows two Primaries";
+    if (peer.role != Role::Primary && self.role == Role::Primary && peer.sees_primary)
+      return "it follows two Primaries";
   }
   if (decision.kind == SyncKind::Wait) {
     if (self.role == Role::Primary || peer.role == Role::Primary) return "a Primary waits";
@@ -647,7 +658,7 @@ TEST_CASE("docs/states.md names every rule and every state") {
   const auto is_named = [&text](std::string_view name) {
     return text.find("`" + std::string(name) + "`") != std::string::npos;
   };
-  REQUIRE(all_rules().size() == 59);
+  REQUIRE(all_rules().size() == 61);
   for (const Rule rule : all_rules()) {
     INFO(to_string(rule));
     CHECK(is_named(to_string(rule)));
