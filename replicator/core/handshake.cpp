@@ -26,7 +26,7 @@ StateReport Replica::State::make_report(PeerIndex index) const {
   report.node_order = options.node_order;
   report.served = served;
   report.served_previous = served_previous;
-  report.run = seed.high + 0x9E3779B97F4A7C15 * seed.low + caches_lost;
+  report.run = run();
   report.life = durable_life;
   report.remembered = superblock.peer_lives[index];
   report.size_bytes = options.size_bytes;

@@ -94,7 +94,9 @@ struct Peer {
   bool lost_unflushed = false;   // the link ended with acknowledged writes that it had not made stable
   bool lost_unreceived = false;  // … that it may never have got: protocol A
   bool lost_as_target = false;   // … in a resync from this node's disk: it lacks what was not copied
-  uint64_t run = 0;              // of its daemon, at that time
+  // It may get its data from the last peer that served, whose cache held answered writes up to here.
+  Sequence handed_on_through = 0;
+  uint64_t run = 0;  // of its daemon, at that time
 
   // We serve its clients.
   bool served_here = false;

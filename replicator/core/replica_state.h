@@ -249,6 +249,8 @@ struct Replica::State {
   void pump_remote_reads();
   void read_reply_arrived(PeerIndex peer, const ReadReply& message);
   void note_who_lacks_answered();
+  bool lacks_answered(const Peer& peer) const;
+  bool may_lack_handed_on(const Peer& peer) const;
   bool lacks_at_server(const TransferEntry& entry) const;
   void requeue_write(uint32_t slot);
   void fail_requests_without_data();
@@ -273,6 +275,7 @@ struct Replica::State {
 
   // --- handshake.cpp
   StateReport make_report(PeerIndex peer) const;
+  uint64_t run() const { return seed.high + 0x9E3779B97F4A7C15 * seed.low + caches_lost; }
   void send_report_when_quiet(PeerIndex peer);
   void decide_when_ready(PeerIndex peer);
   void carry_out_decision(PeerIndex peer);

@@ -452,6 +452,7 @@ void Replica::State::become_secondary() {
       if (peer.serve_asked && !disk_usable()) peer.replication = ReplicationState::Off;
       peer.serve_asked = peer.serve_confirmed = false;
       peer.lost_unflushed = peer.lost_unreceived = peer.lost_as_target = false;
+      peer.handed_on_through = 0;
     }
   }
   note(NoteKind::Demoted, 0);

@@ -87,13 +87,27 @@ bool Replica::State::lacks_at_server(const TransferEntry& entry) const {
   return false;
 }
 
+bool Replica::State::lacks_answered(const Peer& peer) const {
+  return peer.lost_unreceived || peer.lost_as_target || (peer.lost_unflushed && peer.run != peer.peer_report.run);
+}
+
+// It has what it has from a peer that served and left, and that may have been restarted in between: only its place in
+// this node's stream tells.
+bool Replica::State::may_lack_handed_on(const Peer& peer) const {
+  const StateReport& report = peer.peer_report;
+  const bool is_handed_on = peer.handed_on_through != 0 && report.current != superblock.current;
+  return is_handed_on && (report.position.stream != run() || report.position.through < peer.handed_on_through) &&
+         !LOCKSTEP_MUTANT("restarted-server-hands-on-everything");
+}
+
 void Replica::State::ask_to_serve(PeerIndex index, const Generation& previous) {
   Peer& peer = peers[index];
   if (peer.peer_report.current == served) peer.lost_as_target = false;  // another one has given it everything
-  if (peer.lost_unreceived || peer.lost_as_target || (peer.lost_unflushed && peer.run != peer.peer_report.run)) {
+  if (lacks_answered(peer) || may_lack_handed_on(peer)) {
     const bool others_are_asked = std::any_of(peers.begin(), peers.end(),
                                               [&](const Peer& other) { return &other != &peer && other.serve_asked; });
-    if (others_are_asked && !data_lost && !LOCKSTEP_MUTANT("data-lost-beside-its-server")) {
+    const bool others_tell = !lacks_answered(peer) && (may_serve & ~mask_of(index)) != 0;  // when they are back
+    if ((others_are_asked || others_tell) && !data_lost && !LOCKSTEP_MUTANT("data-lost-beside-its-server")) {
       // They may have what this one lacks.
       return say_goodbye(index, GoodbyeReason::Refused, LinkEnd::Refused);
     }
@@ -124,6 +138,7 @@ void Replica::State::serve_confirmed(PeerIndex index, const ServeConfirmed& mess
     served_previous = Generation{};
     served_stale |= std::exchange(served_leaving, PeerMask{0});
     may_serve &= static_cast<PeerMask>(~served_stale);
+    for (Peer& each : peers) each.handed_on_through = 0;  // stable where it is asked for
   }
   superblock.peers[index].crashed_primary = false;  // the peer's copy is the newest now
   peer.lost_unflushed = false;
@@ -177,13 +192,16 @@ bool Replica::State::leave_served_generation(PeerMask stale) {
 void Replica::State::server_lost(PeerIndex index) {
   Peer& peer = peers[index];
   // One that has got the stream until now, and is asked when it comes back, has as much to lose.
+  Sequence unflushed_through = 0;
   const bool got_stream = gets_stream(peer) && !LOCKSTEP_MUTANT("cut-off-server-lacks-nothing");
   if (!served.is_zero() && (peer.serve_asked || got_stream)) {
     for (Sequence sequence = std::max(transfer_log.first(), peer.flushed + 1); sequence <= transfer_log.last();
          ++sequence) {
       const TransferEntry& entry = transfer_log.at(sequence);
       if ((entry.sent_to & mask_of(index)) == 0 || entry.resync) continue;
-      if (entry.client_slot == TransferEntry::kNoClient && !entry.sent_again) peer.lost_unflushed = true;
+      if (entry.client_slot != TransferEntry::kNoClient || entry.sent_again) continue;
+      peer.lost_unflushed = true;
+      unflushed_through = sequence;
     }
     peer.run = peer.peer_report.run;
     peer.lost_unreceived = peer.lost_unreceived || has_answered_unreceived(index);
@@ -209,6 +227,10 @@ void Replica::State::server_lost(PeerIndex index) {
     // What nobody else was sent, nobody else can bring.
     const bool lost = peer.lost_unreceived && !LOCKSTEP_MUTANT("third-node-brings-what-nobody-got");
     for (Peer& other : peers) other.lost_unreceived = other.lost_unreceived || lost;
+    for (PeerIndex other = 0; other < peer_count(); ++other) {
+      if ((may_serve & mask_of(other)) != 0) continue;  // it was asked itself
+      peers[other].handed_on_through = std::max(peers[other].handed_on_through, unflushed_through);
+    }
     may_hold_served = static_cast<PeerMask>((1U << peer_count()) - 1);
   } else if (is_served() || LOCKSTEP_MUTANT("next-generation-before-the-first-is-taken")) {
     leave_served_generation(mask_of(index));
@@ -347,6 +369,7 @@ void Replica::State::leave_served_mode() {
     Peer& peer = peers[index];
     peer.serve_asked = peer.serve_confirmed = false;
     peer.lost_unflushed = peer.lost_unreceived = peer.lost_as_target = false;
+    peer.handed_on_through = 0;
     // Of several peers one may have got it from another since this node heard of it last.
     const bool is_left_out = has_third_nodes() ? !gets_stream(peer) : peer.incarnation == 0;
     if (is_left_out && (has_third_nodes() || may_hold_our_current(superblock.peers[index]))) {

@@ -485,4 +485,38 @@ TEST_CASE("a peer that the Primary was bringing up to date when its disk was los
   CHECK(trio.beta.disk[6] == 2);
 }
 
+TEST_CASE("what the only peer that served has lost with its power no third one can bring") {
+  const bool lost_power = GENERATE(true, false);
+  Trio trio;
+  trio.make_mirrored();
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.lose_link(trio.beta, trio.gamma);
+  trio.alpha.order(OrderKind::Detach);
+  trio.run();
+  trio.alpha.write(0, blocks(6), 2);
+  trio.run();
+  REQUIRE(trio.alpha.replies.at(0) == 0);
+  if (lost_power) {
+    trio.beta.crash(true);
+    trio.beta.start();
+    trio.run();
+    REQUIRE(trio.beta.disk[6] == 0);
+  } else {
+    trio.lose_link(trio.alpha, trio.beta);
+  }
+  // beta hands its data on to gamma, and gamma is the one that comes back.
+  trio.connect(trio.beta, trio.gamma);
+  REQUIRE(trio.gamma.superblock.current == trio.alpha.replica().status().generation);
+  trio.lose_link(trio.beta, trio.gamma);
+  trio.connect(trio.alpha, trio.gamma);
+  trio.alpha.flush(1);
+  trio.run();
+  CHECK(trio.alpha.replies.count(1) == (lost_power ? 0 : 1));
+  CHECK_FALSE(has_noted(trio.alpha, NoteKind::DataLost));
+  trio.connect(trio.alpha, trio.beta);
+  CHECK(has_noted(trio.alpha, NoteKind::DataLost) == lost_power);
+  REQUIRE(trio.alpha.replies.count(1) == 1);
+  CHECK(trio.alpha.replies.at(1) == (lost_power ? EIO : 0));
+}
+
 }  // namespace lockstep::repl
