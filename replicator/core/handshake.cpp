@@ -283,6 +283,11 @@ void Replica::State::leave_behind(PeerRecord& record, const Generation& old) con
   } else if (has_third_nodes() && record.previous_bitmap_generation.is_zero() && record.bitmap_generation != old) {
     record.previous_bitmap_generation = old;  // it may have got that from another node since
   }
+  // Or hold what this node undid at its start, which is as good as `old`.
+  const bool may_hold_undone = has_third_nodes() && record.previous_bitmap_generation.is_zero();
+  if (may_hold_undone && !LOCKSTEP_MUTANT("undone-generation-left-behind")) {
+    record.previous_bitmap_generation = superblock.undone;
+  }
   if (has_third_nodes()) record.crashed_primary = record.answered_ahead = false;  // of a generation that is past
 }
 

@@ -280,6 +280,41 @@ TEST_CASE("a generation that was undone is as good as the one before, whoever ho
   CHECK(trio.are_alike(trio.alpha, trio.gamma));
 }
 
+TEST_CASE("a generation that was undone is known still when its maker goes on without those that hold it") {
+  Trio trio;
+  trio.make_mirrored();
+  write(trio, trio.alpha, blocks(5), 1);
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.alpha.holds_persists = true;
+  trio.alpha.write(1, blocks(7), 3);
+  trio.run();
+  trio.holds[1][0] = true;
+  trio.alpha.holds_persists = false;
+  trio.run();
+  const Generation made = trio.alpha.superblock.current;
+  REQUIRE(trio.beta.superblock.current == made);
+  trio.alpha.crash();
+  trio.holds[1][0] = false;
+  trio.beta.crash();
+  trio.alpha.start();
+  trio.run();
+  REQUIRE(trio.alpha.superblock.undone == made);
+  OrderGiven promote;
+  promote.kind = OrderKind::Promote;
+  promote.give_generation = true;
+  promote.generation = trio.alpha.superblock.current;
+  trio.alpha.order(promote);
+  trio.run();
+  REQUIRE(trio.alpha.is_primary());
+  write(trio, trio.alpha, blocks(8), 4);
+  trio.beta.start();
+  trio.connect(trio.alpha, trio.beta);
+  CHECK(trio.peer(trio.alpha, trio.beta).decision.rule == Rule::PeerIsBehind);
+  CHECK(trio.peer(trio.alpha, trio.beta).decision.extent == SyncExtent::Bitmap);
+  CHECK(trio.are_alike(trio.alpha, trio.beta));
+  CHECK(trio.beta.disk[8] == 4);
+}
+
 TEST_CASE("who has its data from a node that was ahead of a third one is ahead of it, too") {
   std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
   for (ReplicaOptions& each : options) each.protocol = Protocol::A;
