@@ -191,9 +191,10 @@ bool Replica::State::leave_served_generation(PeerMask stale) {
 // Before the link's state is forgotten.
 void Replica::State::server_lost(PeerIndex index) {
   Peer& peer = peers[index];
-  // One that has got the stream until now, and is asked when it comes back, has as much to lose.
   Sequence unflushed_through = 0;
-  const bool got_stream = gets_stream(peer) && !LOCKSTEP_MUTANT("cut-off-server-lacks-nothing");
+  // One that has got the stream since before the disk was lost, and is asked when it comes back, has as much to lose.
+  const bool got_stream =
+      gets_stream(peer) && peer.own_report.served != served && !LOCKSTEP_MUTANT("cut-off-server-lacks-nothing");
   if (!served.is_zero() && (peer.serve_asked || got_stream)) {
     for (Sequence sequence = std::max(transfer_log.first(), peer.flushed + 1); sequence <= transfer_log.last();
          ++sequence) {
