@@ -13,8 +13,9 @@ namespace lockstep::repl {
 
 struct ArbiterRequest {
   ArbiterQuestion question = ArbiterQuestion::FencePeers;
-  std::vector<std::string> peers;  // whom it is about, by name
-  Role role = Role::Secondary;     // this node's
+  std::vector<std::string> peers;   // whom it is about, by name
+  std::vector<std::string> behind;  // others that must not count as in sync any more
+  Role role = Role::Secondary;      // this node's
   DiskState disk_state = DiskState::UpToDate;
   SuperblockImage generations;  // current and history: what this node's data goes back to
   Generation next_generation;   // zero in PeersInSync

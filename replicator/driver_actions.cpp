@@ -235,6 +235,7 @@ void Driver::execute(const AskArbiter& action) {
   request.question = action.question;
   for (PeerIndex peer = 0; peer < links_.size(); ++peer) {
     if ((action.peers & mask_of(peer)) != 0) request.peers.push_back(links_[peer]->peer_name());
+    if ((action.behind & mask_of(peer)) != 0) request.behind.push_back(links_[peer]->peer_name());
   }
   const ReplicaStatus status = replica_.status();
   request.role = status.role;

@@ -136,6 +136,7 @@ std::vector<std::string> FenceCommand::environment_of(const FenceCommandOptions&
   };
   if (!request.next_generation.is_zero()) {
     list.push_back("LOCKSTEP_NEXT_GENERATION=" + to_string(request.next_generation));
+    list.push_back("LOCKSTEP_BEHIND=" + joined(request.behind));
   }
   return list;
 }

@@ -9,6 +9,7 @@
 // An answer that is not clear is no answer: the node stays as it is, and asks again.
 #include <algorithm>
 
+#include "replicator/core/probes.h"
 #include "replicator/core/replica_state.h"
 
 namespace lockstep::repl {
@@ -55,6 +56,16 @@ PeerMask Replica::State::peers_to_include() const {
   return static_cast<PeerMask>(mask & ~arbiter.included);
 }
 
+// Peers that do not get what is written from here on. One that left in good order the arbiter may still count, or one
+// that is brought up to date. Whoever is taken out, and has not heard of it, would bring those to where it is itself.
+PeerMask Replica::State::peers_behind() const {
+  PeerMask mask = 0;
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    if (peers[index].replication != ReplicationState::Established) mask |= mask_of(index);
+  }
+  return mask;
+}
+
 void Replica::State::advance_arbitration() {
   if (options.on_peer_loss != LossPolicy::Arbiter || stopping || !disk_usable() || persist_failed) return;
   if (stage == OrderStage::WaitForArbiter && !promotion_needs_arbiter() && !somebody_came_back()) {
@@ -83,6 +94,8 @@ void Replica::State::ask_arbiter(ArbiterQuestion question, PeerMask mask) {
   ask.question = arbiter.question = question;
   ask.peers = arbiter.asked = mask;
   if (question != ArbiterQuestion::PeersInSync) {
+    const PeerMask others = LOCKSTEP_MUTANT("peer-that-left-stays-in-the-set") ? PeerMask{0} : peers_behind();
+    ask.behind = arbiter.asked_behind = static_cast<PeerMask>(others & ~mask);
     // Stored before anybody can know it: else, after a crash, the node would not recognise the record that it made.
     ask.next_generation = superblock.reserved = fresh_generation();
     persist_superblock();
@@ -124,6 +137,10 @@ void Replica::State::peers_fenced(ArbiterVerdict verdict) {
   if (role != Role::Primary || demoting || mask == 0) return;
   switch (verdict) {
     case ArbiterVerdict::Granted:
+      if ((peers_behind() & ~(arbiter.asked | arbiter.asked_behind)) != 0 &&
+          !LOCKSTEP_MUTANT("peer-that-left-stays-in-the-set")) {
+        return;  // another one left in good order meanwhile: asked again
+      }
       return give_up_peers(mask);
     case ArbiterVerdict::Denied:
       // A peer that is being brought up to date by this node is Primary nowhere, whatever the record says.

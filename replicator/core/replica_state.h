@@ -136,6 +136,7 @@ struct Replica::State {
   bool promotion_needs_arbiter() const;
   bool absent_primary_has_stopped() const;
   PeerMask peers_to_include() const;
+  PeerMask peers_behind() const;
   void advance_arbitration();
   void ask_arbiter(ArbiterQuestion question, PeerMask mask);
   void on(const ArbiterAnswered& event);
@@ -478,6 +479,7 @@ struct Replica::State {
     uint64_t ticket = 0;  // of the question that is not answered; 0: none
     ArbiterQuestion question = ArbiterQuestion::FencePeers;
     PeerMask asked = 0;
+    PeerMask asked_behind = 0;
     PeerMask included = 0;          // linked peers that it counts as in sync, as far as this node can bring it about
     PeerMask promoted_without = 0;  // absent ones that it took out for the promotion under way
     uint64_t next_us = 0, pause_us = 0;

@@ -55,6 +55,9 @@ ArbiterVerdict Arbiter::judge(const Asked& asked) {
   }
   if (!exists_) return ArbiterVerdict::Unclear;
   if (in_sync_.count(asked.node) == 0) return ArbiterVerdict::Denied;
+  for (PeerIndex index = 0; index < world_.node_count() - 1; ++index) {
+    if ((asked.question.behind & mask_of(index)) != 0) about.insert(peer(index));
+  }
   for (const int out : about) in_sync_.erase(out);
   generation_ = asked.question.next_generation;
   return ArbiterVerdict::Granted;

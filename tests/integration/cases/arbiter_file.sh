@@ -11,7 +11,7 @@ program=$integration/../../tools/arbiter/lockstep-arbiter-file
 ask() {
   local status=0
   env -i PATH="$PATH" LOCKSTEP_NODES='alpha beta' LOCKSTEP_NODE="$1" LOCKSTEP_PEERS="$3" LOCKSTEP_GENERATION="$4" \
-    LOCKSTEP_HISTORY="$5" LOCKSTEP_NEXT_GENERATION="$6" LOCKSTEP_ROLE=Primary \
+    LOCKSTEP_HISTORY="$5" LOCKSTEP_NEXT_GENERATION="$6" LOCKSTEP_ROLE=Primary LOCKSTEP_BEHIND="${LOCKSTEP_BEHIND-}" \
     "$program" "$folder" "$2" pgdata 2>"$WORK/said" || status=$?
   echo "$status"
 }
@@ -46,6 +46,15 @@ answers 6 alpha unfence-peer beta g1 '' ''
 answers 6 beta unfence-peer alpha g1 '' ''
 answers 0 alpha unfence-peer beta g4 'g1' ''
 record_is 'generation g4 primary alpha in-sync alpha beta'
+
+say 'who left before is not counted any more, either, though nobody has to reach it'
+LOCKSTEP_BEHIND='gamma' answers 4 alpha fence-peer beta g4 '' g5
+record_is 'generation g5 primary alpha in-sync alpha'
+answers 0 alpha unfence-peer 'beta gamma' g5 '' ''
+record_is 'generation g5 primary alpha in-sync alpha beta gamma'
+LOCKSTEP_BEHIND='gamma' answers 4 alpha fence-peer beta g5 '' g6
+record_is 'generation g6 primary alpha in-sync alpha'
+answers 0 alpha unfence-peer beta g6 '' ''
 
 say 'of many at once one wins'
 for _ in {1..10}; do

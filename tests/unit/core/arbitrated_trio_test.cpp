@@ -51,7 +51,7 @@ struct Story {
   ArbiterVerdict judge(int number, const AskArbiter& ask) {
     std::set<int> about;
     for (PeerIndex peer = 0; peer < 2; ++peer) {
-      if ((ask.peers & mask_of(peer)) != 0) about.insert(peer < number ? peer : peer + 1);
+      if (((ask.peers | ask.behind) & mask_of(peer)) != 0) about.insert(peer < number ? peer : peer + 1);
     }
     if (ask.question == ArbiterQuestion::PeersInSync) {
       if (exists && !knows(side(number), generation)) return ArbiterVerdict::Denied;
@@ -140,6 +140,50 @@ TEST_CASE("a node that follows a Primary is refused by another that was replaced
   CHECK(story.beta.replies.at(0) == 0);
   CHECK(story.gamma.disk[5] == 1);
   CHECK(story.alpha.disk[5] == 1);
+}
+
+TEST_CASE("who left in good order is counted no more when another is taken out, which would bring it up to date") {
+  Story story;
+  Trio& trio = story.trio;
+  story.gamma.order(OrderKind::Disconnect);
+  trio.run();
+  REQUIRE(story.gamma.superblock.disk_state == DiskState::Outdated);
+  story.alpha.write(0, blocks(5), 1);
+  trio.run();
+  REQUIRE(story.alpha.replies.at(0) == 0);  // nobody had to be asked
+  story.reaches[1] = story.reaches[2] = false;
+  trio.lose_link(story.alpha, story.beta);
+  trio.run();
+  story.answer();
+  story.alpha.write(1, blocks(6), 2);
+  trio.run();
+  REQUIRE(story.alpha.replies.at(1) == 0);
+  CHECK(story.in_sync == std::set<int>{0});
+
+  // Beta does not know that it is behind, and gamma neither, when it has what beta has.
+  story.gamma.order(OrderKind::Connect);
+  trio.connect(story.beta, story.gamma);
+  REQUIRE(story.gamma.is_up_to_date());
+  story.reaches[2] = true;
+  const uint64_t ticket = story.gamma.order(promote_plainly());
+  story.pass(6'000'000);
+  CHECK(story.gamma.answered(ticket, Outcome::ArbiterDenied));
+  CHECK_FALSE(story.gamma.is_primary());
+}
+
+TEST_CASE("who leaves while the arbiter is asked is taken out, too, before anything is answered") {
+  Story story;
+  Trio& trio = story.trio;
+  trio.lose_link(story.alpha, story.beta);
+  story.alpha.write(0, blocks(5), 1);
+  trio.run();
+  REQUIRE(story.alpha.asked.back().question == ArbiterQuestion::FencePeers);
+  story.gamma.order(OrderKind::Disconnect);
+  trio.run();
+  story.reaches[1] = story.reaches[2] = false;
+  story.answer();
+  REQUIRE(story.alpha.replies.at(0) == 0);
+  CHECK(story.in_sync == std::set<int>{0});
 }
 
 }  // namespace lockstep::repl
