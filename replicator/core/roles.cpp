@@ -253,7 +253,13 @@ void Replica::State::advance_order() {
       if (!is_shaking_hands()) order_promote();
       return;
     case OrderStage::Opening:
-      if (is_durable(opening_persist) && local_cycles_done >= opening_cycle) open_export();
+      if (!is_durable(opening_persist) || local_cycles_done < opening_cycle) return;
+      // Not before: one that crashes now has answered nothing, and gives way to a Primary that has.
+      if (set_answered_ahead(true)) {
+        reply_floor = opening_persist = persist_superblock();
+        return;
+      }
+      open_export();
       return;
     case OrderStage::Draining:
     case OrderStage::WaitForDemotion:
@@ -309,7 +315,7 @@ void Replica::State::become_primary() {
   // What is answered from here on is in this generation: no restart may go back from it.
   const bool is_stored = generation_unconfirmed == 0 && !LOCKSTEP_MUTANT("promoted-in-generation-that-is-undone");
   if (superblock.unanswered_since == kHeldByNobody || is_stored) superblock.unanswered_since = Generation{};
-  set_answered_ahead(true);
+  set_answered_ahead(LOCKSTEP_MUTANT("promoted-ahead-before-it-opens"));
   may_hold_current = 0;
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     // Also one that is known to be behind: it may be Primary, without a disk, in the generation in which this node

@@ -285,4 +285,39 @@ TEST_CASE("a generation that a suspended Primary made, and nobody stored, is use
   CHECK(trio.are_alike(trio.alpha, trio.gamma));
 }
 
+TEST_CASE("any 1: who lost its power before its export opened gives way to the Primary that had answered") {
+  Trio trio = trio_with(SyncChoice::Any, 1);
+  trio.make_mirrored();
+  trio.alpha.order(OrderKind::Demote);
+  trio.run();
+  trio.beta.order(OrderKind::Promote);
+  trio.settle();
+  REQUIRE(trio.beta.is_primary());
+  trio.holds[1][0] = true;
+  trio.beta.write(1, blocks(6), 2);
+  trio.run();
+  trio.beta.flush(2);
+  trio.run();
+  REQUIRE(answered(trio.beta, 2));
+  trio.gamma.crash();
+  trio.beta.crash();
+  trio.holds[1][0] = false;
+  trio.run();
+  trio.alpha.holds_flushes = true;
+  OrderGiven promote;
+  promote.kind = OrderKind::Promote;
+  promote.peer_fenced = true;
+  trio.alpha.order(promote);
+  trio.run();
+  REQUIRE(trio.alpha.superblock.primary);
+  REQUIRE_FALSE(trio.alpha.export_open);
+  trio.alpha.crash(true);
+  trio.alpha.holds_flushes = false;
+  trio.alpha.start();
+  trio.beta.start();
+  trio.connect(trio.alpha, trio.beta);
+  CHECK(trio.peer(trio.alpha, trio.beta).decision.rule == Rule::EqualPeerCrashedAhead);
+  CHECK(trio.alpha.disk[6] == 2);
+}
+
 }  // namespace lockstep::repl
