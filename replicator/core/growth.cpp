@@ -172,6 +172,10 @@ bool Replica::State::sizes_agree(PeerIndex index) {
   }
   if (theirs.size_bytes > options.size_bytes && theirs.size_bytes == superblock.prepared_size_bytes && disk_usable()) {
     peer.restart_after = grow(theirs.size_bytes);
+    // Whoever is linked has the former size, and is to follow before it gets a write beyond.
+    for (PeerIndex other = 0; other < peer_count() && !LOCKSTEP_MUTANT("follower-keeps-smaller-peers"); ++other) {
+      if (other != index) say_goodbye(other, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
+    }
   } else if (theirs.size_bytes > options.size_bytes || theirs.prepared_size_bytes != options.size_bytes) {
     say_goodbye(index, GoodbyeReason::Refused, LinkEnd::Refused);
   }

@@ -300,3 +300,48 @@ TEST_CASE("a Primary whose disk fails while its peer has grown already keeps its
   CHECK(pair.alpha.size_bytes == kGrownBytes);
   require_in_sync(pair);
 }
+
+TEST_CASE("who follows a larger node writes nothing beyond its former size to one that does not") {
+  Trio trio;
+  trio.make_mirrored();
+  // beta grows, alpha does not hear of it; gamma's disk, which had room, is replaced by an empty one.
+  trio.holds[1][0] = true;
+  trio.alpha.holds_preparations = true;
+  trio.alpha.order(resize());
+  trio.run();
+  trio.holds[1][0] = false;
+  trio.run();
+  trio.alpha.holds_persists = true;
+  trio.alpha.holds_preparations = false;
+  trio.run();
+  trio.holds[1][0] = true;
+  trio.alpha.holds_persists = false;
+  trio.run();
+  REQUIRE(trio.beta.size_bytes == kGrownBytes);
+  REQUIRE(trio.alpha.size_bytes == kTestDeviceBytes);
+  trio.gamma.crash(true);
+  trio.gamma.superblock = SuperblockImage{};
+  trio.gamma.superblock.life.birth = 77;
+  trio.gamma.disk.assign(kTestBlocks, 0);
+  trio.gamma.stable_disk = trio.gamma.disk;
+  trio.gamma.size_bytes = kTestDeviceBytes;
+  std::fill(trio.gamma.bitmap.begin(), trio.gamma.bitmap.end(), 0);
+  std::fill(trio.gamma.second_bitmap.begin(), trio.gamma.second_bitmap.end(), 0);
+  std::fill(trio.gamma.activity_log.begin(), trio.gamma.activity_log.end(), kNoExtent);
+  trio.gamma.start();
+  trio.run();
+  trio.holds[1][0] = false;
+  trio.run();
+  trio.connect(trio.alpha, trio.gamma);
+  REQUIRE(trio.peer(trio.alpha, trio.gamma).connection == ConnectionState::Connected);
+  trio.connect(trio.alpha, trio.beta);
+  REQUIRE(trio.alpha.size_bytes == kGrownBytes);
+  trio.alpha.write(0, blocks(kTestBlocks + 5), 1);
+  trio.run();
+  CHECK(std::none_of(trio.gamma.notes.begin(), trio.gamma.notes.end(),
+                     [](const Note& note) { return note.kind == NoteKind::RuleBroken; }));
+  CHECK(trio.peer(trio.alpha, trio.gamma).connection == ConnectionState::Connecting);
+  trio.connect(trio.alpha, trio.beta);
+  CHECK(trio.alpha.replies.at(0) == 0);
+  CHECK(trio.beta.disk[kTestBlocks + 5] == 1);
+}
