@@ -119,12 +119,13 @@ bool Checker::suffices_alone(int id) {
          node.durable().superblock.disk_state == DiskState::UpToDate && !known(id).behind && known(id).wrong_count == 0;
 }
 
-void Checker::check_units_stable(int id, const Layout::Units& units, bool peers_as_well, const char* promise) {
+void Checker::check_units_stable(int id, const Layout::Units& units, bool peers_as_well, const char* promise,
+                                 bool had_disk) {
   for (int each = 0; each < world_.node_count(); ++each) {
     if (!holds_answered(each, id)) continue;
     if (each != id) {
       if (!peers_as_well && !world_.node(id).is_served()) continue;
-      if (answers_ahead(id, each)) continue;
+      if (answers_ahead(id, each, had_disk)) continue;
       if (known(each).behind) continue;  // its disk was replaced, and nobody has noticed yet
     }
     const Disk& disk = world_.node(each).disk();
@@ -145,8 +146,8 @@ bool Checker::holds_answered(int id, int answered_by) const {
   return node.is_served() && world_.node(id).durable().superblock.current == node.status().generation;
 }
 
-bool Checker::answers_ahead(int id, int other) const {
-  if (world_.node(id).is_served()) return false;  // whoever serves has the only copy
+bool Checker::answers_ahead(int id, int other, bool had_disk) const {
+  if (world_.node(id).is_served() && !had_disk) return false;  // whoever serves has the only copy
   if (world_.waits_for_some()) return true;
   return world_.promised(world_.node(id).peer(other).protocol) == Protocol::A;
 }
@@ -371,7 +372,7 @@ void Checker::write_answered(int id, uint32_t write, bool fua, uint8_t kept_by, 
   }
   if (weakest_protocol(id) == Protocol::C) check_sync_set(id, std::span(&write, 1), fua, kept_by);
   // Invariant 1, for this write alone.
-  if (fua) check_units_stable(id, world_.ledger.units_of(write), true, "FUA");
+  if (fua) check_units_stable(id, world_.ledger.units_of(write), true, "FUA", had_disk);
 }
 
 // Invariant 1.
@@ -382,7 +383,7 @@ void Checker::flush_answered(int id, uint64_t issued) {
   note_who_lacks_flushed(id, writes);
   if (weakest_protocol(id) != Protocol::A) check_sync_set(id, writes, true, 0);
   for (const uint32_t write : writes) {
-    check_units_stable(id, world_.ledger.units_of(write), true, "a flush");
+    check_units_stable(id, world_.ledger.units_of(write), true, "a flush", false);
   }
 }
 

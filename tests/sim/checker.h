@@ -117,7 +117,8 @@ class Checker {
   // A node answers from its own disk, and a peer that is in sync or that serves it holds the same.
   bool holds_answered(int node, int answered_by) const;
   Knowledge& known(int node) { return nodes_[static_cast<size_t>(node)]; }
-  bool answers_ahead(int node, int peer) const;
+  // `had_disk`: it was decided by its own disk, as in write_answered.
+  bool answers_ahead(int node, int peer, bool had_disk = false) const;
   repl::Protocol weakest_protocol(int node) const;
   // On its disk, or with `stable` on its stable storage.
   bool has(int node, const Layout::Units& units, bool stable) const;
@@ -131,7 +132,7 @@ class Checker {
   bool has_answered(int node) const;  // everything
   bool another_has_answered(int than) const;
   void give_up_what_is_lost(int node);
-  void check_units_stable(int node, const Layout::Units& units, bool peers_as_well, const char* promise);
+  void check_units_stable(int node, const Layout::Units& units, bool peers_as_well, const char* promise, bool had_disk);
 
   // power_loss_check.cpp
   void check_stable_storage();

@@ -69,9 +69,29 @@ void Operator::put_disk_right(int id) {
   });
 }
 
+// An empty disk was created with the size that the others had then, and they have grown since: they refuse it, and say
+// what to correct.
+void Operator::recreate_what_is_too_small() {
+  for (int id = 0; id < world_.node_count(); ++id) {
+    Node& node = world_.node(id);
+    const DurableMetadata& durable = node.durable();
+    const uint64_t largest = world_.growth.largest_size_bytes();
+    if (!node.responds() || !world_.checker.is_replaced(id) || durable.size_bytes == largest ||
+        durable.superblock.prepared_size_bytes == largest || durable.superblock.disk_state != DiskState::Inconsistent) {
+      continue;
+    }
+    node.crash(false);
+    node.replace_disk();
+    world_.at(world_.now_us + 20'000, [this, id] {
+      if (!world_.node(id).alive()) world_.node(id).boot();
+    });
+  }
+}
+
 void Operator::turn() {
   if (stands_back_) return;
   put_disks_right();
+  if (world_.is_healing()) recreate_what_is_too_small();
   if (pending_) return;
   if (world_.is_healing() && (vouch_for_the_newest() || repair())) return;
   int primaries = 0;

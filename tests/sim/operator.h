@@ -28,6 +28,7 @@ class Operator {
   bool repair();
   void put_disk_right(int node);
   void put_disks_right();
+  void recreate_what_is_too_small();
   void promote_somebody();
   bool is_left_behind(int node) const;
   bool fail_over();
