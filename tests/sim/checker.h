@@ -130,6 +130,7 @@ class Checker {
   void note_who_lacks_flushed(int node, std::span<const uint32_t> writes);
   void caught_up(int node, int with);
   bool has_answered(int node) const;  // everything
+  bool is_forgotten_copy(int node, int at) const;
   bool another_has_answered(int than) const;
   void give_up_what_is_lost(int node);
   void check_units_stable(int node, const Layout::Units& units, bool peers_as_well, const char* promise, bool had_disk);

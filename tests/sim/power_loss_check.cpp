@@ -167,6 +167,10 @@ bool Checker::check_pair(Difference& difference) {
         world_.give_up();
         return false;
       }
+      if (is_forgotten_copy(difference.a, difference.b) || is_forgotten_copy(difference.b, difference.a)) {
+        world_.give_up();
+        return false;
+      }
       return failed("the handshake would not settle it");
     case SyncKind::Unrelated:
       return failed("the handshake would not settle it");
