@@ -128,6 +128,7 @@ FrameKind encode(const StateReport& report, LittleWriter& writer) {
   write_generation(writer, report.undone);
   writer.u64(report.position.stream);
   writer.u64(report.position.through);
+  writer.u8(report.waited_for ? 1 : 0);
   return FrameKind::StateReport;
 }
 void decode(BodyReader& reader, const DecodingContext&, StateReport& report) {
@@ -160,6 +161,7 @@ void decode(BodyReader& reader, const DecodingContext&, StateReport& report) {
   report.undone = reader.generation();
   report.position.stream = reader.u64();
   report.position.through = reader.u64();
+  report.waited_for = reader.flag();
 }
 
 FrameKind encode(const StateChanged& changed, LittleWriter& writer) {
@@ -219,11 +221,13 @@ void decode(BodyReader& reader, const DecodingContext& context, WriteZeroes& zer
 FrameKind encode(const StreamRules& rules, LittleWriter& writer) {
   writer.u8(rules.ordered ? 1 : 0);
   writer.u8(rules.prompt ? 1 : 0);
+  writer.u8(rules.waited_for ? 1 : 0);
   return FrameKind::StreamRules;
 }
 void decode(BodyReader& reader, const DecodingContext&, StreamRules& rules) {
   rules.ordered = reader.flag();
   rules.prompt = reader.flag();
+  rules.waited_for = reader.flag();
 }
 
 FrameKind encode(const RangeDigests& message, LittleWriter& writer) {

@@ -34,6 +34,22 @@ bool is_up_to_date(const StateReport& report) {
   return report.disk_state == DiskState::UpToDate;
 }
 
+bool has_third_nodes(const StateReport& report) {
+  return report.may_hold != 0;
+}
+
+// It was not restarted since it got what it holds, and nor was the node that it has that from. UpToDate is also who was
+// restarted, and then met one that lives and holds less.
+bool has_lived_on(const StateReport& report) {
+  return is_up_to_date(report) && (!has_third_nodes(report) || report.position.stream != 0);
+}
+
+// `report` is of a Primary that crashed, and `other` may lack what it answered, as it knows itself or the other does.
+bool is_ahead(const StateReport& report, const StateReport& other) {
+  return report.answered_ahead ||
+         (report.crashed_primary && has_third_nodes(other) && !other.waited_for && !other.crashed_primary);
+}
+
 bool is_a_name(const Generation& generation) {
   return !generation.is_zero() && generation != kHeldByNobody;
 }
@@ -91,27 +107,31 @@ Verdict decide_equal(const StateReport& self, const StateReport& peer) {
   if (is_primary(self) != is_primary(peer)) {
     return is_primary(self) ? source(kBitmap, Rule::EqualSelfPrimary) : target(kBitmap, Rule::EqualPeerPrimary);
   }
-  if (self.answered_ahead != peer.answered_ahead) {
+  const bool self_is_ahead = is_ahead(self, peer);
+  if (self_is_ahead != is_ahead(peer, self)) {
     // It crashed as Primary under protocol A: only its own disk has all that it answered.
-    return self.answered_ahead ? source(kBitmap, Rule::EqualSelfCrashedAhead)
-                               : target(kBitmap, Rule::EqualPeerCrashedAhead);
+    return self_is_ahead ? source(kBitmap, Rule::EqualSelfCrashedAhead) : target(kBitmap, Rule::EqualPeerCrashedAhead);
   }
   if (self.crashed_primary != peer.crashed_primary) {
     // A peer that lived on completed what the crashed Primary may have lost from its volatile cache. If it was
     // restarted too, it only knows that its data is consistent, and the Primary had every write first.
     const bool ignores_survivor = LOCKSTEP_MUTANT("crashed-primary-wins");
     if (self.crashed_primary) {
-      return is_up_to_date(peer) && !ignores_survivor ? target(kBitmap, Rule::EqualSelfCrashed)
-                                                      : source(kBitmap, Rule::EqualSelfCrashedAlone);
+      return has_lived_on(peer) && !ignores_survivor ? target(kBitmap, Rule::EqualSelfCrashed)
+                                                     : source(kBitmap, Rule::EqualSelfCrashedAlone);
     }
-    return is_up_to_date(self) && !ignores_survivor ? source(kBitmap, Rule::EqualPeerCrashed)
-                                                    : target(kBitmap, Rule::EqualPeerCrashedAlone);
+    return has_lived_on(self) && !ignores_survivor ? source(kBitmap, Rule::EqualPeerCrashed)
+                                                   : target(kBitmap, Rule::EqualPeerCrashedAlone);
   }
   // With several peers a Primary may have answered what only some of them had.
   if (self.position.stream != 0 && self.position.stream == peer.position.stream &&
       self.position.through != peer.position.through && !LOCKSTEP_MUTANT("survivor-with-less-is-source")) {
     return self.position.through > peer.position.through ? source(kBitmap, Rule::EqualSelfReceivedMore)
                                                          : target(kBitmap, Rule::EqualPeerReceivedMore);
+  }
+  // What was flushed is on the other, though it was restarted.
+  if (self.waited_for != peer.waited_for && !LOCKSTEP_MUTANT("survivor-that-lacks-answers-is-source")) {
+    return self.waited_for ? source(kBitmap, Rule::EqualPeerMayLack) : target(kBitmap, Rule::EqualSelfMayLack);
   }
   if (self_has_bits != peer_has_bits) {
     return self_has_bits ? source(kBitmap, Rule::EqualSelfHasBits) : target(kBitmap, Rule::EqualPeerHasBits);
@@ -454,6 +474,10 @@ std::string_view to_string(Rule rule) {
       return "equal-self-received-more";
     case Rule::EqualPeerReceivedMore:
       return "equal-peer-received-more";
+    case Rule::EqualSelfMayLack:
+      return "equal-self-may-lack";
+    case Rule::EqualPeerMayLack:
+      return "equal-peer-may-lack";
     case Rule::EqualSelfHasBits:
       return "equal-self-has-bits";
     case Rule::EqualPeerHasBits:

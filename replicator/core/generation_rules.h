@@ -42,6 +42,8 @@ enum class Rule : uint8_t {
   EqualPeerCrashedAlone,
   EqualSelfReceivedMore,  // one generation, and of one Primary's stream this node holds more
   EqualPeerReceivedMore,
+  EqualSelfMayLack,  // one generation, and the Primary may have answered what is not here: the peer is source
+  EqualPeerMayLack,
   EqualSelfHasBits,  // one generation, blocks left out of sync on one side only
   EqualPeerHasBits,
   EqualSelfPrimary,  // one generation, blocks left on both sides: the Primary is source

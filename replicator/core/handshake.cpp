@@ -40,6 +40,7 @@ StateReport Replica::State::make_report(PeerIndex index) const {
     report.unanswered_since = superblock.unanswered_since;
     report.undone = superblock.undone;
     report.position = role == Role::Primary ? StreamPosition{report.run, transfer_log.last()} : position;
+    report.waited_for = superblock.waited_for;
     // What it sent itself is under no bit for it here.
     if ((superblock.sync_sources & mask_of(index)) == 0) report.sync_base = superblock.sync_base;
   }
@@ -145,6 +146,8 @@ void Replica::State::carry_out_decision(PeerIndex index) {
       record = PeerRecord{};
       peer.lacks_answered = false;
       set_answered_ahead(role == Role::Primary);
+      // Alike: what one of them has, both have. A Primary says so itself.
+      superblock.waited_for = peer.role != Role::Primary && (superblock.waited_for || peer.peer_report.waited_for);
       if (disk_state != DiskState::UpToDate &&
           ((peer.peer_report.disk_state == DiskState::UpToDate && !is_behind_another(index)) ||
            all_peers_known_but(index))) {
@@ -158,6 +161,7 @@ void Replica::State::carry_out_decision(PeerIndex index) {
       peer.told_in_sync = kNothingTold;
       may_hold_current &= static_cast<PeerMask>(~mask_of(index));
       peer_is_back(index);
+      if (has_third_nodes() && role == Role::Primary) tell_stream_rules(index);
       return;
     }
     case SyncKind::Source:
@@ -399,6 +403,7 @@ void Replica::State::generation_stored(PeerIndex index, const GenerationStored& 
     peer.replication = ReplicationState::Established;
     peer.disk_state = has_third_nodes() ? disk_state : DiskState::UpToDate;
     peer_is_back(index);
+    if (has_third_nodes() && role == Role::Primary) tell_stream_rules(index);
     note(NoteKind::ResyncFinished, index, peer.resync_total_blocks, "source");
     changed();
   }

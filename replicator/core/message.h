@@ -55,6 +55,7 @@ struct StateReport {
   Generation undone;  // the sender had made it after its current one, and went back: to hold that is to hold this
   // Of a Secondary what it holds, as long as its daemon lives; of a Primary its last write.
   StreamPosition position;
+  bool waited_for = false;  // as in the metadata
 };
 
 // Role or disk state of the sender changed.
@@ -88,6 +89,9 @@ struct WriteZeroes {
 struct StreamRules {
   bool ordered = false;  // nothing behind a Barrier starts before the barrier is done
   bool prompt = false;   // what was received is acknowledged at the end of the turn, before it is written
+  // With more than one peer: the sender answers nothing that the receiver lacks, as it does under protocol A. No duty,
+  // but what survivors must know of each other.
+  bool waited_for = false;
   friend bool operator==(const StreamRules&, const StreamRules&) = default;
 };
 // Stands in the stream as a write would: the receiver reads the range when all before it is written and before anything

@@ -27,7 +27,8 @@ Milestone Replica::State::milestone(const Peer& peer, bool fua) const {
 void Replica::State::tell_stream_rules(PeerIndex index) {
   Peer& peer = peers[index];
   const bool wanted = role == Role::Primary && (peer.protocol_kept != Protocol::C || waits_for_some());
-  const StreamRules rules{wanted, wanted};
+  const bool waits = has_third_nodes() && role == Role::Primary && !superblock.peers[index].answered_ahead;
+  const StreamRules rules{wanted, wanted, waits};
   if (rules == peer.rules_told) return;
   peer.rules_told = rules;
   send(index, rules);
@@ -192,6 +193,9 @@ void Replica::State::advance_protocol_change() {
   }
   if (strengthened) {
     if (set_answered_ahead(role == Role::Primary)) protocol_persist = persist_superblock();
+    for (PeerIndex index = 0; index < peer_count() && has_third_nodes(); ++index) {
+      if (gets_stream(peers[index])) tell_stream_rules(index);
+    }
     changed();
   }
   if (!protocol_ordered || !drained) return;

@@ -194,6 +194,7 @@ struct Replica::State {
   void stable_through_arrived(PeerIndex peer, const StableThrough& message);
   void forget_unstable(PeerIndex primary);
   void mark_copied(PeerIndex source, const ByteRange& range);
+  void note_waited_for(PeerIndex peer, bool waited_for);
   void peers_in_sync_arrived(PeerIndex peer, const PeersInSync& message);
   void third_node_copies(PeerIndex index);
   void note_position_in_sync(const Peer& peer);

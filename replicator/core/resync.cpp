@@ -23,7 +23,9 @@ void Replica::State::start_as_source(PeerIndex index) {
   peer.resync_done_sent = false;
   peer.resync_started_us = now_us;
   peer.resync_total_blocks = 0;
-  if (disk_state != DiskState::UpToDate && all_peers_known_but(index)) {
+  const bool as_good_as_peer = peer.decision.rule == Rule::EqualPeerMayLack &&
+                               peer.peer_report.disk_state == DiskState::UpToDate && !is_behind_another(index);
+  if (disk_state != DiskState::UpToDate && (as_good_as_peer || all_peers_known_but(index))) {
     become_up_to_date();
     tell_state();
   }
@@ -204,6 +206,8 @@ void Replica::State::resync_done_arrived(PeerIndex index, const ResyncDone& mess
   if (promoted && !LOCKSTEP_MUTANT("promoted-source-has-no-stream")) position = {run, 0};
   if (position.stream == run) position.through = std::max(position.through, peer.stream_received);
   superblock.peers[index] = PeerRecord{};
+  superblock.waited_for =
+      has_third_nodes() && (peer.role == Role::Primary ? peer.rules_obeyed.waited_for : peer.peer_report.waited_for);
   become_up_to_date();
   peer.preparation = Peer::Preparation::None;
   // A generation that another peer has taken already, and nothing was answered in.

@@ -255,9 +255,13 @@ void Replica::State::advance_order() {
     case OrderStage::Opening:
       if (!is_durable(opening_persist) || local_cycles_done < opening_cycle) return;
       // Not before: one that crashes now has answered nothing, and gives way to a Primary that has.
-      if (set_answered_ahead(true)) {
+      if (set_answered_ahead(true) || superblock.waited_for != has_third_nodes()) {
+        superblock.waited_for = has_third_nodes();  // what is here counts from here on
         reply_floor = opening_persist = persist_superblock();
         return;
+      }
+      for (PeerIndex index = 0; index < peer_count() && has_third_nodes(); ++index) {
+        if (gets_stream(peers[index])) tell_stream_rules(index);
       }
       open_export();
       return;

@@ -249,6 +249,17 @@ void Replica::State::peers_in_sync_arrived(PeerIndex index, const PeersInSync& m
   if (superblock_changed) persist_superblock();
 }
 
+// Nobody waits for this to be durable: a node that has just been told, and loses its power, counts as any that was
+// restarted.
+void Replica::State::note_waited_for(PeerIndex index, bool waited_for) {
+  const bool gets_all_else =
+      peers[index].role == Role::Primary && peers[index].replication == ReplicationState::Established;
+  if (!has_third_nodes() || role == Role::Primary || !gets_all_else) return;  // the end of a resync knows
+  if (superblock.waited_for == waited_for) return;
+  superblock.waited_for = waited_for;
+  persist_superblock();
+}
+
 // While a third node copies to it, and afterwards, the peer does not hold what it held when we two were found alike;
 // unless the Primary says so, whose word may have come first.
 void Replica::State::third_node_copies(PeerIndex index) {

@@ -96,6 +96,8 @@ const std::vector<UnreachedMark>& unreached_marks() {
       {"rule peer-follows-another", "the same"},
       {"rule equal-self-received-more", "it takes two survivors of a third node"},
       {"rule equal-peer-received-more", "the same"},
+      {"rule equal-self-may-lack", "the same"},
+      {"rule equal-peer-may-lack", "the same"},
       {"read asked of another peer", "the same"},
       {"rule equal-self-fresher", "who has bits and is UpToDate has a generation of its own"},
       {"rule equal-peer-fresher", "the same"},

@@ -83,11 +83,12 @@ TEST_CASE("a superblock comes back as it was") {
 
 TEST_CASE("every state that a disk may rest in, and every flag, comes back") {
   const auto state = GENERATE(DiskState::Inconsistent, DiskState::Outdated, DiskState::Consistent, DiskState::UpToDate);
-  for (uint8_t flags = 0; flags < 32; ++flags) {
+  for (uint8_t flags = 0; flags < 64; ++flags) {
     Superblock before = example(2);
     before.image.disk_state = state;
     before.image.primary = (flags & 1) != 0;
     before.image.forced = (flags & 2) != 0;
+    before.image.waited_for = (flags & 32) != 0;
     before.image.peers[1].crashed_primary = (flags & 4) != 0;
     before.image.peers[1].answered_ahead = (flags & 8) != 0;
     before.image.peers[1].bitmap_in_memory = (flags & 16) != 0;
@@ -119,7 +120,7 @@ TEST_CASE("a superblock whose checksum is right and whose values make no sense i
       {"a node's name that is too long", 96 + 72, {65}},
       {"a peer's name that goes on behind its end", 96 + 144, {3}},
       {"no state of a disk", 744 + 16 * (1 + kHistoryGenerations), {9}},
-      {"a flag that nobody knows", 744 + 16 * (1 + kHistoryGenerations) + 1, {4}},
+      {"a flag that nobody knows", 744 + 16 * (1 + kHistoryGenerations) + 1, {8}},
       {"a peer's flag that nobody knows", 744 + 16 * (1 + kHistoryGenerations) + 8 + 48 + 32, {8}},
   }));
   INFO(field.name);

@@ -54,6 +54,7 @@ std::vector<Message> examples() {
           WriteZeroes{44, {0, kDeviceBytes}, true, true},
           WriteZeroes{45, {512, 512}, false, false},
           StreamRules{true, false},
+          StreamRules{true, true, true},
           StreamRules{false, true},
           RangeDigests{46, {kDeviceBytes - kBlockBytes, kBlockBytes}, false, std::span(digests).first(1)},
           RangeDigests{47, {kBlockBytes, kBlocksPerComparison * kBlockBytes}, true, digests},

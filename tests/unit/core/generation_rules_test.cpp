@@ -50,6 +50,13 @@ struct Says : StateReport {
   Says crashed_ahead() const {
     return crashed().with([&](Says& says) { says.answered_ahead = true; });
   }
+  // Of several nodes: not under protocol A; one that has lived on has a position in the stream.
+  Says waited() const {
+    return with([&](Says& says) { says.waited_for = true; });
+  }
+  Says of_three() const {
+    return with([&](Says& says) { says.may_hold = 7; });
+  }
   // How old this disk is, and how old the other was when it was met last.
   Says aged(uint64_t own, uint64_t last_met, uint64_t born = 7) const {
     return with([&](Says& says) {
@@ -211,6 +218,15 @@ std::vector<Row> table() {
       {Says(kG1, kInconsistent).crashed_ahead(), Says(kG1), kTarget(kBitmap, Rule::EqualSelfInconsistent)},
       {Says(kG1).crashed(), Says(kG1, kConsistent), kSource(kBitmap, Rule::EqualSelfCrashedAlone)},
       {Says(kG1, kOutdated), Says(kG1).crashed(), kTarget(kBitmap, Rule::EqualPeerCrashedAlone)},
+      {Says(kG1).crashed(), Says(kG1).of_three().waited(), kSource(kBitmap, Rule::EqualSelfCrashedAlone)},
+      {Says(kG1).crashed(), Says(kG1).of_three().waited().holds(7, 20), kTarget(kBitmap, Rule::EqualSelfCrashed)},
+      {Says(kG1).crashed(), Says(kG1).of_three().holds(7, 20), kSource(kBitmap, Rule::EqualSelfCrashedAhead)},
+      {Says(kG1).crashed().waited(), Says(kG1).crashed(), kSource(kBitmap, Rule::EqualPeerMayLack)},
+      {Says(kG1, kConsistent).waited(), Says(kG1).bits(1), kSource(kBitmap, Rule::EqualPeerMayLack)},
+      {Says(kG1), Says(kG1, kConsistent).bits(1).waited(), kTarget(kBitmap, Rule::EqualSelfMayLack)},
+      {Says(kG1).bits(1).holds(7, 20).waited(), Says(kG1).bits(1).holds(7, 21),
+       kTarget(kBitmap, Rule::EqualPeerReceivedMore)},
+      {Says(kG1).waited(), Says(kG1), kNone(Rule::EqualClean)},
       {Says(kG1).bits(1), Says(kG1), kSource(kBitmap, Rule::EqualSelfHasBits)},
       {Says(kG1), Says(kG1).bits(1), kTarget(kBitmap, Rule::EqualPeerHasBits)},
       {Says(kG1).primary(), Says(kG1).bits(1), kSource(kBitmap, Rule::EqualSelfPrimary)},
@@ -341,6 +357,7 @@ Rule mirrored(Rule rule) {
         {Rule::EqualSelfCrashed, Rule::EqualPeerCrashed},
         {Rule::EqualSelfCrashedAhead, Rule::EqualPeerCrashedAhead},
         {Rule::EqualSelfCrashedAlone, Rule::EqualPeerCrashedAlone},
+        {Rule::EqualSelfMayLack, Rule::EqualPeerMayLack},
         {Rule::EqualSelfHasBits, Rule::EqualPeerHasBits},
         {Rule::EqualSelfPrimary, Rule::EqualPeerPrimary},
         {Rule::EqualSelfFresher, Rule::EqualPeerFresher},
@@ -592,6 +609,7 @@ TEST_CASE("every pair of conditions is decided safely for each kind of lineage")
       {Says(kG2).after(kG1), Says(kG3).after(kG1)},
       {Says(kG1), Says(kG2)},
       {Says(kG1).holds(7, 1), Says(kG1).holds(7, 2)},
+      {Says(kG1).of_three(), Says(kG1).of_three().waited()},
       {Says(kG1).aged(4, 9), Says(kG1).aged(9, 5)},
       {Says(kG2).since(kG1).aged(4, 9), Says(kG1).aged(8, 5)},
       {Says(kG1).aged(4, 9), Says(kZero).aged(9, 5)},
@@ -637,6 +655,8 @@ TEST_CASE("lineages and conditions together, sampled, are decided safely") {
     report.sync_base = kNames[random() % kNames.size()];
     report.sync_toward = kNames[random() % kNames.size()];
     report.position = {random() % 3, random() % 3};
+    report.may_hold = random() % 2 == 0 ? 0 : 7;
+    report.waited_for = random() % 3 == 0;
     report.unanswered_since = kNames[random() % kNames.size()];
     report.undone = kNames[random() % kNames.size()];
     for (size_t i = 1; i < report.history.size(); ++i) {
@@ -658,7 +678,7 @@ TEST_CASE("docs/states.md names every rule and every state") {
   const auto is_named = [&text](std::string_view name) {
     return text.find("`" + std::string(name) + "`") != std::string::npos;
   };
-  REQUIRE(all_rules().size() == 61);
+  REQUIRE(all_rules().size() == 63);
   for (const Rule rule : all_rules()) {
     INFO(to_string(rule));
     CHECK(is_named(to_string(rule)));

@@ -337,6 +337,72 @@ TEST_CASE("who has its data from a node that was ahead of a third one is ahead o
   CHECK(trio.are_alike(trio.beta, trio.gamma));
 }
 
+// gamma is far away, under protocol A; alpha and beta lose their power together, with what they made stable.
+TEST_CASE("a survivor under protocol A is target of a node that lost its power and has what was flushed") {
+  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
+  for (ReplicaOptions& each : options) each.peer_protocols = {Protocol::C, Protocol::A};
+  options[2].peer_protocols = {Protocol::C, Protocol::C};
+  Trio trio(options[0], options[1], options[2]);
+  trio.make_mirrored();
+  write(trio, trio.alpha, blocks(5), 1);
+  REQUIRE_FALSE(trio.gamma.superblock.waited_for);
+  REQUIRE(trio.beta.superblock.waited_for);
+  trio.holds[0][2] = true;
+  write(trio, trio.alpha, blocks(6), 2);
+  trio.alpha.flush(0);
+  trio.run();
+  REQUIRE(trio.alpha.replies.at(0) == 0);
+  trio.beta.crash(true);
+  trio.alpha.crash(true);
+  trio.holds[0][2] = false;
+  REQUIRE(trio.gamma.disk[6] == 0);
+  const bool beta_comes_first = GENERATE(true, false);
+  if (beta_comes_first) {
+    trio.beta.start();
+    trio.connect(trio.beta, trio.gamma);
+    CHECK(trio.peer(trio.beta, trio.gamma).decision.rule == Rule::EqualPeerMayLack);
+    CHECK(trio.beta.is_up_to_date());  // gamma saw nobody go on without it
+    CHECK(trio.gamma.is_up_to_date());
+    CHECK(trio.gamma.superblock.waited_for);
+    trio.alpha.start();
+  } else {
+    trio.alpha.start();
+    trio.connect(trio.alpha, trio.gamma);
+    CHECK(trio.peer(trio.alpha, trio.gamma).decision.rule == Rule::EqualSelfCrashedAhead);
+    trio.beta.start();
+  }
+  trio.settle();
+  for (Side* side : {&trio.alpha, &trio.beta, &trio.gamma}) CHECK(side->disk[6] == 2);
+  CHECK(trio.are_alike(trio.alpha, trio.gamma));
+}
+
+TEST_CASE("whoever has its data from a survivor under protocol A may lack what that one lacks") {
+  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
+  for (ReplicaOptions& each : options) each.peer_protocols = {Protocol::C, Protocol::A};
+  options[2].peer_protocols = {Protocol::C, Protocol::C};
+  Trio trio(options[0], options[1], options[2]);
+  trio.make_mirrored();
+  write(trio, trio.alpha, blocks(5), 1);
+  trio.holds[0][2] = true;
+  write(trio, trio.alpha, blocks(6), 2);
+  // beta's disk is replaced, and gamma, in the same generation, is what it can get back.
+  trio.beta.crash();
+  trio.alpha.crash();
+  trio.holds[0][2] = false;
+  trio.beta.superblock = SuperblockImage{};
+  trio.beta.superblock.life.birth = 4711;
+  std::fill(trio.beta.disk.begin(), trio.beta.disk.end(), 0);
+  trio.beta.start();
+  trio.connect(trio.beta, trio.gamma);
+  REQUIRE(trio.are_alike(trio.beta, trio.gamma));
+  CHECK_FALSE(trio.beta.superblock.waited_for);
+  // alpha knows of gamma only that it may lack something, and beta lives.
+  trio.alpha.start();
+  trio.connect(trio.alpha, trio.beta);
+  trio.settle();
+  for (Side* side : {&trio.alpha, &trio.beta, &trio.gamma}) CHECK(side->disk[6] == 2);
+}
+
 TEST_CASE("a Primary that gives up its role under protocol A is ahead of a peer that it has just lost") {
   std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
   for (ReplicaOptions& each : options) each.protocol = Protocol::A;
