@@ -82,7 +82,9 @@ void Replica::State::decide_when_ready(PeerIndex index) {
   }
   peer.decided = peer.ever_decided = true;
   peer.decided_us = now_us;
-  peer.connection = ConnectionState::Connected;
+  // It may be about to leave, as soon as it is recorded that it is Outdated: then it is to be told to connect again.
+  const bool leaves = peer.connection == ConnectionState::StandAlone;
+  if (!leaves || LOCKSTEP_MUTANT("leaving-peer-is-connected")) peer.connection = ConnectionState::Connected;
   peer.role = peer.peer_report.role;
   peer.disk_state = peer.peer_report.disk_state;
   peer.known_behind = peer.peer_report.known_behind;

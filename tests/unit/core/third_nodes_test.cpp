@@ -596,4 +596,26 @@ TEST_CASE(
   CHECK(trio.gamma.disk[6] == 2);
 }
 
+TEST_CASE("a node that disconnects while a handshake is under way connects when it is told to") {
+  Trio trio;
+  trio.make_mirrored();
+  trio.lose_link(trio.beta, trio.gamma);
+  trio.gamma.holds_writes = true;  // it says nothing to beta before that is done
+  trio.alpha.write(0, blocks(5), 1);
+  trio.run();
+  trio.connect(trio.beta, trio.gamma);
+  trio.gamma.holds_persists = true;  // that it is Outdated
+  trio.gamma.order(OrderKind::Disconnect);
+  trio.run();
+  trio.gamma.holds_writes = false;
+  trio.run();
+  trio.gamma.holds_persists = false;
+  trio.run();
+  CHECK(trio.peer(trio.gamma, trio.beta).connection == ConnectionState::StandAlone);
+  trio.gamma.order(OrderKind::Connect);
+  trio.settle();
+  CHECK(trio.peer(trio.gamma, trio.beta).connection == ConnectionState::Connected);
+  CHECK(trio.peer(trio.gamma, trio.alpha).connection == ConnectionState::Connected);
+}
+
 }  // namespace lockstep::repl
