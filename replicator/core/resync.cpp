@@ -211,7 +211,15 @@ void Replica::State::resync_done_arrived(PeerIndex index, const ResyncDone& mess
   become_up_to_date();
   peer.preparation = Peer::Preparation::None;
   // A generation that another peer has taken already, and nothing was answered in.
-  if (served != superblock.current && !LOCKSTEP_MUTANT("served-name-forgotten")) remember(served);
+  if (served != superblock.current && !LOCKSTEP_MUTANT("served-name-forgotten")) {
+    remember(served);
+    // That one has our generation in its history, too: only the slot tells who comes first while we make no other.
+    for (PeerIndex other = 0; other < peer_count() && !LOCKSTEP_MUTANT("served-name-in-no-slot"); ++other) {
+      if (other == index || served.is_zero() || (may_serve & mask_of(other)) == 0) continue;
+      remember(superblock.peers[other].previous_bitmap_generation);
+      superblock.peers[other].previous_bitmap_generation = served;
+    }
+  }
   leave_served_mode();
   if (has_third_nodes() && peer.disk_state != DiskState::UpToDate) {
     // The source cannot vouch for it: a node that it has not met may have gone on.
