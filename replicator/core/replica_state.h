@@ -242,6 +242,7 @@ struct Replica::State {
   bool must_fail_requests() const;
   int failure_errno() const;  // of those
   void enter_served_mode();
+  void start_held_again();
   void ask_to_serve(PeerIndex peer, const Generation& previous);
   void serve_confirmed(PeerIndex peer, const ServeConfirmed& message);
   void server_lost(PeerIndex peer);

@@ -66,6 +66,20 @@ void Replica::State::enter_served_mode() {
       if (kept) client.promise.kept |= static_cast<PeerMask>(client.promise.asked & mask_of(index));
     }
   }
+  if (has_third_nodes() && !LOCKSTEP_MUTANT("held-answer-needs-no-server")) start_held_again();
+}
+
+// What is done, but for telling, this node's disk was to vouch for. A peer that is away may come back to serve without
+// it: so it is asked of those that serve by then.
+void Replica::State::start_held_again() {
+  for (ClientSlot& client : clients) {
+    if (client.phase != ClientSlot::Phase::Held) continue;
+    client.phase = ClientSlot::Phase::Suspended;
+    client.promise = Promise{};
+    client.extents_reserved = client.local_done = false;
+    const bool is_write = client.operation != ClientOperation::Flush;
+    if (is_write && transfer_log.contains(client.sequence)) transfer_log.at(client.sequence).sent_again = true;
+  }
 }
 
 // Peers that are away now may be asked to serve when they are back: what they were never sent, or may have lost since,

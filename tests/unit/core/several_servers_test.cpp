@@ -527,4 +527,30 @@ TEST_CASE("what the only peer that served has lost with its power no third one c
   CHECK(trio.alpha.replies.at(1) == (lost_power ? EIO : 0));
 }
 
+TEST_CASE("what is held when the disk is lost is asked of a peer that comes back to serve without it") {
+  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
+  for (ReplicaOptions& each : options) each.on_peer_loss = LossPolicy::Suspend;
+  Trio trio(options[0], options[1], options[2]);
+  trio.make_mirrored();
+  trio.holds[0][2] = true;
+  trio.alpha.write(0, blocks(5), 1);
+  trio.run();
+  REQUIRE(trio.beta.disk[5] == 1);
+  trio.holds[0][2] = false;
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.run();
+  REQUIRE(trio.alpha.replies.empty());
+  REQUIRE(trio.alpha.replica().status().suspension == Suspension::PeerLoss);
+  trio.holds[1][0] = true;  // beta has not taken the new generation when gamma is back: both are as good
+  trio.alpha.order(OrderKind::Detach);
+  trio.run();
+  trio.connect(trio.alpha, trio.gamma);
+  REQUIRE(trio.peer(trio.alpha, trio.gamma).decision.rule == Rule::SelfServedByPeer);
+  trio.holds[1][0] = false;
+  trio.run();
+  trio.settle();
+  CHECK(trio.alpha.replies.at(0) == 0);
+  CHECK(trio.gamma.disk[5] == 1);
+}
+
 }  // namespace lockstep::repl
