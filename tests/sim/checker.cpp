@@ -275,6 +275,9 @@ bool Checker::another_has_answered(int than) const {
 void Checker::give_up_what_is_lost(int id) {
   for (int other = 0; other < world_.node_count(); ++other) {
     if (other == id || !has_answered(other)) continue;
+    // One that was restarted does not know how far it was, unless it was the Primary, or waited for.
+    const bool waited_for = world_.node(other).durable().superblock.waited_for;
+    if (world_.node_count() > 2 && !known(other).steady && other != last_primary_ && !waited_for) continue;
     if (world_.node(id).peer(other).connection == ConnectionState::Connected) {
       return world_.fail("node " + std::to_string(id) + " lacks what was answered and was promoted next to node " +
                          std::to_string(other));
@@ -544,8 +547,11 @@ void Checker::noted(int id, const Note& note) {
     // The disk that had more is no copy any more, or not the one that is there now.
     const bool is_kept = world_.node_count() > 2 && another_has_answered(other);
     if (source.may_lack && !is_kept && (known(id).gone || known(id).replaced)) give_up_what_is_lost(other);
-    // Of several peers one that is behind loses nothing by it.
-    const bool was_whole = world_.node_count() == 2 || (!known(id).behind && !known(id).mixed);
+    // Of several peers one that is behind loses nothing by it, and one that was restarted does not know how far it was,
+    // unless it was the Primary, or waited for.
+    const bool was_primary = id == last_primary_ && !last_primary_replaced_;
+    const bool knows = known(id).steady || was_primary || world_.node(id).peer(other).own_report.waited_for;
+    const bool was_whole = world_.node_count() == 2 || (!known(id).behind && !known(id).mixed && knows);
     if (source.may_lack && !known(id).may_lack && was_whole && !world_.waits_for_some()) {
       world_.fail("node " + std::to_string(other) + " lacks what was answered and was the source of node " +
                   std::to_string(id));
