@@ -123,26 +123,27 @@ Verdict decide_equal(const StateReport& self, const StateReport& peer) {
     return has_lived_on(self) && !ignores_survivor ? source(kBitmap, Rule::EqualPeerCrashed)
                                                    : target(kBitmap, Rule::EqualPeerCrashedAlone);
   }
-  // With several peers a Primary may have answered what only some of them had.
+  // With several peers a Primary may have answered what only some of them had. Of any three equal nodes one must be no
+  // target of the other two: each of these rules goes by what a node is, before those that go by what two know of each
+  // other.
+  if (self.waited_for != peer.waited_for && !LOCKSTEP_MUTANT("survivor-that-lacks-answers-is-source")) {
+    return self.waited_for ? source(kBitmap, Rule::EqualPeerMayLack) : target(kBitmap, Rule::EqualSelfMayLack);
+  }
   if (self.position.stream != 0 && self.position.stream == peer.position.stream &&
       self.position.through != peer.position.through && !LOCKSTEP_MUTANT("survivor-with-less-is-source")) {
     return self.position.through > peer.position.through ? source(kBitmap, Rule::EqualSelfReceivedMore)
                                                          : target(kBitmap, Rule::EqualPeerReceivedMore);
   }
-  // What was flushed is on the other, though it was restarted.
-  if (self.waited_for != peer.waited_for && !LOCKSTEP_MUTANT("survivor-that-lacks-answers-is-source")) {
-    return self.waited_for ? source(kBitmap, Rule::EqualPeerMayLack) : target(kBitmap, Rule::EqualSelfMayLack);
+  // One of them was restarted and does not know how much of the stream it lacks.
+  if (!LOCKSTEP_MUTANT("bits-before-who-lived-on") && (self.position.stream != 0) != (peer.position.stream != 0)) {
+    return self.position.stream != 0 ? source(kBitmap, Rule::EqualSelfReceivedMore)
+                                     : target(kBitmap, Rule::EqualPeerReceivedMore);
   }
   if (self_has_bits != peer_has_bits) {
     return self_has_bits ? source(kBitmap, Rule::EqualSelfHasBits) : target(kBitmap, Rule::EqualPeerHasBits);
   }
   if (is_up_to_date(self) != is_up_to_date(peer)) {
     return is_up_to_date(self) ? source(kBitmap, Rule::EqualSelfFresher) : target(kBitmap, Rule::EqualPeerFresher);
-  }
-  // One of them was restarted and does not know how much of the stream it lacks.
-  if ((self.position.stream != 0) != (peer.position.stream != 0)) {
-    return self.position.stream != 0 ? source(kBitmap, Rule::EqualSelfReceivedMore)
-                                     : target(kBitmap, Rule::EqualPeerReceivedMore);
   }
   return self.node_order < peer.node_order ? source(kBitmap, Rule::EqualSelfFirst)
                                            : target(kBitmap, Rule::EqualPeerFirst);

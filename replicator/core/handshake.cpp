@@ -92,8 +92,7 @@ void Replica::State::decide_when_ready(PeerIndex index) {
   if (has_third_nodes() && role != Role::Primary && peer.role == Role::Primary) restart_other_resyncs(index);
   carry_out_decision(index);
   if (peer.incarnation != 0) {  // the round trip that a Primary's first answers wait for
-    peer.last_ping_us = now_us;
-    send(index, Ping{now_us});
+    send_ping(index);
   }
   changed();
 }
@@ -167,6 +166,9 @@ void Replica::State::carry_out_decision(PeerIndex index) {
       return;
     }
     case SyncKind::Source:
+      if (std::any_of(peers.begin(), peers.end(), [](const Peer& other) { return other.start_waits.has_value(); })) {
+        return say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);  // a target in a moment
+      }
       if (has_third_nodes()) remember_what_peer_remembers(peer);
       return start_as_source(index);
     case SyncKind::Target:

@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <optional>
+#include <utility>
 
 #include "replicator/core/probes.h"
 #include "replicator/core/replica_state.h"
@@ -25,6 +27,8 @@ void Replica::State::on(const LinkEstablished& event) {
   peer.stream_received = peer.stream_written = peer.stream_flushed = peer.barrier_wanted = 0;
   peer.acknowledge = false;
   peer.rules_told = peer.rules_obeyed = StreamRules{};
+  peer.start_waits.reset();
+  peer.pings = peer.pongs = 0;
   if (stream_peer == event.peer) written_besides.clear();
   send_report_when_quiet(event.peer);
 }
@@ -61,6 +65,10 @@ void Replica::State::on(const MessageArrived& event) {
     if (message->stamp_us <= now_us) {
       peer.round_trip_us = now_us - message->stamp_us;
       proved(peer, message->stamp_us);
+      if (++peer.pongs >= peer.start_asked && peer.start_waits) {
+        const ResyncStart start = *std::exchange(peer.start_waits, std::nullopt);
+        begin_as_target(index, start);
+      }
     }
     return;
   }
@@ -189,11 +197,15 @@ void Replica::State::check_peers() {
       drop_peer(index, LinkEnd::Timeout, "a write or a flush was not acknowledged within peer-timeout");
       continue;
     }
-    if (now_us - peer.last_ping_us >= options.peer_timeout_us / 5) {
-      peer.last_ping_us = now_us;
-      send(index, Ping{now_us});
-    }
+    if (now_us - peer.last_ping_us >= options.peer_timeout_us / 5) send_ping(index);
   }
+}
+
+void Replica::State::send_ping(PeerIndex index) {
+  Peer& peer = peers[index];
+  peer.last_ping_us = now_us;
+  ++peer.pings;
+  send(index, Ping{now_us});
 }
 
 void Replica::State::drop_peer(PeerIndex index, LinkEnd reason, const char* why) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "replicator/core/dirty_bitmap.h"
 #include "replicator/core/generation_rules.h"
@@ -37,6 +38,7 @@ struct Peer {
   uint64_t proved_us = 0;      // the last time at which it is known to have been this node's peer, on this link
   PersistId leaves_after = 0;  // the link ends when that is durable
   GoodbyeReason leaves_because = GoodbyeReason::Stopping;
+  uint64_t pings = 0, pongs = 0;  // on this link, each answered in its turn
   uint64_t last_received_us = 0, last_ping_us = 0, round_trip_us = 0, absent_since_us = 0;
 
   // Protocol.
@@ -61,6 +63,10 @@ struct Peer {
   // Our promises about its stream.
   Sequence stream_received = 0, stream_written = 0, stream_flushed = 0, barrier_wanted = 0;
   bool acknowledge = false;
+
+  // As resync target, of several nodes: the start that waits for a round trip.
+  std::optional<ResyncStart> start_waits;
+  uint64_t start_asked = 0;  // which Ping
 
   // As resync source.
   uint64_t cursor_block = 0;

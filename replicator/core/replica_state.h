@@ -214,6 +214,7 @@ struct Replica::State {
   void on(const LinkLost& event);
   void on(const MessageArrived& event);
   void check_peers();
+  void send_ping(PeerIndex peer);
   void drop_peer(PeerIndex peer, LinkEnd reason, const char* why);
   void say_goodbye(PeerIndex peer, GoodbyeReason reason, LinkEnd end);
   void leave(PeerIndex peer, GoodbyeReason reason);
@@ -299,6 +300,7 @@ struct Replica::State {
   // --- resync.cpp
   void start_as_source(PeerIndex peer);
   void resync_start_arrived(PeerIndex peer, const ResyncStart& message);
+  void begin_as_target(PeerIndex peer, const ResyncStart& message);
   void send_bitmap_runs(PeerIndex peer);
   void bitmap_runs_arrived(PeerIndex peer, const BitmapRuns& message);
   bool is_being_applied(const ByteRange& range) const;

@@ -54,8 +54,24 @@ void Replica::State::start_as_source(PeerIndex index) {
 
 void Replica::State::resync_start_arrived(PeerIndex index, const ResyncStart& message) {
   Peer& peer = peers[index];
-  if (peer.replication != ReplicationState::WFBitMapT || (role == Role::Primary && served.is_zero())) {
+  if (peer.replication != ReplicationState::WFBitMapT || peer.start_waits ||
+      (role == Role::Primary && served.is_zero())) {
     return drop_peer(index, LinkEnd::BrokenRule, "a resync that was not decided");
+  }
+  const bool may_be_a_ring = has_third_nodes() && role != Role::Primary && peer.role != Role::Primary;
+  if (!may_be_a_ring || LOCKSTEP_MUTANT("target-does-not-ask-its-source")) return begin_as_target(index, message);
+  // Three nodes, each about to be the source of the next, would give up all copies. So each leaves those it was source
+  // of, and only then asks its own source whether that is one still.
+  restart_other_resyncs(index);
+  peer.start_waits = message;
+  send_ping(index);
+  peer.start_asked = peer.pings;
+}
+
+void Replica::State::begin_as_target(PeerIndex index, const ResyncStart& message) {
+  Peer& peer = peers[index];
+  if (peer.replication != ReplicationState::WFBitMapT || (role == Role::Primary && served.is_zero())) {
+    return say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);  // not any more
   }
   if (std::any_of(peers.begin(), peers.end(),
                   [&peer](const Peer& other) { return &other != &peer && other.granted; })) {

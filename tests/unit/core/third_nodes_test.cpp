@@ -89,6 +89,30 @@ TEST_CASE("of two survivors the one that holds more of the stream is the source,
   CHECK(trio.are_alike(trio.beta, trio.gamma));
 }
 
+TEST_CASE("a target gives up its copy when it knows that its source is one still") {
+  Trio trio;
+  trio.make_mirrored();
+  write(trio, trio.alpha, blocks(5), 1);
+  for (Side* side : {&trio.alpha, &trio.beta, &trio.gamma}) side->crash();
+  trio.beta.start();
+  trio.gamma.start();
+  trio.run();
+  trio.beta.holds_persists = true;
+  trio.connect(trio.beta, trio.gamma);
+  REQUIRE(trio.peer(trio.gamma, trio.beta).replication == ReplicationState::WFBitMapT);
+  // The start arrives. Meanwhile beta may have become a target itself.
+  trio.holds[2][1] = true;
+  trio.beta.holds_persists = false;
+  trio.run();
+  CHECK(trio.gamma.superblock.disk_state != DiskState::Inconsistent);
+  const bool source_goes = GENERATE(true, false);
+  if (source_goes) trio.lose_link(trio.beta, trio.gamma);
+  CHECK(trio.gamma.superblock.disk_state != DiskState::Inconsistent);
+  trio.holds[2][1] = false;
+  trio.settle();
+  CHECK(trio.are_alike(trio.beta, trio.gamma));
+}
+
 TEST_CASE("a target whose source is promoted meanwhile knows how much of its stream it holds") {
   Trio trio;
   trio.make_mirrored();
