@@ -316,7 +316,7 @@ void Checker::write_answered(int id, uint32_t write, bool fua, uint8_t kept_by, 
     const ReplicationState state = world_.node(id).peer(other).replication;
     if (holds_answered(other, id) && !is_ahead(other)) {
       // Who is left out is this node itself, unless its disk had the write before it failed.
-      if (!holds_answered(id, id) && !has(id, world_.ledger.units_of(write), fua) &&
+      if (!holds_answered(id, id) && !had_disk && !has(id, world_.ledger.units_of(write), fua) &&
           world_.node(other).durable().superblock.current == world_.node(id).durable().superblock.current) {
         return world_.fail("node " + std::to_string(id) + " has no disk, and a write was answered in its generation");
       }
