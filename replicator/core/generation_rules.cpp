@@ -310,7 +310,9 @@ Verdict decide_served(const StateReport& self, const StateReport& peer) {
   // Outdated, too: while it holds this generation nothing was answered without it.
   const bool whole = has_disk(server) && !is_inconsistent(server);
   if (!whole || (!holds_it && !held_it)) return refuse(Rule::ServedDataElsewhere);
-  if (!has_disk(client) || !holds_it) {
+  // While another one brings that disk up to date this one serves beside it.
+  const bool has_source = client.is_target && !LOCKSTEP_MUTANT("served-target-starts-again");
+  if (!has_disk(client) || !holds_it || has_source) {
     return {SyncKind::Serve, SyncExtent::Nothing, self_is_served ? Rule::SelfServedByPeer : Rule::PeerServedBySelf};
   }
   const Verdict verdict = decide_lineage(self, peer);

@@ -327,6 +327,9 @@ void Replica::State::peer_lost(PeerIndex index) {
     switchover_asked = false;
     act(OrderAnswered{switchover_ticket, Outcome::PeerLost, index});
   }
+  if (has_third_nodes() && role == Role::Primary && was_source && !served.is_zero()) {
+    restart_secondary_links(index);  // another one that serves may go on with it
+  }
   if (has_third_nodes() && role != Role::Primary) {
     if (was_primary || (unstable_from == index && unstable_first < unstable_end)) {
       primary_lost(index);

@@ -144,7 +144,7 @@ void Replica::State::ask_to_serve(PeerIndex index, const Generation& previous) {
 void Replica::State::serve_confirmed(PeerIndex index, const ServeConfirmed& message) {
   Peer& peer = peers[index];
   if (!peer.serve_asked || message.current != served) return;
-  const bool had_no_name = !served_previous.is_zero();
+  const bool had_no_name = !served_previous.is_zero() && peer.peer_report.current != served;
   peer.serve_confirmed = true;
   // One that was asked and has not taken it may be lost, and come back with what it holds now: that is as good until
   // something is answered.

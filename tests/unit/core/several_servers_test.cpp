@@ -553,4 +553,40 @@ TEST_CASE("what is held when the disk is lost is asked of a peer that comes back
   CHECK(trio.gamma.disk[5] == 1);
 }
 
+TEST_CASE("a peer that could be source of the Primary's disk serves beside the one that is") {
+  Trio trio;
+  trio.make_mirrored();
+  trio.alpha.order(OrderKind::Detach);
+  trio.run();
+  trio.alpha.write(0, blocks(5), 1);
+  trio.run();
+  trio.alpha.attach();
+  trio.run();
+  trio.gamma.holds_flushes = true;
+  trio.connect(trio.alpha, trio.gamma);
+  trio.beta.holds_reads = true;
+  trio.connect(trio.alpha, trio.beta);
+  REQUIRE(trio.peer(trio.alpha, trio.beta).replication == ReplicationState::SyncTarget);
+  // gamma takes the next generation, and beta does not say that it has.
+  trio.holds[1][0] = true;
+  trio.gamma.holds_flushes = false;
+  trio.run();
+  trio.connect(trio.alpha, trio.gamma);
+  REQUIRE(trio.gamma.superblock.current == trio.alpha.replica().status().generation);
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.connect(trio.alpha, trio.gamma);
+  CHECK(trio.peer(trio.alpha, trio.gamma).connection == ConnectionState::Connected);
+  CHECK(trio.peer(trio.alpha, trio.gamma).decision.kind == SyncKind::Serve);
+  // And it goes on with the copy when the other one is lost.
+  trio.lose_link(trio.alpha, trio.beta);
+  trio.run();
+  trio.holds[1][0] = false;
+  trio.connect(trio.alpha, trio.gamma);
+  CHECK(trio.peer(trio.alpha, trio.gamma).decision.kind == SyncKind::Target);
+  trio.beta.holds_reads = false;
+  trio.settle();
+  CHECK(trio.are_alike(trio.alpha, trio.beta));
+  CHECK(trio.are_alike(trio.alpha, trio.gamma));
+}
+
 }  // namespace lockstep::repl
