@@ -25,7 +25,12 @@ LossPolicy draw_policy(const RunOptions& options, int nodes) {
   if (options.policy) return *options.policy;
   Random dice(options.seed * 0xD1B54A32D192ED03 + 7);
   const uint64_t drawn = dice.below(10);
-  if (nodes > 2) return drawn < 7 ? LossPolicy::Continue : LossPolicy::Suspend;
+  if (nodes > 2) {
+    Random apart(options.seed * 0xD1B54A32D192ED03 +
+                 23);  // so that a seed without an arbiter stays the run that it was
+    if (apart.chance(0.2)) return LossPolicy::Arbiter;
+    return drawn < 7 ? LossPolicy::Continue : LossPolicy::Suspend;
+  }
   return drawn < 5 ? LossPolicy::Continue : drawn < 7 ? LossPolicy::Suspend : LossPolicy::Arbiter;
 }
 // The same. With two nodes there is nothing to choose.
