@@ -63,6 +63,11 @@ void Replica::State::resync_start_arrived(PeerIndex index, const ResyncStart& me
   // Three nodes, each about to be the source of the next, would give up all copies. So each leaves those it was source
   // of, and only then asks its own source whether that is one still.
   restart_other_resyncs(index);
+  const bool is_behind = peer.decision.rule == Rule::SelfIsBehind || peer.decision.rule == Rule::SelfIsFarBehind;
+  if (is_behind && !LOCKSTEP_MUTANT("behind-until-its-source-answers")) {
+    become_outdated();  // whatever becomes of the link
+    tell_state();
+  }
   peer.start_waits = message;
   send_ping(index);
   peer.start_asked = peer.pings;

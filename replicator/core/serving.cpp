@@ -81,6 +81,14 @@ void Replica::State::take_served_generation(PeerIndex index) {
     if (record.bitmap_generation.is_zero()) record.bitmap_generation = superblock.current;
     remember(superblock.current);  // a third node that holds it lacks what comes now
     hold_generation(peer.serve_generation);
+    // Nor is any other peer known to be behind: it may have been asked to serve, too.
+    for (PeerIndex other = 0; other < peer_count() && !LOCKSTEP_MUTANT("other-servers-known-behind"); ++other) {
+      PeerRecord& third = superblock.peers[other];
+      if (other == index || third.bitmap_generation.is_zero()) continue;
+      remember(third.bitmap_generation);
+      if (third.previous_bitmap_generation.is_zero()) third.previous_bitmap_generation = third.bitmap_generation;
+      third.bitmap_generation = Generation{};
+    }
   }
   if (disk_state != DiskState::UpToDate) {
     become_up_to_date();  // its only writer says that nothing is newer

@@ -217,6 +217,7 @@ void Checker::check_sync_set(int id, std::span<const uint32_t> writes, bool stab
 void Checker::check_source_has_more(int source, int target) {
   const Knowledge& lost = known(target);
   const DiskState state = world_.node(target).peer(source).own_report.disk_state;
+  if (!world_.node(source).alive() && known(source).replaced) return;  // its last word, of before
   if (!lost.steady || lost.behind || lost.gone || lost.replaced || state == DiskState::Inconsistent) return;
   const bool lived_on = known(source).steady && !known(source).from_crashed &&
                         !world_.node(target).peer(source).peer_report.crashed_primary;

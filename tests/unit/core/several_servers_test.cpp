@@ -589,4 +589,45 @@ TEST_CASE("a peer that could be source of the Primary's disk serves beside the o
   CHECK(trio.are_alike(trio.alpha, trio.gamma));
 }
 
+TEST_CASE("a peer that serves does not know that another one is behind: that one may serve, too") {
+  Trio trio;
+  trio.make_mirrored();
+  trio.alpha.order(OrderKind::Detach);
+  trio.run();
+  // What is in flight when both lose alpha leaves bits; beta is about to be the source of gamma.
+  trio.holds[0][1] = trio.holds[0][2] = true;
+  trio.alpha.write(0, blocks(5), 1);
+  trio.run();
+  trio.holds[0][1] = trio.holds[0][2] = false;
+  trio.beta.holds_flushes = true;
+  trio.run();
+  trio.lose_link(trio.alpha, trio.beta);
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.beta.holds_flushes = false;
+  trio.run();
+  trio.beta.holds_persists = true;
+  trio.connect(trio.beta, trio.gamma);
+  REQUIRE(trio.peer(trio.beta, trio.gamma).replication == ReplicationState::WFBitMapS);
+  trio.beta.holds_persists = false;
+  trio.beta.holds_flushes = true;  // the start waits no more, and alpha comes back
+  trio.holds[1][2] = true;
+  trio.run();
+  trio.connect(trio.alpha, trio.beta);
+  trio.connect(trio.alpha, trio.gamma);
+  trio.holds[1][2] = false;
+  trio.beta.holds_flushes = false;
+  trio.run();
+  REQUIRE(trio.beta.superblock.current == trio.gamma.superblock.current);
+  trio.alpha.write(1, blocks(6), 2);
+  trio.run();
+  trio.lose_link(trio.alpha, trio.beta);
+  trio.lose_link(trio.beta, trio.gamma);
+  trio.alpha.write(2, blocks(7), 3);
+  trio.run();
+  trio.beta.crash();
+  trio.beta.start();
+  trio.run();
+  CHECK_FALSE(trio.beta.is_up_to_date());
+}
+
 }  // namespace lockstep::repl

@@ -113,6 +113,25 @@ TEST_CASE("a target gives up its copy when it knows that its source is one still
   CHECK(trio.are_alike(trio.beta, trio.gamma));
 }
 
+TEST_CASE("a node that has met a newer copy is not promoted, though its resync has not begun") {
+  Trio trio;
+  trio.make_mirrored();
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.lose_link(trio.beta, trio.gamma);
+  write(trio, trio.alpha, blocks(5), 1);
+  trio.alpha.crash();
+  trio.beta.holds_persists = true;
+  trio.connect(trio.beta, trio.gamma);
+  trio.holds[2][1] = true;
+  trio.beta.holds_persists = false;
+  trio.run();
+  trio.lose_link(trio.beta, trio.gamma);
+  const uint64_t ticket = trio.gamma.order(promote_fenced());
+  trio.run();
+  CHECK_FALSE(trio.gamma.answered(ticket, Outcome::Done));
+  CHECK(trio.gamma.superblock.disk_state == DiskState::Outdated);
+}
+
 TEST_CASE("a target whose source is promoted meanwhile knows how much of its stream it holds") {
   Trio trio;
   trio.make_mirrored();
