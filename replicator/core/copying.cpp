@@ -49,7 +49,8 @@ void Replica::State::pump_resync(PeerIndex index) {
       if (peer.bitmap.dirty_blocks() == 0 && peer.reading_slots == 0) {
         // A generation that may still be undone is not handed on.
         Generation& since = superblock.unanswered_since;
-        const bool ends_suspension = has_third_nodes() && is_suspended() && generation_unconfirmed == 0;
+        const bool ends_suspension = has_third_nodes() && is_suspended() && generation_unconfirmed == 0 &&
+                                     (awaited_peers_are_targets() || LOCKSTEP_MUTANT("resync-ends-for-another-peer"));
         if (may_finish && (since.is_zero() || since == kHeldByNobody || ends_suspension)) {
           if (ends_suspension) since = Generation{};  // with the target, which is waited for
           finish_resync(index);

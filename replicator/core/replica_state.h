@@ -115,6 +115,7 @@ struct Replica::State {
 
   // --- suspension.cpp
   bool is_suspended() const;
+  bool awaited_peers_are_targets() const;
   Suspension suspension() const;
   void proved(Peer& peer, uint64_t asked_us);
   bool may_answer() const;

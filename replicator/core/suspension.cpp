@@ -20,6 +20,16 @@ bool Replica::State::is_suspended() const {
   return awaited_peers != 0 || suspended_by_operator;
 }
 
+// None of them can be promoted with what it held: each is Inconsistent, and gets its data from this node.
+bool Replica::State::awaited_peers_are_targets() const {
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    const ReplicationState state = peers[index].replication;
+    const bool is_target = state == ReplicationState::SyncSource || state == ReplicationState::PausedSyncS;
+    if ((awaited_peers & mask_of(index)) != 0 && !is_target) return false;
+  }
+  return true;
+}
+
 Suspension Replica::State::suspension() const {
   if (role != Role::Primary) return Suspension::No;
   if (lacks_data()) return Suspension::NoData;

@@ -186,4 +186,34 @@ TEST_CASE("who leaves while the arbiter is asked is taken out, too, before anyth
   CHECK(story.in_sync == std::set<int>{0});
 }
 
+TEST_CASE("a generation in which nothing is answered is handed to no target while another peer may be promoted") {
+  Story story;
+  Trio& trio = story.trio;
+  trio.lose_link(story.beta, story.gamma);
+  trio.lose_link(story.alpha, story.beta);
+  trio.lose_link_unnoticed(story.gamma, story.alpha);
+  trio.run();
+  story.answer();  // beta is taken out, and gamma does not hear of the generation that follows
+  story.reaches[0] = false;
+  trio.connect(story.alpha, story.beta);
+  REQUIRE(trio.peer(story.alpha, story.beta).replication == ReplicationState::SyncSource);
+
+  // Alpha notices that gamma is lost, and waits for the arbiter; gamma asks first.
+  story.promote(story.gamma);
+  story.gamma.write(0, blocks(5), 1);
+  trio.run();
+  REQUIRE(story.gamma.replies.at(0) == 0);
+  CHECK(story.beta.superblock.disk_state == DiskState::Inconsistent);
+  story.alpha.crash();
+  trio.connect(story.beta, story.gamma);
+  trio.run();
+  CHECK(trio.are_alike(story.beta, story.gamma));
+
+  // The one that was to be handed on was never used.
+  story.alpha.start();
+  story.reaches[0] = true;
+  trio.settle();
+  CHECK(trio.are_alike(story.alpha, story.gamma));
+}
+
 }  // namespace lockstep::repl
