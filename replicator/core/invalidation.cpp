@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "replicator/core/probes.h"
 #include "replicator/core/replica_state.h"
 
 namespace lockstep::repl {
@@ -11,6 +12,12 @@ Outcome Replica::State::can_invalidate(PeerIndex source) const {
   if (peer.replication != ReplicationState::Established) return Outcome::ResyncRuns;
   if (peer.disk_state != DiskState::UpToDate) return Outcome::LastUpToDate;
   if (!disk_usable()) return Outcome::NoDisk;
+  // The clients of a Primary without a disk see this one. What the source has of that is not known here: what it was
+  // called in sync for was before.
+  for (PeerIndex other = 0; other < peer_count(); ++other) {
+    const bool serves_third = other != source && peers[other].served_here;
+    if (serves_third && !LOCKSTEP_MUTANT("server-invalidated")) return Outcome::LastUpToDate;
+  }
   return Outcome::Done;
 }
 

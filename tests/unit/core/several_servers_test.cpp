@@ -209,13 +209,17 @@ TEST_CASE("a peer that was lost before it took the new generation serves as well
 TEST_CASE("a peer that gives up its data may be asked to serve before that is heard of") {
   Trio trio;
   trio.make_mirrored();
-  trio.alpha.order(OrderKind::Detach);
-  trio.run();
   trio.holds[2][0] = true;
   trio.gamma.holds_persists = true;
-  trio.gamma.order(OrderKind::Invalidate);
+  OrderGiven invalidate;
+  invalidate.kind = OrderKind::Invalidate;
+  invalidate.every_peer = false;
+  invalidate.peer = Trio::place(trio.gamma, trio.beta);
+  trio.gamma.order(invalidate);
   trio.run();
   REQUIRE(trio.gamma.replica().status().disk_state == DiskState::Inconsistent);
+  trio.alpha.order(OrderKind::Detach);
+  trio.run();
   trio.lose_link(trio.alpha, trio.beta);
   trio.run();
   CHECK_FALSE(has_noted(trio.gamma, NoteKind::RuleBroken));
@@ -229,6 +233,27 @@ TEST_CASE("a peer that gives up its data may be asked to serve before that is he
   trio.settle();
   CHECK(trio.are_alike(trio.alpha, trio.gamma));
   CHECK(trio.gamma.disk[6] == 2);
+}
+
+TEST_CASE("a disk that serves a Primary's clients is not given up for that of another peer") {
+  Trio trio;
+  make_half_served(trio);
+  OrderGiven invalidate;
+  invalidate.every_peer = false;
+  invalidate.kind = GENERATE(OrderKind::Invalidate, OrderKind::InvalidatePeer);
+  Side& told = invalidate.kind == OrderKind::Invalidate ? trio.beta : trio.gamma;
+  invalidate.peer = Trio::place(told, told.number() == trio.beta.number() ? trio.gamma : trio.beta);
+  const uint64_t ticket = told.order(invalidate);
+  trio.run();
+  CHECK_FALSE(told.answered(ticket, Outcome::Done));
+  CHECK(trio.beta.is_up_to_date());
+
+  // gamma has not taken the generation, and is lost before it does, as is the Primary.
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.alpha.crash();
+  trio.gamma.holds_flushes = false;
+  trio.settle();
+  CHECK(trio.are_alike(trio.beta, trio.gamma));
 }
 
 TEST_CASE("a resync of the Primary's disk from one peer takes its stream from no other peer that serves") {
