@@ -56,6 +56,7 @@ class BodyReader : public LittleReader {
   }
 };
 
+constexpr std::array kWaitedFor{WaitedFor::Unknown, WaitedFor::No, WaitedFor::Yes};
 constexpr std::array kRoles{Role::Unknown, Role::Secondary, Role::Primary};
 constexpr std::array kDiskStates{DiskState::Diskless,     DiskState::Attaching, DiskState::Failed,
                                  DiskState::Inconsistent, DiskState::Outdated,  DiskState::Consistent,
@@ -128,7 +129,7 @@ FrameKind encode(const StateReport& report, LittleWriter& writer) {
   write_generation(writer, report.undone);
   writer.u64(report.position.stream);
   writer.u64(report.position.through);
-  writer.u8(report.waited_for ? 1 : 0);
+  writer.u8(wire_number(kWaitedFor, report.waited_for));
   return FrameKind::StateReport;
 }
 void decode(BodyReader& reader, const DecodingContext&, StateReport& report) {
@@ -161,7 +162,7 @@ void decode(BodyReader& reader, const DecodingContext&, StateReport& report) {
   report.undone = reader.generation();
   report.position.stream = reader.u64();
   report.position.through = reader.u64();
-  report.waited_for = reader.flag();
+  report.waited_for = reader.enumerator(kWaitedFor);
 }
 
 FrameKind encode(const StateChanged& changed, LittleWriter& writer) {

@@ -32,6 +32,7 @@ static_assert(kPreparedSizeOffset == 2176);
 constexpr uint8_t kPrimaryFlag = 1;
 constexpr uint8_t kForcedFlag = 2;
 constexpr uint8_t kWaitedForFlag = 4;
+constexpr uint8_t kNotWaitedForFlag = 8;
 constexpr uint8_t kCrashedPrimaryFlag = 1;
 constexpr uint8_t kAnsweredAheadFlag = 2;
 constexpr uint8_t kBitmapInMemoryFlag = 4;
@@ -123,7 +124,8 @@ void write_image(LittleWriter& writer, const SuperblockImage& image) {
   for (const Generation& generation : image.history) write_generation(writer, generation);
   writer.u8(disk_state_number(image.disk_state));
   writer.u8(static_cast<uint8_t>((image.primary ? kPrimaryFlag : 0) | (image.forced ? kForcedFlag : 0) |
-                                 (image.waited_for ? kWaitedForFlag : 0)));
+                                 (image.waited_for == WaitedFor::Yes ? kWaitedForFlag : 0) |
+                                 (image.waited_for == WaitedFor::No ? kNotWaitedForFlag : 0)));
   writer.u8(image.sync_sources);
   writer.zeroes(5);
   write_generation(writer, image.sync_base);
@@ -149,14 +151,16 @@ bool read_image(LittleReader& reader, SuperblockImage& image) {
   image.sync_base = read_generation(reader);
   image.sync_toward = read_generation(reader);
   image.unanswered_since = read_generation(reader);
-  if (!disk_state || (flags & ~(kPrimaryFlag | kForcedFlag | kWaitedForFlag)) != 0 ||
+  if (!disk_state || (flags & ~(kPrimaryFlag | kForcedFlag | kWaitedForFlag | kNotWaitedForFlag)) != 0 ||
+      (flags & (kWaitedForFlag | kNotWaitedForFlag)) == (kWaitedForFlag | kNotWaitedForFlag) ||
       image.sync_sources >> kMaximumPeers != 0) {
     return false;
   }
   image.disk_state = *disk_state;
   image.primary = (flags & kPrimaryFlag) != 0;
   image.forced = (flags & kForcedFlag) != 0;
-  image.waited_for = (flags & kWaitedForFlag) != 0;
+  if ((flags & kWaitedForFlag) != 0) image.waited_for = WaitedFor::Yes;
+  if ((flags & kNotWaitedForFlag) != 0) image.waited_for = WaitedFor::No;
   for (PeerRecord& peer : image.peers) {
     peer.bitmap_generation = read_generation(reader);
     peer.previous_bitmap_generation = read_generation(reader);

@@ -47,7 +47,7 @@ bool has_lived_on(const StateReport& report) {
 // `report` is of a Primary that crashed, and `other` may lack what it answered, as it knows itself or the other does.
 bool is_ahead(const StateReport& report, const StateReport& other) {
   return report.answered_ahead ||
-         (report.crashed_primary && has_third_nodes(other) && !other.waited_for && !other.crashed_primary);
+         (report.crashed_primary && other.waited_for == WaitedFor::No && !other.crashed_primary);
 }
 
 bool is_a_name(const Generation& generation) {
@@ -126,8 +126,10 @@ Verdict decide_equal(const StateReport& self, const StateReport& peer) {
   // With several peers a Primary may have answered what only some of them had. Of any three equal nodes one must be no
   // target of the other two: each of these rules goes by what a node is, before those that go by what two know of each
   // other.
-  if (self.waited_for != peer.waited_for && !LOCKSTEP_MUTANT("survivor-that-lacks-answers-is-source")) {
-    return self.waited_for ? source(kBitmap, Rule::EqualPeerMayLack) : target(kBitmap, Rule::EqualSelfMayLack);
+  const bool self_waited_for = self.waited_for == WaitedFor::Yes && peer.waited_for == WaitedFor::No;
+  const bool peer_waited_for = peer.waited_for == WaitedFor::Yes && self.waited_for == WaitedFor::No;
+  if (self_waited_for != peer_waited_for && !LOCKSTEP_MUTANT("survivor-that-lacks-answers-is-source")) {
+    return self_waited_for ? source(kBitmap, Rule::EqualPeerMayLack) : target(kBitmap, Rule::EqualSelfMayLack);
   }
   if (self.position.stream != 0 && self.position.stream == peer.position.stream &&
       self.position.through != peer.position.through && !LOCKSTEP_MUTANT("survivor-with-less-is-source")) {

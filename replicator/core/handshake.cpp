@@ -147,8 +147,7 @@ void Replica::State::carry_out_decision(PeerIndex index) {
       record = PeerRecord{};
       peer.lacks_answered = false;
       set_answered_ahead(role == Role::Primary);
-      // Alike: what one of them has, both have. A Primary says so itself.
-      superblock.waited_for = peer.role != Role::Primary && (superblock.waited_for || peer.peer_report.waited_for);
+      note_alike_waited_for(peer);
       if (disk_state != DiskState::UpToDate &&
           ((peer.peer_report.disk_state == DiskState::UpToDate && !is_behind_another(index)) ||
            all_peers_known_but(index))) {

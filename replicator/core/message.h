@@ -55,7 +55,7 @@ struct StateReport {
   Generation undone;  // the sender had made it after its current one, and went back: to hold that is to hold this
   // Of a Secondary what it holds, as long as its daemon lives; of a Primary its last write.
   StreamPosition position;
-  bool waited_for = false;  // as in the metadata
+  WaitedFor waited_for = WaitedFor::Unknown;  // as in the metadata
 };
 
 // Role or disk state of the sender changed.

@@ -53,9 +53,8 @@ struct SuperblockImage {
   // Not zero: one that this node had made after its current one, and undid at a start. Peers may hold it still; until
   // this node holds another they hold nothing that is not under a bit here or there.
   Generation undone;
-  // With more than one peer: all that was answered in the current generation waited for this node, or for the one that
-  // its data was copied from. Not so under protocol A, or where nobody has said.
-  bool waited_for = false;
+  // With more than one peer; of this node, or of the one that its data was copied from.
+  WaitedFor waited_for = WaitedFor::Unknown;
   std::array<PeerRecord, kMaximumPeers> peers{};
   // Not zero: the disk has room up to there and reads as zeroes beyond the present size. A peer that has grown so far
   // is followed.

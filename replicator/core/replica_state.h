@@ -196,6 +196,8 @@ struct Replica::State {
   void forget_unstable(PeerIndex primary);
   void mark_copied(PeerIndex source, const ByteRange& range);
   void note_waited_for(PeerIndex peer, bool waited_for);
+  WaitedFor waited_for_by(const Peer& primary) const;
+  void note_alike_waited_for(const Peer& peer);
   void peers_in_sync_arrived(PeerIndex peer, const PeersInSync& message);
   void third_node_copies(PeerIndex index);
   void note_position_in_sync(const Peer& peer);

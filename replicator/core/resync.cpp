@@ -195,6 +195,7 @@ void Replica::State::finish_resync(PeerIndex index) {
   peer.lacks_answered = false;
   set_answered_ahead(role == Role::Primary);
   record.bitmap_in_memory = false;
+  if (peer.served_here && has_third_nodes()) superblock.waited_for = waited_for_by(peer);  // as it was before
   stop_serving(index);
   const PersistId id = persist_superblock();
   peer.resync_done_sent = true;
@@ -227,8 +228,9 @@ void Replica::State::resync_done_arrived(PeerIndex index, const ResyncDone& mess
   if (promoted && !LOCKSTEP_MUTANT("promoted-source-has-no-stream")) position = {run, 0};
   if (position.stream == run) position.through = std::max(position.through, peer.stream_received);
   superblock.peers[index] = PeerRecord{};
-  superblock.waited_for =
-      has_third_nodes() && (peer.role == Role::Primary ? peer.rules_obeyed.waited_for : peer.peer_report.waited_for);
+  if (has_third_nodes()) {
+    superblock.waited_for = peer.role == Role::Primary ? waited_for_by(peer) : peer.peer_report.waited_for;
+  }
   become_up_to_date();
   peer.preparation = Peer::Preparation::None;
   // A generation that another peer has taken already, and nothing was answered in.

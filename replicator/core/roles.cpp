@@ -207,6 +207,11 @@ void Replica::State::promote_request_arrived(PeerIndex index, const PromoteReque
     after = persist_superblock();
     changed();
   }
+  if (superblock.waited_for != WaitedFor::Unknown && disk_usable() &&
+      !LOCKSTEP_MUTANT("waited-for-by-the-one-before")) {
+    superblock.waited_for = WaitedFor::Unknown;  // the new Primary says what it waits for
+    after = persist_superblock();
+  }
   send(index, PromoteAnswer{message.ticket, true}, {}, after);
 }
 
@@ -255,12 +260,13 @@ void Replica::State::advance_order() {
     case OrderStage::Opening:
       if (!is_durable(opening_persist) || local_cycles_done < opening_cycle) return;
       // Not before: one that crashes now has answered nothing, and gives way to a Primary that has.
-      if (set_answered_ahead(true) || superblock.waited_for != has_third_nodes()) {
-        superblock.waited_for = has_third_nodes();  // what is here counts from here on
+      if (set_answered_ahead(true) || (has_third_nodes() && superblock.waited_for != WaitedFor::Yes)) {
+        if (has_third_nodes()) superblock.waited_for = WaitedFor::Yes;  // what is here counts from here on
         reply_floor = opening_persist = persist_superblock();
         return;
       }
       for (PeerIndex index = 0; index < peer_count() && has_third_nodes(); ++index) {
+        peers[index].rules_told.waited_for = false;  // as it counts there since it granted this promotion
         if (gets_stream(peers[index])) tell_stream_rules(index);
       }
       open_export();

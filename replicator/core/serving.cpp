@@ -95,7 +95,7 @@ void Replica::State::take_served_generation(PeerIndex index) {
     tell_state();
   }
   record.bitmap_in_memory = true;
-  superblock.waited_for = has_third_nodes();  // nobody is asked any more for what it lacks
+  if (has_third_nodes()) superblock.waited_for = WaitedFor::Yes;  // nobody is asked any more for what it lacks
   peer.serve_persist = persist_superblock();
   // Nothing is written here that a crash would not find counted as missed.
   apply_floor = std::max(apply_floor, peer.serve_persist);

@@ -255,9 +255,29 @@ void Replica::State::note_waited_for(PeerIndex index, bool waited_for) {
   const bool gets_all_else =
       peers[index].role == Role::Primary && peers[index].replication == ReplicationState::Established;
   if (!has_third_nodes() || role == Role::Primary || !gets_all_else) return;  // the end of a resync knows
-  if (superblock.waited_for == waited_for) return;
-  superblock.waited_for = waited_for;
+  const WaitedFor now = waited_for ? WaitedFor::Yes : WaitedFor::No;
+  if (superblock.waited_for == now) return;
+  superblock.waited_for = now;
   persist_superblock();
+}
+
+// What the Primary has said on this link, if it has said anything.
+WaitedFor Replica::State::waited_for_by(const Peer& primary) const {
+  if (primary.rules_obeyed.waited_for) return WaitedFor::Yes;
+  return primary.rules_obeyed == StreamRules{} ? WaitedFor::Unknown : WaitedFor::No;
+}
+
+// The two hold the same: what one of them has, both have. A Primary will say it.
+void Replica::State::note_alike_waited_for(const Peer& peer) {
+  if (!has_third_nodes()) return;
+  const WaitedFor theirs = peer.peer_report.waited_for;
+  if (peer.role == Role::Primary) {
+    superblock.waited_for = waited_for_by(peer);
+  } else if (theirs == WaitedFor::Yes || superblock.waited_for == WaitedFor::Yes) {
+    superblock.waited_for = WaitedFor::Yes;
+  } else if (theirs != superblock.waited_for) {
+    superblock.waited_for = WaitedFor::Unknown;
+  }
 }
 
 // While a third node copies to it, and afterwards, the peer does not hold what it held when we two were found alike;

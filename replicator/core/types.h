@@ -51,6 +51,10 @@ struct BlockDigest {
 };
 inline constexpr uint64_t kBlocksPerComparison = 64;  // at most, in one message
 
+// Whether what was answered in a node's current generation has waited for it: No under protocol A, Unknown where nobody
+// has said.
+enum class WaitedFor : uint8_t { Unknown, No, Yes };
+
 enum class Role : uint8_t { Unknown, Secondary, Primary };
 enum class DiskState : uint8_t { Diskless, Attaching, Failed, Inconsistent, Outdated, Consistent, UpToDate, DUnknown };
 // There is a disk that can be read and written.

@@ -222,14 +222,21 @@ void Checker::check_source_has_more(int source, int target) {
   const bool lived_on = known(source).steady && !known(source).from_crashed &&
                         !world_.node(target).peer(source).peer_report.crashed_primary;
   const Promise promise = lived_on ? Promise::Acknowledged : Promise::Flushed;
+  const std::optional<size_t> unit = held_by_one(target, source, promise);
+  if (!unit) return;
+  world_.fail("node " + std::to_string(target) + " is target of node " + std::to_string(source) + ", on which " +
+              world_.ledger.objection(*unit, world_.node(source).disk().read(*unit), promise));
+}
+
+// The first unit that keeps the promise on the one's disk and not on the other's.
+std::optional<size_t> Checker::held_by_one(int id, int other, Promise promise) const {
   for (size_t unit = 0; unit < world_.layout.unit_count(); ++unit) {
-    if (world_.ledger.allows(unit, world_.node(source).disk().read(unit), promise) ||
-        !world_.ledger.allows(unit, world_.node(target).disk().read(unit), promise)) {
-      continue;
+    if (!world_.ledger.allows(unit, world_.node(other).disk().read(unit), promise) &&
+        world_.ledger.allows(unit, world_.node(id).disk().read(unit), promise)) {
+      return unit;
     }
-    return world_.fail("node " + std::to_string(target) + " is target of node " + std::to_string(source) +
-                       ", on which " + world_.ledger.objection(unit, world_.node(source).disk().read(unit), promise));
   }
+  return std::nullopt;
 }
 
 void Checker::caught_up(int id, int with) {
@@ -271,14 +278,23 @@ bool Checker::another_has_answered(int than) const {
   return false;
 }
 
+// What it holds is what it held when it was last in sync, or what counts because it is Primary. Of several nodes one
+// may have its data from one that was restarted, and knows no more than that one how far it was.
+bool Checker::is_steady_source(int id) const {
+  const Node& node = world_.node(id);
+  return world_.node_count() == 2 || nodes_[static_cast<size_t>(id)].steady ||
+         (node.alive() && node.status().role == Role::Primary);
+}
+
 // Protocol A, and the Primary is gone with what it was ahead. It may still come back and be the source, as long as
 // nobody has written since.
 void Checker::give_up_what_is_lost(int id) {
   for (int other = 0; other < world_.node_count(); ++other) {
     if (other == id || !has_answered(other)) continue;
     // One that was restarted does not know how far it was, unless it was the Primary, or waited for.
-    const bool waited_for = world_.node(other).durable().superblock.waited_for;
+    const bool waited_for = world_.node(other).durable().superblock.waited_for == WaitedFor::Yes;
     if (world_.node_count() > 2 && !known(other).steady && other != last_primary_ && !waited_for) continue;
+    if (world_.node_count() > 2 && !held_by_one(other, id, Promise::Acknowledged)) continue;  // it lost the same
     if (world_.node(id).peer(other).connection == ConnectionState::Connected) {
       return world_.fail("node " + std::to_string(id) + " lacks what was answered and was promoted next to node " +
                          std::to_string(other));
@@ -520,12 +536,14 @@ void Checker::noted(int id, const Note& note) {
         world_.policy != LossPolicy::Continue && world_.node(id).peer(other).decision.rule == Rule::SelfIsBehind;
     const bool called_up_to_date = world_.node(id).peer(other).own_report.disk_state == DiskState::UpToDate;
     if (!world_.uses_weak_protocols() && target.has_acknowledged && target.steady && !target.behind && !given_up &&
-        called_up_to_date && !keeps(other, Promise::Acknowledged) && keeps(id, Promise::Acknowledged)) {
+        called_up_to_date && (world_.node_count() == 2 || world_.node(other).alive()) &&
+        !keeps(other, Promise::Acknowledged) && keeps(id, Promise::Acknowledged)) {
       world_.fail("node " + std::to_string(id) + " has every acknowledged write and is target of node " +
                   std::to_string(other) + ", which lacks some");
     }
   } else if (note.kind == NoteKind::DataLost || note.kind == NoteKind::Promoted) {
     known(id).data_lost = note.kind == NoteKind::DataLost;
+    if (world_.node_count() > 2 && note.kind == NoteKind::Promoted) known(id).steady = true;
   } else if (note.kind == NoteKind::DiskFailed || note.kind == NoteKind::DiskDetached) {
     known(id).steady = false;
   } else if (note.kind == NoteKind::GenerationMade) {
@@ -551,7 +569,8 @@ void Checker::noted(int id, const Note& note) {
     // Of several peers one that is behind loses nothing by it, and one that was restarted does not know how far it was,
     // unless it was the Primary, or waited for.
     const bool was_primary = id == last_primary_ && !last_primary_replaced_;
-    const bool knows = known(id).steady || was_primary || world_.node(id).peer(other).own_report.waited_for;
+    const bool knows =
+        known(id).steady || was_primary || world_.node(id).peer(other).own_report.waited_for == WaitedFor::Yes;
     const bool was_whole = world_.node_count() == 2 || (!known(id).behind && !known(id).mixed && knows);
     if (source.may_lack && !known(id).may_lack && was_whole && !world_.waits_for_some()) {
       world_.fail("node " + std::to_string(other) + " lacks what was answered and was the source of node " +
@@ -562,7 +581,7 @@ void Checker::noted(int id, const Note& note) {
     const bool was_served =
         world_.node(other).alive() && answers_ahead(other, id) && world_.node(other).status().role == Role::Primary;
     if (was_served) known(id).may_lack = true;
-    known(id).steady = true;
+    known(id).steady = is_steady_source(other);
     known(id).from_crashed = source.from_crashed || world_.node(id).peer(other).peer_report.crashed_primary;
     known(id).replaced = known(id).gone = known(id).unrecorded = known(id).mixed = false;
     // It holds what the source holds.
@@ -575,7 +594,7 @@ void Checker::noted(int id, const Note& note) {
     self.has_acknowledged = peer.has_acknowledged = self.has_acknowledged || peer.has_acknowledged;
     self.behind = peer.behind = self.behind && peer.behind;
     self.may_lack = peer.may_lack = self.may_lack && peer.may_lack;
-    self.steady = peer.steady = true;
+    self.steady = peer.steady = text == "both-just-created" || is_steady_source(id) || is_steady_source(other);
     self.replaced = peer.replaced = self.replaced && peer.replaced;
     self.gone = peer.gone = self.gone && peer.gone;
     self.mixed = peer.mixed = false;

@@ -88,7 +88,9 @@ TEST_CASE("every state that a disk may rest in, and every flag, comes back") {
     before.image.disk_state = state;
     before.image.primary = (flags & 1) != 0;
     before.image.forced = (flags & 2) != 0;
-    before.image.waited_for = (flags & 32) != 0;
+    before.image.waited_for = (flags & 32) != 0  ? WaitedFor::Yes
+                              : (flags & 2) != 0 ? WaitedFor::No
+                                                 : WaitedFor::Unknown;
     before.image.peers[1].crashed_primary = (flags & 4) != 0;
     before.image.peers[1].answered_ahead = (flags & 8) != 0;
     before.image.peers[1].bitmap_in_memory = (flags & 16) != 0;
@@ -120,7 +122,8 @@ TEST_CASE("a superblock whose checksum is right and whose values make no sense i
       {"a node's name that is too long", 96 + 72, {65}},
       {"a peer's name that goes on behind its end", 96 + 144, {3}},
       {"no state of a disk", 744 + 16 * (1 + kHistoryGenerations), {9}},
-      {"a flag that nobody knows", 744 + 16 * (1 + kHistoryGenerations) + 1, {8}},
+      {"a flag that nobody knows", 744 + 16 * (1 + kHistoryGenerations) + 1, {16}},
+      {"waited for and not", 744 + 16 * (1 + kHistoryGenerations) + 1, {12}},
       {"a peer's flag that nobody knows", 744 + 16 * (1 + kHistoryGenerations) + 8 + 48 + 32, {8}},
   }));
   INFO(field.name);

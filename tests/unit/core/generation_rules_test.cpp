@@ -52,7 +52,10 @@ struct Says : StateReport {
   }
   // Of several nodes: not under protocol A; one that has lived on has a position in the stream.
   Says waited() const {
-    return with([&](Says& says) { says.waited_for = true; });
+    return with([&](Says& says) { says.waited_for = WaitedFor::Yes; });
+  }
+  Says not_waited() const {
+    return with([&](Says& says) { says.waited_for = WaitedFor::No; });
   }
   Says of_three() const {
     return with([&](Says& says) { says.may_hold = 7; });
@@ -220,14 +223,15 @@ std::vector<Row> table() {
       {Says(kG1, kOutdated), Says(kG1).crashed(), kTarget(kBitmap, Rule::EqualPeerCrashedAlone)},
       {Says(kG1).crashed(), Says(kG1).of_three().waited(), kSource(kBitmap, Rule::EqualSelfCrashedAlone)},
       {Says(kG1).crashed(), Says(kG1).of_three().waited().holds(7, 20), kTarget(kBitmap, Rule::EqualSelfCrashed)},
-      {Says(kG1).crashed(), Says(kG1).of_three().holds(7, 20), kSource(kBitmap, Rule::EqualSelfCrashedAhead)},
-      {Says(kG1).crashed().waited(), Says(kG1).crashed(), kSource(kBitmap, Rule::EqualPeerMayLack)},
-      {Says(kG1, kConsistent).waited(), Says(kG1).bits(1), kSource(kBitmap, Rule::EqualPeerMayLack)},
-      {Says(kG1), Says(kG1, kConsistent).bits(1).waited(), kTarget(kBitmap, Rule::EqualSelfMayLack)},
-      {Says(kG1).bits(1).holds(7, 20).waited(), Says(kG1).bits(1).holds(7, 21),
+      {Says(kG1).crashed(), Says(kG1).of_three().holds(7, 20).not_waited(),
+       kSource(kBitmap, Rule::EqualSelfCrashedAhead)},
+      {Says(kG1).crashed().waited(), Says(kG1).crashed().not_waited(), kSource(kBitmap, Rule::EqualPeerMayLack)},
+      {Says(kG1, kConsistent).waited(), Says(kG1).bits(1).not_waited(), kSource(kBitmap, Rule::EqualPeerMayLack)},
+      {Says(kG1).not_waited(), Says(kG1, kConsistent).bits(1).waited(), kTarget(kBitmap, Rule::EqualSelfMayLack)},
+      {Says(kG1).bits(1).holds(7, 20).waited(), Says(kG1).bits(1).holds(7, 21).not_waited(),
        kSource(kBitmap, Rule::EqualPeerMayLack)},
       {Says(kG1).bits(1), Says(kG1).holds(7, 21), kTarget(kBitmap, Rule::EqualPeerReceivedMore)},
-      {Says(kG1).waited(), Says(kG1), kNone(Rule::EqualClean)},
+      {Says(kG1).waited(), Says(kG1).not_waited(), kNone(Rule::EqualClean)},
       {Says(kG1).bits(1), Says(kG1), kSource(kBitmap, Rule::EqualSelfHasBits)},
       {Says(kG1), Says(kG1).bits(1), kTarget(kBitmap, Rule::EqualPeerHasBits)},
       {Says(kG1).primary(), Says(kG1).bits(1), kSource(kBitmap, Rule::EqualSelfPrimary)},
@@ -610,7 +614,7 @@ TEST_CASE("every pair of conditions is decided safely for each kind of lineage")
       {Says(kG2).after(kG1), Says(kG3).after(kG1)},
       {Says(kG1), Says(kG2)},
       {Says(kG1).holds(7, 1), Says(kG1).holds(7, 2)},
-      {Says(kG1).of_three(), Says(kG1).of_three().waited()},
+      {Says(kG1).of_three().not_waited(), Says(kG1).of_three().waited()},
       {Says(kG1).aged(4, 9), Says(kG1).aged(9, 5)},
       {Says(kG2).since(kG1).aged(4, 9), Says(kG1).aged(8, 5)},
       {Says(kG1).aged(4, 9), Says(kZero).aged(9, 5)},
@@ -657,7 +661,7 @@ TEST_CASE("lineages and conditions together, sampled, are decided safely") {
     report.sync_toward = kNames[random() % kNames.size()];
     report.position = {random() % 3, random() % 3};
     report.may_hold = random() % 2 == 0 ? 0 : 7;
-    report.waited_for = random() % 3 == 0;
+    report.waited_for = static_cast<WaitedFor>(random() % 3);
     report.unanswered_since = kNames[random() % kNames.size()];
     report.undone = kNames[random() % kNames.size()];
     for (size_t i = 1; i < report.history.size(); ++i) {

@@ -388,8 +388,8 @@ TEST_CASE("a survivor under protocol A is target of a node that lost its power a
   Trio trio(options[0], options[1], options[2]);
   trio.make_mirrored();
   write(trio, trio.alpha, blocks(5), 1);
-  REQUIRE_FALSE(trio.gamma.superblock.waited_for);
-  REQUIRE(trio.beta.superblock.waited_for);
+  REQUIRE(trio.gamma.superblock.waited_for == WaitedFor::No);
+  REQUIRE(trio.beta.superblock.waited_for == WaitedFor::Yes);
   trio.holds[0][2] = true;
   write(trio, trio.alpha, blocks(6), 2);
   trio.alpha.flush(0);
@@ -406,7 +406,7 @@ TEST_CASE("a survivor under protocol A is target of a node that lost its power a
     CHECK(trio.peer(trio.beta, trio.gamma).decision.rule == Rule::EqualPeerMayLack);
     CHECK(trio.beta.is_up_to_date());  // gamma saw nobody go on without it
     CHECK(trio.gamma.is_up_to_date());
-    CHECK(trio.gamma.superblock.waited_for);
+    CHECK(trio.gamma.superblock.waited_for == WaitedFor::Yes);
     trio.alpha.start();
   } else {
     trio.alpha.start();
@@ -417,6 +417,29 @@ TEST_CASE("a survivor under protocol A is target of a node that lost its power a
   trio.settle();
   for (Side* side : {&trio.alpha, &trio.beta, &trio.gamma}) CHECK(side->disk[6] == 2);
   CHECK(trio.are_alike(trio.alpha, trio.gamma));
+}
+
+TEST_CASE("a node that has granted a promotion does not know whether the next Primary waits for it") {
+  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
+  for (ReplicaOptions& each : options) each.peer_protocols = {Protocol::C, Protocol::C};
+  options[1].peer_protocols = {Protocol::A, Protocol::C};  // beta does not wait for alpha
+  Trio trio(options[0], options[1], options[2]);
+  trio.make_mirrored();
+  write(trio, trio.alpha, blocks(5), 1);
+  REQUIRE(trio.gamma.superblock.waited_for == WaitedFor::Yes);
+  trio.alpha.order(OrderKind::Demote);
+  trio.run();
+  REQUIRE(trio.alpha.superblock.waited_for == WaitedFor::Yes);
+  trio.beta.holds_flushes = true;  // what is here is not stable yet, so that nothing is answered
+  const uint64_t ticket = trio.beta.order(OrderKind::Promote);
+  trio.run();
+  REQUIRE_FALSE(trio.beta.answered(ticket, Outcome::Done));
+  CHECK(trio.alpha.superblock.waited_for == WaitedFor::Unknown);
+  trio.beta.holds_flushes = false;
+  trio.run();
+  REQUIRE(trio.beta.answered(ticket, Outcome::Done));
+  CHECK(trio.alpha.superblock.waited_for == WaitedFor::No);
+  CHECK(trio.gamma.superblock.waited_for == WaitedFor::Yes);
 }
 
 TEST_CASE("whoever has its data from a survivor under protocol A may lack what that one lacks") {
@@ -438,7 +461,7 @@ TEST_CASE("whoever has its data from a survivor under protocol A may lack what t
   trio.beta.start();
   trio.connect(trio.beta, trio.gamma);
   REQUIRE(trio.are_alike(trio.beta, trio.gamma));
-  CHECK_FALSE(trio.beta.superblock.waited_for);
+  CHECK(trio.beta.superblock.waited_for == WaitedFor::No);
   // alpha knows of gamma only that it may lack something, and beta lives.
   trio.alpha.start();
   trio.connect(trio.alpha, trio.beta);
