@@ -1,6 +1,7 @@
 #include "replicator/core/replica.h"
 
 #include <algorithm>
+#include <cerrno>
 
 #include "replicator/core/probes.h"
 #include "replicator/core/replica_state.h"
@@ -139,13 +140,16 @@ void Replica::State::on(const LocalIoCompleted& event) {
   switch (event.slot.kind) {
     case SlotKind::Client:
       if (clients[event.slot.slot].phase == ClientSlot::Phase::Reading) {
-        if (event.error_errno == 0) {
+        // A failed flush may have lost what the read came to only then.
+        const bool given_up = !disk_usable() && !LOCKSTEP_MUTANT("read-of-given-up-disk-answered");
+        const int error_errno = event.error_errno == 0 && given_up ? EIO : event.error_errno;
+        if (error_errno == 0) {
           ++reads;
           read_bytes += clients[event.slot.slot].range.length_bytes;
         } else if ((!disk_usable() || disk_failed(DiskFault::Read)) && !served.is_zero()) {
           return queue_remote_read(event.slot.slot);
         }
-        reply(event.slot.slot, event.error_errno);
+        reply(event.slot.slot, error_errno);
       } else {
         local_write_completed(event.slot.slot, event.error_errno);
       }

@@ -295,7 +295,9 @@ void Checker::give_up_what_is_lost(int id) {
     const bool waited_for = world_.node(other).durable().superblock.waited_for == WaitedFor::Yes;
     if (world_.node_count() > 2 && !known(other).steady && other != last_primary_ && !waited_for) continue;
     if (world_.node_count() > 2 && !held_by_one(other, id, Promise::Acknowledged)) continue;  // it lost the same
-    if (world_.node(id).peer(other).connection == ConnectionState::Connected) {
+    const PeerStatus peer = world_.node(id).peer(other);
+    if (peer.own_report.role == Role::Primary) continue;  // met when the promotion was decided, and not yet open
+    if (peer.connection == ConnectionState::Connected) {
       return world_.fail("node " + std::to_string(id) + " lacks what was answered and was promoted next to node " +
                          std::to_string(other));
     }
@@ -546,6 +548,10 @@ void Checker::noted(int id, const Note& note) {
     if (world_.node_count() > 2 && note.kind == NoteKind::Promoted) known(id).steady = true;
   } else if (note.kind == NoteKind::DiskFailed || note.kind == NoteKind::DiskDetached) {
     known(id).steady = false;
+    // What was received and not written is lost with the disk, though B has answered it.
+    if (world_.node(id).status().role != Role::Primary && world_.uses_weak_protocols()) {
+      known(id).has_acknowledged = false;
+    }
   } else if (note.kind == NoteKind::GenerationMade) {
     // Protocol A: the peer is on its own with what it had received.
     for (int each = 0; each < world_.node_count(); ++each) {

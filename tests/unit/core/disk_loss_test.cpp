@@ -56,6 +56,30 @@ TEST_CASE("a read that fails on the Primary's disk is answered from the peer's, 
   CHECK(pair.beta.peer().out_of_sync_blocks == 5);
 }
 
+TEST_CASE("a read that is under way when a flush fails does not see what that flush has lost") {
+  Pair pair;
+  pair.make_mirrored();
+  pair.alpha.write(0, blocks(9), 77);
+  pair.run();
+  REQUIRE(pair.alpha.replies.at(0) == 0);
+  pair.alpha.holds_reads = true;
+  pair.alpha.request(1, ClientOperation::Read, blocks(9));
+  pair.alpha.next_flush_errno = EIO;
+  pair.alpha.flush(2);
+  pair.run();
+  REQUIRE(disk_of(pair.alpha) == DiskState::Failed);
+  pair.alpha.disk[9] = 0;
+  const bool peer_serves = GENERATE(true, false);
+  if (!peer_serves) {
+    pair.lose_link();
+    pair.run();
+  }
+  pair.alpha.holds_reads = false;
+  pair.run();
+  CHECK(pair.alpha.replies.count(1) == (peer_serves ? 1 : 0));
+  if (peer_serves) CHECK(pair.alpha.read_values.at(1) == std::vector<uint32_t>{77});
+}
+
 TEST_CASE("a long read from the peer is put together from pieces") {
   Pair pair;
   pair.make_mirrored();
