@@ -173,6 +173,13 @@ bool is_partial(const StateReport& report) {
   return is_inconsistent(report) && is_a_name(report.sync_toward) && !is_unused(report);
 }
 
+// `broken` is no copy any more, and nothing was ever written in the generation that it was granted, or was on its way
+// to. All that it may get back are zeroes, and `whole` has them, as create left them.
+bool gives_zeroes(const StateReport& whole, const StateReport& broken) {
+  return has_third_nodes(whole) && whole.current.is_zero() && !is_inconsistent(whole) && is_inconsistent(broken) &&
+         is_unused(broken) && !LOCKSTEP_MUTANT("zeroes-have-no-source");
+}
+
 Verdict decide_lineage(const StateReport& self, const StateReport& peer) {
   if (const auto extent = completes(peer, self)) return target(*extent, Rule::SelfIsPartial);
   if (const auto extent = completes(self, peer)) return source(*extent, Rule::PeerIsPartial);
@@ -187,6 +194,8 @@ Verdict decide_lineage(const StateReport& self, const StateReport& peer) {
     if (is_invalidated(self) != is_invalidated(peer)) return decide_equal(self, peer);
     return {SyncKind::None, SyncExtent::Nothing, Rule::BothJustCreated};
   }
+  if (gives_zeroes(peer, self)) return target(SyncExtent::Full, Rule::SelfIsUnanswered);
+  if (gives_zeroes(self, peer)) return source(SyncExtent::Full, Rule::PeerIsUnanswered);
   if (LOCKSTEP_MUTANT("empty-disk-is-source") && self.current.is_zero() != peer.current.is_zero()) {
     return self.current.is_zero() ? source(SyncExtent::Full, Rule::PeerJustCreated)
                                   : target(SyncExtent::Full, Rule::SelfJustCreated);
@@ -325,6 +334,7 @@ Verdict decide_served(const StateReport& self, const StateReport& peer) {
 // The other node's disk is gone, or out of use, and not what it has promised with it.
 bool is_behind_diskless(const StateReport& holder, const StateReport& diskless) {
   if (is_primary(holder) || diskless.current.is_zero() || LOCKSTEP_MUTANT("diskless-peer-not-compared")) return false;
+  if (has_third_nodes(diskless) && is_unused(diskless) && !LOCKSTEP_MUTANT("unused-name-makes-old")) return false;
   if (holder.current == diskless.current) return diskless.answered_ahead && !holder.answered_ahead;
   if (!is_a_name(diskless.sync_toward) || LOCKSTEP_MUTANT("mixture-compared-as-a-whole-disk")) {
     return decide_lineage(holder, diskless).kind == SyncKind::Target;

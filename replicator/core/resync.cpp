@@ -47,7 +47,7 @@ void Replica::State::start_as_source(PeerIndex index) {
   if (!has_third_nodes()) may_hold_current &= static_cast<PeerMask>(~mask_of(index));
   // A generation that may still be undone is no aim: nobody could complete the target's copy once it is gone.
   const Generation& since = superblock.unanswered_since;
-  const bool unused = since == kHeldByNobody;
+  const bool unused = since == kHeldByNobody || (has_third_nodes() && superblock.current.is_zero());
   const Generation toward = since.is_zero() || unused ? superblock.current : since;
   send(index, ResyncStart{record.bitmap_generation, toward, full, unused}, {}, id);
 }
@@ -220,6 +220,7 @@ void Replica::State::resync_done_arrived(PeerIndex index, const ResyncDone& mess
   for (PeerIndex other = 0; other < peer_count(); ++other) persist_bitmap(other, false);
   hold_generation(LOCKSTEP_MUTANT("target-keeps-its-generation") ? superblock.current : message.current);
   superblock.history = message.history;
+  if (superblock.current.is_zero()) superblock.unanswered_since = Generation{};  // as create left it
   if (has_third_nodes()) take_over_view_at_end(index, message);
   position = peer.peer_report.position;
   // Promoted since the handshake, it could not speak of its own stream then.

@@ -305,6 +305,11 @@ std::vector<Row> table() {
        kSource(kFull, Rule::PeerIsUnanswered)},
       {Says(kG4, kInconsistent).after(kG3).unanswered(kHeldByNobody), Says(kG1).after(kG3).unanswered(kHeldByNobody),
        kTarget(kFull, Rule::SelfIsUnanswered)},
+      {Says(kZero).of_three(), Says(kG4, kInconsistent).unanswered(kHeldByNobody).of_three(),
+       kSource(kFull, Rule::PeerIsUnanswered)},
+      {Says(kG4, kInconsistent).partial(kZero, kG2).unanswered(kHeldByNobody).of_three(),
+       Says(kZero, kOutdated).of_three(), kTarget(kFull, Rule::SelfIsUnanswered)},
+      {Says(kZero).of_three(), Says(kG4, kInconsistent).of_three(), kRefuse(Rule::InconsistentWouldBeSource)},
 
       // Two Secondaries, and a third node that decides.
       {Says(kG1).sees_a_primary(), Says(kG1), kWait(Rule::PrimaryDecides)},
@@ -427,7 +432,8 @@ const char* broken_by(const StateReport& self, const StateReport& peer, Decision
     if (!target.served.is_zero() && target.served != source.current) return "a Primary becomes what it did not serve";
     if (!source.served.is_zero()) return "a Primary without data of its own is source";
     const bool target_was_invalidated = target.disk_state == kInconsistent && target.out_of_sync_blocks > 0;
-    if (source.current.is_zero() && !(target.current.is_zero() && target_was_invalidated))
+    const bool target_had_zeroes = target.disk_state == kInconsistent && target.unanswered_since == kHeldByNobody;
+    if (source.current.is_zero() && !(target.current.is_zero() && target_was_invalidated) && !target_had_zeroes)
       return "a disk that was never written to is source";
     if (decision.extent == SyncExtent::Nothing) return "a resync of nothing";
   } else if (decision.extent != SyncExtent::Nothing) {

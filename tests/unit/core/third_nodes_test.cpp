@@ -282,6 +282,48 @@ TEST_CASE("a node that holds zeroes still, whatever it is called, is never refus
   CHECK(trio.are_alike(trio.gamma, trio.beta));
 }
 
+TEST_CASE(
+    "a disk that holds zeroes still brings them to those that were to hold nothing else, and are no copies any more") {
+  Trio trio;
+  trio.settle();
+  trio.lose_link(trio.alpha, trio.beta);
+  trio.lose_link(trio.alpha, trio.gamma);
+  // gamma takes a first generation from beta, which is not promoted.
+  trio.holds[2][1] = true;
+  const uint64_t ticket = trio.beta.order(promote_fenced());
+  trio.run();
+  trio.lose_link(trio.beta, trio.gamma);
+  trio.holds[2][1] = false;
+  REQUIRE(trio.beta.answered(ticket, Outcome::PeerLost));
+  REQUIRE(trio.gamma.superblock.unanswered_since == kHeldByNobody);
+  // Its disk fails while alpha is to get the name.
+  trio.gamma.next_flush_errno = EIO;
+  trio.connect(trio.alpha, trio.gamma);
+  REQUIRE(trio.gamma.replica().status().disk_state == DiskState::Failed);
+  REQUIRE(trio.alpha.superblock.disk_state == DiskState::Inconsistent);
+  trio.connect(trio.beta, trio.gamma);
+  CHECK(trio.beta.is_up_to_date());
+  // beta's copy may break off, too.
+  trio.beta.holds_reads = true;
+  trio.connect(trio.alpha, trio.beta);
+  REQUIRE(trio.peer(trio.alpha, trio.beta).replication == ReplicationState::SyncTarget);
+  trio.lose_link(trio.alpha, trio.beta);
+  trio.beta.holds_reads = false;
+  trio.run();
+  trio.connect(trio.alpha, trio.beta);
+  CHECK(trio.are_alike(trio.alpha, trio.beta));
+  CHECK(trio.alpha.superblock.unanswered_since.is_zero());
+  trio.gamma.attach();
+  trio.settle();
+  CHECK(trio.are_alike(trio.gamma, trio.beta));
+  CHECK((trio.alpha.is_up_to_date() && trio.beta.is_up_to_date() && trio.gamma.is_up_to_date()));
+  trio.alpha.order(OrderKind::Promote);
+  trio.settle();
+  write(trio, trio.alpha, blocks(7), 3);
+  CHECK(trio.beta.disk[7] == 3);
+  CHECK(trio.gamma.disk[7] == 3);
+}
+
 TEST_CASE("a generation that was undone is as good as the one before, whoever holds it") {
   const bool runs_ahead = GENERATE(true, false);
   std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
