@@ -143,6 +143,7 @@ class Checker {
   void look_at_changes();
   void look_at(int node, size_t unit);
   void look_at_difference(Difference& difference, size_t unit);
+  bool is_promoted_unrecorded(int id) const;
   bool check_pair(Difference& difference);
   bool is_covered(const Difference& difference, uint64_t block) const;
   Restarted restarted(int node, int peer) const;

@@ -134,6 +134,13 @@ bool Checker::is_covered(const Difference& difference, uint64_t block) const {
   return false;
 }
 
+// Its disk failed as it was Primary, its metadata with it, and it is there again: the arbiter counts it still, whether or
+// not anything was answered through another node's disk since. docs/arbiter.md.
+bool Checker::is_promoted_unrecorded(int id) const {
+  return world_.policy == LossPolicy::Arbiter && nodes_[static_cast<size_t>(id)].unrecorded &&
+         world_.node(id).durable().superblock.primary;
+}
+
 bool Checker::check_pair(Difference& difference) {
   const Restarted first = restarted(difference.a, difference.b);
   const Restarted second = restarted(difference.b, difference.a);
@@ -168,6 +175,10 @@ bool Checker::check_pair(Difference& difference) {
         return false;
       }
       if (is_forgotten_copy(difference.a, difference.b) || is_forgotten_copy(difference.b, difference.a)) {
+        world_.give_up();
+        return false;
+      }
+      if (is_promoted_unrecorded(difference.a) || is_promoted_unrecorded(difference.b)) {
         world_.give_up();
         return false;
       }
