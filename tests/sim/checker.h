@@ -49,9 +49,12 @@ class Checker {
   bool is_behind(int node) const { return nodes_[static_cast<size_t>(node)].behind; }
   // An operator gave up this node's data.
   void invalidated(int node) { known(node).steady = false; }
-  // Of each disk a flush failed, or it was replaced, and none was resynced since.
+  // Of each disk a flush failed, or it was replaced, and none was resynced since. With several peers one may have been
+  // the target of a resync meanwhile, which lacked nothing before and which nobody can end any more.
   bool no_whole_copy_is_left() const {
-    return std::all_of(nodes_.begin(), nodes_.end(), [](const Knowledge& each) { return each.gone || each.replaced; });
+    return std::all_of(nodes_.begin(), nodes_.end(), [this](const Knowledge& each) {
+      return each.gone || each.replaced || (nodes_.size() > 2 && each.mixed);
+    });
   }
   // No write that was flushed is missing there.
   bool has_all_flushed(int node);

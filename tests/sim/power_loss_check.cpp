@@ -134,8 +134,8 @@ bool Checker::is_covered(const Difference& difference, uint64_t block) const {
   return false;
 }
 
-// Its disk failed as it was Primary, its metadata with it, and it is there again: the arbiter counts it still, whether or
-// not anything was answered through another node's disk since. docs/arbiter.md.
+// Its disk failed as it was Primary, its metadata with it, and it is there again: the arbiter counts it still, whether
+// or not anything was answered through another node's disk since. docs/arbiter.md.
 bool Checker::is_promoted_unrecorded(int id) const {
   return world_.policy == LossPolicy::Arbiter && nodes_[static_cast<size_t>(id)].unrecorded &&
          world_.node(id).durable().superblock.primary;
