@@ -24,12 +24,14 @@ Milestone Replica::State::milestone(const Peer& peer, bool fua) const {
 
 // In front of what they are meant for, so that they hold from that place in the stream on. They stay until nothing that
 // an earlier, weaker protocol answered is outstanding.
-void Replica::State::tell_stream_rules(PeerIndex index) {
+void Replica::State::tell_stream_rules(PeerIndex index, bool again) {
   Peer& peer = peers[index];
   const bool wanted = role == Role::Primary && (peer.protocol_kept != Protocol::C || waits_for_some());
-  const bool waits = has_third_nodes() && role == Role::Primary && !superblock.peers[index].answered_ahead;
+  // Before it opens it has answered nothing, and does not say how it will.
+  const bool is_open = role == Role::Primary && stage != OrderStage::Opening;
+  const bool waits = has_third_nodes() && is_open && !superblock.peers[index].answered_ahead;
   const StreamRules rules{wanted, wanted, waits};
-  if (rules == peer.rules_told) return;
+  if (rules == peer.rules_told && !again) return;
   peer.rules_told = rules;
   send(index, rules);
 }

@@ -265,11 +265,10 @@ void Replica::State::advance_order() {
         reply_floor = opening_persist = persist_superblock();
         return;
       }
-      for (PeerIndex index = 0; index < peer_count() && has_third_nodes(); ++index) {
-        peers[index].rules_told.waited_for = false;  // as it counts there since it granted this promotion
-        if (gets_stream(peers[index])) tell_stream_rules(index);
-      }
       open_export();
+      for (PeerIndex index = 0; index < peer_count() && has_third_nodes(); ++index) {
+        if (gets_stream(peers[index])) tell_stream_rules(index, true);  // none knows since it granted this promotion
+      }
       return;
     case OrderStage::Draining:
     case OrderStage::WaitForDemotion:

@@ -63,6 +63,8 @@ Checker::Restarted Checker::restarted(int id, int peer_id) const {
     report.sync_toward = superblock.sync_toward;
     report.unanswered_since = superblock.unanswered_since;
     report.undone = superblock.undone;
+    report.waited_for = superblock.waited_for;
+    report.may_hold = 1;  // of several nodes, as the rules ask
     if ((superblock.sync_sources >> result.peer & 1) == 0) report.sync_base = superblock.sync_base;
   }
   return result;
@@ -226,12 +228,14 @@ void Checker::trace_report(const StateReport& report) const {
   world_.trace(
       "  reports %s %s, slots %s %s, history%s; %llu blocks, crashed %d; sync from %s to %s, unanswered since %s, "
       "undone %s, may "
-      "hold %x, sees primary %d",
+      "hold %x, sees primary %d, waited for %d, position %llx %llu",
       std::string(to_string(report.disk_state)).c_str(), name(report.current).c_str(),
       name(report.bitmap_generation).c_str(), name(report.previous_bitmap_generation).c_str(), history.c_str(),
       static_cast<unsigned long long>(report.out_of_sync_blocks), report.crashed_primary ? 1 : 0,
       name(report.sync_base).c_str(), name(report.sync_toward).c_str(), name(report.unanswered_since).c_str(),
-      name(report.undone).c_str(), report.may_hold, report.sees_primary ? 1 : 0);
+      name(report.undone).c_str(), report.may_hold, report.sees_primary ? 1 : 0, static_cast<int>(report.waited_for),
+      static_cast<unsigned long long>(report.position.stream),
+      static_cast<unsigned long long>(report.position.through));
 }
 
 std::string Checker::first_wrong(int id) const {
