@@ -107,12 +107,15 @@ Verdict decide_equal(const StateReport& self, const StateReport& peer) {
   if (is_primary(self) != is_primary(peer)) {
     return is_primary(self) ? source(kBitmap, Rule::EqualSelfPrimary) : target(kBitmap, Rule::EqualPeerPrimary);
   }
+  // A crash before both got the same later Primary's stream says nothing of what they hold now.
+  const bool crash_is_past = self.position.stream != 0 && self.position.stream == peer.position.stream &&
+                             !LOCKSTEP_MUTANT("past-crash-counts");
   const bool self_is_ahead = is_ahead(self, peer);
-  if (self_is_ahead != is_ahead(peer, self)) {
+  if (!crash_is_past && self_is_ahead != is_ahead(peer, self)) {
     // It crashed as Primary under protocol A: only its own disk has all that it answered.
     return self_is_ahead ? source(kBitmap, Rule::EqualSelfCrashedAhead) : target(kBitmap, Rule::EqualPeerCrashedAhead);
   }
-  if (self.crashed_primary != peer.crashed_primary) {
+  if (!crash_is_past && self.crashed_primary != peer.crashed_primary) {
     // A peer that lived on completed what the crashed Primary may have lost from its volatile cache. If it was
     // restarted too, it only knows that its data is consistent, and the Primary had every write first.
     const bool ignores_survivor = LOCKSTEP_MUTANT("crashed-primary-wins");
