@@ -1,6 +1,7 @@
 #!/bin/bash
 # Three nodes: one Secondary is away while the others go on. It gets what it missed, and only that: from the Primary, or,
 # when the Primary died meanwhile, from the other Secondary, who knows it, too.
+# And a disk that serves the third one is not given up.
 NODES=(alpha beta gamma)
 source "$(dirname "$0")/../case.sh"
 
@@ -32,4 +33,11 @@ sector_client expect "$(disk_of gamma)" --offset 41943040 --length 65536 --seque
 [[ $(status_of gamma .generation) == "$(status_of beta .generation)" ]] || fail 'the generations differ'
 order beta promote --peer-fenced
 start_node alpha
+expect_all_equal
+
+say 'a disk that serves the Primary is not given up for that of the third node'
+order beta detach
+sector_client write "$(uri_of beta)" --offset 62914560 --length 65536 --sequence 4 --flush yes
+refused 3 'last UpToDate copy' on alpha invalidate
+order beta attach
 expect_all_equal
