@@ -178,7 +178,8 @@ what only it has. What is equal is compared, not copied.)",
        {"resume-resync", "go on with a paused resync", "", ResourceOperand::Required, {"[PEER]"}, {kDryRun}},
        {"invalidate",
         "forget this node's data and sync it in full from a peer",
-        R"(The node must be Secondary, and in sync with the peer before; refused (exit 3) for the last UpToDate copy. Returns
+        R"(The node must be Secondary, and in sync with the peer before; refused (exit 3) for the last UpToDate copy,
+and for a disk that serves the clients of a Primary whose own is gone. Returns
 when the data is durably called Inconsistent; the resync follows by itself: `lockstep wait RES --for synced`.)",
         ResourceOperand::Required,
         {},
