@@ -213,6 +213,10 @@ bool Checker::check_pair(Difference& difference) {
                           of_target.current == promised_in();
   // Protocol A, and its Primary's disk is gone; or of several peers not all were waited for, and of two that were
   // restarted nobody knows who held more. The Primary is source to both if it comes back with the disk that it had.
+  // Its disk has just lost what was flushed, and cannot have said so durably; the Primary, who is not of these two, has
+  // seen that it is gone.
+  const bool is_just_lost = world_.node_count() > 2 && known(source).gone && world_.node(source).lacks_disk();
+  if (is_just_lost && target != last_primary_) return true;
   const bool is_primarys = target == last_primary_ && !last_primary_replaced_;
   const bool was_lost = known(source).may_lack && (known(target).gone || (world_.node_count() > 2 && !is_primarys));
   if (known(source).wrong_count > 0 && !was_lost && (world_.node_count() == 2 || target_has)) {
