@@ -1,10 +1,10 @@
 // on-peer-loss = arbiter with three nodes, told as stories. The arbiter of these tests keeps a set of nodes as
 // docs/arbiter.md asks.
-#include <algorithm>
 #include <array>
 #include <catch2/catch.hpp>
 #include <set>
 
+#include "tests/unit/core/arbiter_stories.h"
 #include "tests/unit/core/trio.h"
 
 namespace lockstep::repl {
@@ -14,12 +14,6 @@ ReplicaOptions arbitrated(int number) {
   ReplicaOptions options = trio_options(number);
   options.on_peer_loss = LossPolicy::Arbiter;
   return options;
-}
-
-OrderGiven promote_plainly() {
-  OrderGiven order;
-  order.kind = OrderKind::Promote;
-  return order;
 }
 
 struct Story {
@@ -42,19 +36,13 @@ struct Story {
 
   Side& side(int number) { return number == 0 ? alpha : number == 1 ? beta : gamma; }
 
-  static bool knows(const Side& side, const Generation& generation) {
-    const SuperblockImage& own = side.replica().superblock();
-    return own.current == generation || own.reserved == generation ||
-           std::find(own.history.begin(), own.history.end(), generation) != own.history.end();
-  }
-
   ArbiterVerdict judge(int number, const AskArbiter& ask) {
     std::set<int> about;
     for (PeerIndex peer = 0; peer < 2; ++peer) {
       if (((ask.peers | ask.behind) & mask_of(peer)) != 0) about.insert(peer < number ? peer : peer + 1);
     }
     if (ask.question == ArbiterQuestion::PeersInSync) {
-      if (exists && !knows(side(number), generation)) return ArbiterVerdict::Denied;
+      if (exists && !knows_generation(side(number), generation)) return ArbiterVerdict::Denied;
       about.insert(number);
       if (!exists && about.size() < 3) return ArbiterVerdict::Unclear;
       exists = true;

@@ -1,9 +1,9 @@
 // on-peer-loss = arbiter, told as stories. The arbiter of these tests keeps a set of nodes as docs/arbiter.md asks.
-#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cerrno>
 #include <set>
 
+#include "tests/unit/core/arbiter_stories.h"
 #include "tests/unit/core/pair.h"
 
 namespace lockstep::repl {
@@ -13,12 +13,6 @@ ReplicaOptions arbitrated(uint8_t node_order) {
   ReplicaOptions options = test_options(node_order);
   options.on_peer_loss = LossPolicy::Arbiter;
   return options;
-}
-
-OrderGiven promote_plainly() {
-  OrderGiven order;
-  order.kind = OrderKind::Promote;
-  return order;
 }
 
 Suspension suspension_of(const Side& side) {
@@ -36,16 +30,10 @@ struct Story {
   bool reachable = true;
   size_t answered_alpha = 0, answered_beta = 0;
 
-  static bool knows(const Side& side, const Generation& generation) {
-    const SuperblockImage& own = side.replica().superblock();
-    return own.current == generation || own.reserved == generation ||
-           std::find(own.history.begin(), own.history.end(), generation) != own.history.end();
-  }
-
   ArbiterVerdict judge(const Side& side, int number, const AskArbiter& ask) {
     if (!reachable) return ArbiterVerdict::Unclear;
     if (ask.question == ArbiterQuestion::PeersInSync) {
-      if (exists && !knows(side, generation)) return ArbiterVerdict::Denied;
+      if (exists && !knows_generation(side, generation)) return ArbiterVerdict::Denied;
       exists = true;
       in_sync = {0, 1};
       generation = side.replica().superblock().current;
