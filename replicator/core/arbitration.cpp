@@ -97,7 +97,7 @@ void Replica::State::ask_arbiter(ArbiterQuestion question, PeerMask mask) {
     const PeerMask others = LOCKSTEP_MUTANT("peer-that-left-stays-in-the-set") ? PeerMask{0} : peers_behind();
     ask.behind = arbiter.asked_behind = static_cast<PeerMask>(others & ~mask);
     // Stored before anybody can know it: else, after a crash, the node would not recognise the record that it made.
-    ask.next_generation = superblock.reserved = fresh_generation();
+    ask.next_generation = superblock.reserved = arbiter.asked_name = fresh_generation();
     persist_superblock();
     arbiter.included = 0;
   }
@@ -141,6 +141,9 @@ void Replica::State::peers_fenced(ArbiterVerdict verdict) {
           !LOCKSTEP_MUTANT("peer-that-left-stays-in-the-set")) {
         return;  // another one left in good order meanwhile: asked again
       }
+      // A peer was back meanwhile, and this node has gone on in the name that the record bears now. Who holds it as
+      // well may be promoted: asked again, with another name.
+      if (superblock.reserved != arbiter.asked_name && !LOCKSTEP_MUTANT("record-bears-a-name-in-use")) return;
       return give_up_peers(mask);
     case ArbiterVerdict::Denied:
       // A peer that is being brought up to date by this node is Primary nowhere, whatever the record says.

@@ -487,6 +487,7 @@ struct Replica::State {
     ArbiterQuestion question = ArbiterQuestion::FencePeers;
     PeerMask asked = 0;
     PeerMask asked_behind = 0;
+    Generation asked_name;          // that the record bears if the answer is yes
     PeerMask included = 0;          // linked peers that it counts as in sync, as far as this node can bring it about
     PeerMask promoted_without = 0;  // absent ones that it took out for the promotion under way
     uint64_t next_us = 0, pause_us = 0;

@@ -130,6 +130,32 @@ TEST_CASE("a node that follows a Primary is refused by another that was replaced
   CHECK(story.alpha.disk[5] == 1);
 }
 
+TEST_CASE("a question is asked again when this node has gone on in the name that it gave the record") {
+  Story story;
+  Trio& trio = story.trio;
+  // beta leaves in good order; gamma is lost, and comes back while the arbiter takes its time. The next write begins a
+  // generation, for beta's sake.
+  story.beta.order(OrderKind::Disconnect);
+  trio.run();
+  trio.lose_link(story.alpha, story.gamma);
+  trio.run();
+  REQUIRE(story.answered[0] + 1 == story.alpha.asked.size());
+  trio.connect(story.alpha, story.gamma);
+  story.alpha.write(0, blocks(5), 1);
+  trio.run();
+  REQUIRE(story.alpha.replies.at(0) == 0);
+  REQUIRE(story.gamma.superblock.current == story.alpha.asked.back().next_generation);
+  // gamma is lost again, and only then comes the answer.
+  trio.lose_link(story.alpha, story.gamma);
+  trio.run();
+  story.reaches[1] = story.reaches[2] = false;
+  story.alpha.write(1, blocks(6), 2);
+  story.pass(1'000'000);
+  REQUIRE(story.alpha.replies.at(1) == 0);
+  CHECK(story.in_sync == std::set<int>{0});
+  CHECK_FALSE(story.generation == story.gamma.superblock.current);
+}
+
 TEST_CASE("who left in good order is counted no more when another is taken out, which would bring it up to date") {
   Story story;
   Trio& trio = story.trio;
