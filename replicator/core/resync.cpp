@@ -42,9 +42,11 @@ void Replica::State::start_as_source(PeerIndex index) {
     persist_bitmap(index, false);
   }
   const PersistId id = persist_superblock();
-  // Until it confirms, it may be left with our current generation, and a third node with that, too: of two equals any
-  // may be source, so what is answered now needs another.
-  if (!has_third_nodes()) may_hold_current &= static_cast<PeerMask>(~mask_of(index));
+  // Until it confirms, it may be left with our current generation, if it holds that, and a third node with that, too:
+  // of two equals any may be source, so what is answered now needs another.
+  const bool stays_equal =
+      peer.peer_report.current == superblock.current && !LOCKSTEP_MUTANT("begun-target-left-equal");
+  if (!has_third_nodes() && !stays_equal) may_hold_current &= static_cast<PeerMask>(~mask_of(index));
   // A generation that may still be undone is no aim: nobody could complete the target's copy once it is gone.
   const Generation& since = superblock.unanswered_since;
   const bool unused = since == kHeldByNobody || (has_third_nodes() && superblock.current.is_zero());

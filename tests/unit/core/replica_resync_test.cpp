@@ -155,6 +155,39 @@ TEST_CASE("a bitmap that names blocks beyond the device ends the link, and no bi
   require_in_sync(pair);
 }
 
+TEST_CASE("what is answered before a target has heard of its resync is not answered in the generation that it holds") {
+  Pair pair;
+  pair.make_mirrored();
+  const Generation common = pair.beta.superblock.current;
+  // The link is lost with a write on it that is not on alpha's disk yet, either.
+  pair.holds_to_beta = true;
+  pair.alpha.holds_writes = true;
+  pair.alpha.write(1, blocks(6), 2);
+  pair.run();
+  pair.lose_link();
+  pair.run();
+  REQUIRE(pair.alpha.superblock.current == common);
+  pair.holds_to_beta = false;
+  pair.alpha.holds_persists = true;  // the start of the resync waits for it
+  pair.connect();
+  REQUIRE(pair.alpha.peer().replication == ReplicationState::WFBitMapS);
+  pair.holds_to_beta = true;
+  pair.alpha.holds_persists = false;
+  pair.run();
+  pair.alpha.holds_writes = false;
+  pair.run();
+  REQUIRE(pair.alpha.replies.at(1) == 0);
+  CHECK_FALSE(pair.alpha.superblock.current == common);
+  // Restarted, it is no Primary that beta has lived on without.
+  pair.lose_link();
+  pair.alpha.crash();
+  pair.holds_to_beta = false;
+  pair.alpha.start();
+  pair.connect();
+  CHECK(pair.alpha.disk[6] == 2);
+  CHECK(pair.beta.disk[6] == 2);
+}
+
 TEST_CASE("a bit is cleared only when the target has the copy on stable storage") {
   Pair pair;
   pair.make_mirrored();
