@@ -68,12 +68,10 @@ std::string_view words_of(Rule rule) {
       return "the same generation; the peer crashed as Primary and this node restarted as well: the peer is the source";
     case Rule::EqualSelfMayLack:
       return "the same generation; what the Primary answered has waited for the peer, and not for this node: what is "
-             "out "
-             "of sync is copied from the peer";
+             "out of sync is copied from the peer";
     case Rule::EqualPeerMayLack:
       return "the same generation; what the Primary answered has waited for this node, and not for the peer: what is "
-             "out "
-             "of sync is copied to the peer";
+             "out of sync is copied to the peer";
     case Rule::EqualSelfHasBits:
       return "the same generation, and blocks that only this side knows to be out of sync";
     case Rule::EqualPeerHasBits:

@@ -48,8 +48,7 @@ constexpr std::array kRows{
         "%v refused: %n is Primary, and its data is in use; type 'lockstep demote %r' first"},
     Row{Outcome::LastUpToDate, ControlExit::Refused,
         "%v refused: the disk of %n is the last UpToDate copy that is known, or serves the clients of a Primary "
-        "without one; "
-        "connect a peer that is UpToDate, or attach the Primary's disk, first"},
+        "without one; connect a peer that is UpToDate, or attach the Primary's disk, first"},
     Row{Outcome::Busy, ControlExit::Failed, "%v failed: another order is being carried out; wait for it and try again"},
     Row{Outcome::Stopping, ControlExit::Failed, "%v failed: the daemon of %n is stopping"},
     Row{Outcome::ConnectedPeer, ControlExit::Refused,
@@ -68,8 +67,8 @@ constexpr std::array kRows{
         "%v failed: %p has no room for that size, or is busy; the log of its daemon says more; nothing has changed"},
     Row{Outcome::PeerIsLastUpToDate, ControlExit::Refused,
         "%v refused: %p has the last UpToDate copy, for the disk of %n is %d, or serves the clients of a Primary "
-        "without a "
-        "disk; wait until both are UpToDate, and until 'lockstep status %r' shows no node that is served by a peer"},
+        "without a disk; wait until both are UpToDate, and until 'lockstep status %r' shows no node that is served by "
+        "a peer"},
     Row{Outcome::ArbiterDenied, ControlExit::Refused,
         "%v refused: the arbiter does not count %n as in sync, so its data may be old; see 'lockstep explain %r'"},
     Row{Outcome::ArbiterUnclear, ControlExit::Refused,

@@ -107,9 +107,9 @@ Verdict decide_equal(const StateReport& self, const StateReport& peer) {
   if (is_primary(self) != is_primary(peer)) {
     return is_primary(self) ? source(kBitmap, Rule::EqualSelfPrimary) : target(kBitmap, Rule::EqualPeerPrimary);
   }
+  const bool same_stream = self.position.stream != 0 && self.position.stream == peer.position.stream;
   // A crash before both got the same later Primary's stream says nothing of what they hold now.
-  const bool crash_is_past = self.position.stream != 0 && self.position.stream == peer.position.stream &&
-                             !LOCKSTEP_MUTANT("past-crash-counts");
+  const bool crash_is_past = same_stream && !LOCKSTEP_MUTANT("past-crash-counts");
   const bool self_is_ahead = is_ahead(self, peer);
   if (!crash_is_past && self_is_ahead != is_ahead(peer, self)) {
     // It crashed as Primary under protocol A: only its own disk has all that it answered.
@@ -134,8 +134,8 @@ Verdict decide_equal(const StateReport& self, const StateReport& peer) {
   if (self_waited_for != peer_waited_for && !LOCKSTEP_MUTANT("survivor-that-lacks-answers-is-source")) {
     return self_waited_for ? source(kBitmap, Rule::EqualPeerMayLack) : target(kBitmap, Rule::EqualSelfMayLack);
   }
-  if (self.position.stream != 0 && self.position.stream == peer.position.stream &&
-      self.position.through != peer.position.through && !LOCKSTEP_MUTANT("survivor-with-less-is-source")) {
+  if (same_stream && self.position.through != peer.position.through &&
+      !LOCKSTEP_MUTANT("survivor-with-less-is-source")) {
     return self.position.through > peer.position.through ? source(kBitmap, Rule::EqualSelfReceivedMore)
                                                          : target(kBitmap, Rule::EqualPeerReceivedMore);
   }

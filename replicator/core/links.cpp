@@ -27,7 +27,6 @@ void Replica::State::on(const LinkEstablished& event) {
   peer.stream_received = peer.stream_written = peer.stream_flushed = peer.barrier_wanted = 0;
   peer.acknowledge = false;
   peer.rules_told = peer.rules_obeyed = StreamRules{};
-  peer.start_waits.reset();
   peer.pings = peer.pongs = 0;
   if (stream_peer == event.peer) written_besides.clear();
   send_report_when_quiet(event.peer);
@@ -275,6 +274,7 @@ void Replica::State::peer_lost(PeerIndex index) {
   const bool was_source = peer.replication == ReplicationState::WFBitMapT ||
                           peer.replication == ReplicationState::SyncTarget ||
                           peer.replication == ReplicationState::PausedSyncT;
+  if (!LOCKSTEP_MUTANT("lost-source-still-waited-for")) peer.start_waits.reset();
   if (grows_for == index) grows_for = kNoPeer;
   arbiter.included &= static_cast<PeerMask>(~mask);
   asked_for_grant &= static_cast<PeerMask>(~mask);

@@ -113,6 +113,28 @@ TEST_CASE("a target gives up its copy when it knows that its source is one still
   CHECK(trio.are_alike(trio.beta, trio.gamma));
 }
 
+TEST_CASE("a target whose source is gone before it has answered is source to others") {
+  Trio trio;
+  trio.make_mirrored();
+  write(trio, trio.alpha, blocks(5), 1);
+  for (Side* side : {&trio.alpha, &trio.beta, &trio.gamma}) side->crash();
+  trio.alpha.start();
+  trio.beta.start();
+  trio.run();
+  trio.alpha.holds_persists = true;
+  trio.connect(trio.alpha, trio.beta);
+  REQUIRE(trio.peer(trio.beta, trio.alpha).replication == ReplicationState::WFBitMapT);
+  trio.holds[1][0] = true;
+  trio.alpha.holds_persists = false;
+  trio.run();
+  trio.alpha.crash();
+  trio.holds[1][0] = false;
+  trio.gamma.start();
+  trio.settle();
+  CHECK(trio.peer(trio.beta, trio.gamma).replication == ReplicationState::Established);
+  CHECK(trio.are_alike(trio.beta, trio.gamma));
+}
+
 TEST_CASE("a node that has met a newer copy is not promoted, though its resync has not begun") {
   Trio trio;
   trio.make_mirrored();
