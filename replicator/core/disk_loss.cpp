@@ -181,6 +181,12 @@ void Replica::State::order_detach(const OrderGiven& given) {
 
 PersistId Replica::State::attach(const DurableState& durable) {
   LOCKSTEP_CHECK(!disk_usable() && disk_released);
+  DurableState found = durable;
+  const bool is_void = generation_void && divergence == found.superblock.current;
+  if (is_void && !LOCKSTEP_MUTANT("void-generation-counts")) {
+    // Nothing was answered in it, and the peers never heard of it: they went on in the one before.
+    found.superblock.unanswered_since = generation_before;
+  }
   persisted = asked_persist;
   persist_failed = generation_void = false;
   generation_persist = 0;
@@ -189,7 +195,7 @@ PersistId Replica::State::attach(const DurableState& durable) {
   const PersistId durable_now = persisted;
   reply_floor = apply_floor = 0;
   for (Peer& peer : peers) peer.send_floor = 0;
-  recover(durable);
+  recover(found);
   // Whoever has served has the newest copy. This one is ahead still of those that never got what it answered.
   for (PeerIndex index = 0; index < peer_count() && !served.is_zero() && served_previous.is_zero(); ++index) {
     const bool has_served = (may_serve & mask_of(index)) != 0;

@@ -329,6 +329,7 @@ void Replica::State::make_new_generation() {
   // One that the arbiter was told is used once: then it is current, or in the history.
   generation_before = old;
   hold_generation(superblock.reserved.is_zero() ? fresh_generation() : superblock.reserved);
+  divergence = superblock.current;
   superblock.reserved = Generation{};
   superblock.unanswered_since = Generation{};
   for (PeerIndex index = 0; index < peer_count(); ++index) {

@@ -135,6 +135,8 @@ void Replica::State::ask_to_serve(PeerIndex index, const Generation& previous) {
   peer.serve_asked = true;
   may_serve |= mask_of(index);
   served_leaving &= static_cast<PeerMask>(~mask_of(index));
+  // It may have been restarted, with its disk put right.
+  for (ClientSlot& client : clients) client.read_failed_at &= static_cast<PeerMask>(~mask_of(index));
   note(NoteKind::ServedByPeer, index);
   send(index, ServeRequest{served, previous});
   waiting_may_start = true;

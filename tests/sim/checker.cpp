@@ -34,7 +34,8 @@ void Checker::before_crash() {
   for (int id = 0; id < world_.node_count(); ++id) {
     note_complete(id);
     const Node& node = world_.node(id);
-    if (node.lacks_disk() && node.durable().superblock.disk_state == DiskState::UpToDate) known(id).unrecorded = true;
+    const bool was_lost = node.lacks_disk() || known(id).metadata_gone;  // it may have been attached just now
+    if (was_lost && node.durable().superblock.disk_state == DiskState::UpToDate) known(id).unrecorded = true;
   }
 }
 
@@ -47,7 +48,7 @@ void Checker::note_complete(int id) {
 
 void Checker::node_crashed(int id, bool power_lost) {
   ++crashes;
-  known(id).steady = false;
+  known(id).steady = known(id).opened_suspended = false;
   // What was received and not written is gone with the process, though B has answered it.
   const bool was_peer = !world_.node(id).durable().superblock.primary;
   if (power_lost || (was_peer && world_.uses_weak_protocols())) known(id).has_acknowledged = false;
@@ -442,6 +443,12 @@ void Checker::request_failed(int id, int error_errno) {
 // Invariants 2, 3 and 7.
 void Checker::export_opened(int id) {
   if (lied_) return stream_order.forget(id);
+  known(id).opened_suspended = false;
+  if (world_.policy == LossPolicy::Arbiter && known(id).behind &&
+      world_.node(id).status().suspension == Suspension::PeerLoss) {
+    known(id).opened_suspended = true;  // it answers nothing before the arbiter has taken the other out
+    return;
+  }
   ++promotions;
   last_primary_ = id;
   last_primary_replaced_ = false;
@@ -504,11 +511,14 @@ void Checker::noted(int id, const Note& note) {
   }
   const std::string text = note.text;
   const int other = world_.node(id).peer_id(note.peer);
+  if (note.kind == NoteKind::Demoted) known(id).opened_suspended = false;
   if (note.kind == NoteKind::Promoted) {
     for (Knowledge& each : nodes_) each.from_crashed = false;  // what is there counts from here on
   }
   if (note.kind == NoteKind::HandshakeDecided) {
     reach_mark(mark_of_rule(note.text));
+    const bool holds_unannounced = world_.node(id).holds_unannounced() || world_.node(other).holds_unannounced();
+    if (text == "primary-would-be-target" && holds_unannounced) return world_.give_up();  // docs/states.md
     trace_report(world_.node(id).peer(other).own_report);
     stream_order.forget(id);
     stream_order.forget(other);
@@ -546,8 +556,11 @@ void Checker::noted(int id, const Note& note) {
   } else if (note.kind == NoteKind::DataLost || note.kind == NoteKind::Promoted) {
     known(id).data_lost = note.kind == NoteKind::DataLost;
     if (world_.node_count() > 2 && note.kind == NoteKind::Promoted) known(id).steady = true;
+  } else if (note.kind == NoteKind::Resumed && known(id).opened_suspended) {
+    export_opened(id);
   } else if (note.kind == NoteKind::DiskFailed || note.kind == NoteKind::DiskDetached) {
     known(id).steady = false;
+    known(id).metadata_gone = known(id).metadata_gone || world_.node(id).metadata_failed();
     // What was received and not written is lost with the disk, though B has answered it.
     if (world_.node(id).status().role != Role::Primary && world_.uses_weak_protocols()) {
       known(id).has_acknowledged = false;
@@ -589,7 +602,7 @@ void Checker::noted(int id, const Note& note) {
     if (was_served) known(id).may_lack = true;
     known(id).steady = is_steady_source(other);
     known(id).from_crashed = source.from_crashed || world_.node(id).peer(other).peer_report.crashed_primary;
-    known(id).replaced = known(id).gone = known(id).unrecorded = known(id).mixed = false;
+    known(id).replaced = known(id).gone = known(id).unrecorded = known(id).metadata_gone = known(id).mixed = false;
     // It holds what the source holds.
     known(id).has_acknowledged = source.has_acknowledged;
     known(id).behind = source.behind;

@@ -86,15 +86,17 @@ class Checker {
   struct Knowledge {
     bool has_acknowledged = true;  // every answered write
     bool behind = false;
-    bool may_lack = false;      // answered writes, even flushed ones: protocol A
-    bool steady = true;         // it lives since it was last in sync
-    bool from_crashed = false;  // its data came from a Primary that had crashed
-    bool data_lost = false;     // as Primary it has said so
-    bool gone = false;          // a flush of its disk failed, and it was not resynced since
-    bool unrecorded = false;    // it was lost, its metadata could not say so, and it was not resynced since
-    bool replaced = false;      // its disk, by an empty one or an older copy, and not resynced yet
-    bool mixed = false;         // a resync from a copy that lacked nothing broke off, and made it no whole copy
-    Held before_replacement;    // of the disk that was there, if it was replaced
+    bool may_lack = false;          // answered writes, even flushed ones: protocol A
+    bool steady = true;             // it lives since it was last in sync
+    bool from_crashed = false;      // its data came from a Primary that had crashed
+    bool data_lost = false;         // as Primary it has said so
+    bool gone = false;              // a flush of its disk failed, and it was not resynced since
+    bool metadata_gone = false;     // it was lost with its metadata, and not resynced since
+    bool unrecorded = false;        // and its metadata did not say so when its node ended
+    bool opened_suspended = false;  // its export, while it may not answer: another may be Primary in its place
+    bool replaced = false;          // its disk, by an empty one or an older copy, and not resynced yet
+    bool mixed = false;             // a resync from a copy that lacked nothing broke off, and made it no whole copy
+    Held before_replacement;        // of the disk that was there, if it was replaced
     // Units whose stable value breaks a promise to a client who was told that it is flushed.
     std::vector<uint8_t> wrong;
     size_t wrong_count = 0;

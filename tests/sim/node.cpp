@@ -51,6 +51,7 @@ std::array<std::optional<Protocol>, kMaximumPeers> Node::peer_protocols() const 
 void Node::boot() {
   LOCKSTEP_CHECK(!alive());
   ++boots_;
+  met_disk_fault_ = false;
   options_.size_bytes = durable_.size_bytes;
   options_.protocol = world_.protocol;
   options_.peer_protocols = peer_protocols();
@@ -123,7 +124,6 @@ void Node::crash(bool power_lost) {
   frozen_until_us_ = slow_until_us_ = 0;
   disk_fault_ = DiskFault::None;
   flush_failed_ = false;
-  met_disk_fault_ = false;
   world_.network.node_gone(id_, power_lost && world_.random.chance(0.5));
   world_.checker.node_crashed(id_, power_lost);
   world_.orders.node_crashed(id_);

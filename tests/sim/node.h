@@ -76,7 +76,7 @@ class Node {
   bool metadata_failed() const { return persist_failed_; }
   // On stable storage is a generation of which the node was told that it could not be written.
   bool holds_unannounced() const { return !unannounced_.is_zero() && durable_.superblock.current == unannounced_; }
-  bool met_disk_fault() const { return met_disk_fault_; }  // since it started
+  bool met_disk_fault() const { return met_disk_fault_; }  // since it started last
   const repl::Replica& replica() const { return *replica_; }
   repl::ReplicaStatus status() const { return replica_->status(); }
   repl::PeerStatus peer(int other) const { return replica_->peer_status(peer_index(other)); }

@@ -17,6 +17,7 @@ bool Rot::begin() {
     if (world_.node(id).status().role == Role::Primary) primary_ = id;
   }
   if (primary_ < 0) return false;
+  if (world_.node(primary_).status().data_lost) return false;  // the operator takes the role from it soon
   rotten_ = static_cast<int>(random.below(static_cast<uint64_t>(world_.node_count() - 1)));
   if (rotten_ >= primary_) ++rotten_;
   // Who is Primary is news that may not have come everywhere.

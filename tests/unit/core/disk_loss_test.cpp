@@ -216,6 +216,41 @@ TEST_CASE("when the metadata of the last copy cannot be written, nothing that ne
   CHECK(disk_of(pair.alpha) == DiskState::Failed);
 }
 
+TEST_CASE("a generation that was called not stored, and is, keeps nobody apart from the peer that went on") {
+  Pair pair;
+  pair.make_mirrored();
+  pair.alpha.write(0, blocks(5), 1);
+  pair.run();
+  pair.lose_link();
+  pair.alpha.holds_persists = true;
+  pair.alpha.write(1, blocks(5), 2);
+  pair.run();
+  const SuperblockImage stored = pair.alpha.replica().superblock();
+  REQUIRE_FALSE(stored.current == pair.beta.superblock.current);
+  pair.alpha.next_persist_errno = EIO;
+  pair.alpha.holds_persists = false;
+  pair.run();
+  REQUIRE(pair.alpha.replies.at(1) == EIO);
+  pair.alpha.superblock = stored;
+  pair.connect();
+  pair.alpha.order(OrderKind::Demote);
+  pair.run();
+  pair.beta.order(OrderKind::Promote);
+  pair.run();
+  REQUIRE(pair.beta.is_primary());
+  const bool has_written = GENERATE(false, true);
+  if (has_written) {
+    pair.beta.write(0, blocks(6), 3);
+    pair.run();
+    REQUIRE(pair.beta.replies.at(0) == 0);
+  }
+  pair.alpha.attach();
+  settle(pair);
+  check_mirrored(pair);
+  CHECK(pair.alpha.disk[5] == 1);
+  if (has_written) CHECK(pair.alpha.disk[6] == 3);
+}
+
 TEST_CASE("a Secondary whose disk fails is left behind, seen as Failed, and waited for by nobody") {
   Pair pair;
   pair.make_mirrored();

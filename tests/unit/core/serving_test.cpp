@@ -582,4 +582,30 @@ TEST_CASE("metadata that fails when the disk is given up already does not silenc
   CHECK(pair.alpha.peer().connection == ConnectionState::Connected);
 }
 
+TEST_CASE("what a server could not read before its link was lost is asked of it again when it serves again") {
+  Pair pair;
+  pair.make_mirrored();
+  pair.alpha.write(0, blocks(5), 7);
+  pair.run();
+  detach(pair);
+  pair.run();
+  pair.beta.bad_blocks = {5};
+  pair.holds_to_alpha = true;
+  pair.alpha.request(1, ClientOperation::Read, blocks(5));
+  pair.run();
+  const auto answer = std::find_if(pair.to_alpha.begin(), pair.to_alpha.end(), [](const TestFrame& frame) {
+    return std::holds_alternative<ReadReply>(frame.message);
+  });
+  REQUIRE(answer != pair.to_alpha.end());
+  REQUIRE(std::get<ReadReply>(answer->message).failed);
+  pair.alpha.receive(pair.incarnation(), *answer);
+  pair.lose_link();  // in the same turn
+  pair.holds_to_alpha = false;
+  pair.beta.bad_blocks.clear();
+  pair.run();
+  pair.connect();
+  CHECK(pair.alpha.replies.at(1) == 0);
+  CHECK(pair.alpha.read_values.at(1) == std::vector<uint32_t>{7});
+}
+
 }  // namespace lockstep::repl
