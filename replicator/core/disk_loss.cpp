@@ -79,6 +79,7 @@ void Replica::State::lose_disk(DiskState to, const char* why, bool flush_failed)
   activity_log_persist = 0;
 
   if (goes_on || others_go_on) {
+    old_when_attached = true;
     // What a failed flush leaves is no state that the disk ever was in, and must never be taken for the better copy.
     const bool whole = !flush_failed || LOCKSTEP_MUTANT("failed-flush-leaves-a-copy");
     if (superblock.disk_state != DiskState::Inconsistent) {
@@ -202,8 +203,9 @@ PersistId Replica::State::attach(const DurableState& durable) {
     if (has_third_nodes() && !has_served && !LOCKSTEP_MUTANT("served-disk-ahead-of-nobody")) continue;
     superblock.peers[index].crashed_primary = false;
   }
-  if (!served.is_zero() && disk_state != DiskState::Inconsistent) {
-    // Clients went on elsewhere, whatever this metadata was last told.
+  const bool is_old = std::exchange(old_when_attached, false) && !LOCKSTEP_MUTANT("attached-as-its-metadata-says");
+  if ((!served.is_zero() || is_old) && disk_state != DiskState::Inconsistent) {
+    // Others went on, whatever this metadata was last told.
     disk_state = superblock.disk_state = DiskState::Outdated;
     persist_superblock();
   }

@@ -188,6 +188,7 @@ void Replica::State::carry_out_decision(PeerIndex index) {
       return;
     case SyncKind::NoDisk:
       // Who has no disk says so, and meets the other again when it has one.
+      if (!disk_usable() && peer.role == Role::Primary) old_when_attached = true;
       if (peer.decision.rule == Rule::PeerDisklessSelfIsBehind && !follows_another_primary(index)) {
         become_outdated();
         tell_state();

@@ -443,6 +443,7 @@ struct Replica::State {
   PersistId generation_persist = 0;  // what records the generation that this node made last
   bool generation_void = false;      // the metadata failed before that
   Generation generation_before;      // … and this is what was held until then
+  bool old_when_attached = false;    // others went on while there was no disk, whatever its metadata was told
   Generation divergence;             // the last that this node made to answer without a peer
   PersistId apply_floor = 0;         // no stream write reaches the disk before: Inconsistent is durable
   bool stopping = false;

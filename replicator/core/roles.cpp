@@ -461,6 +461,7 @@ void Replica::State::become_secondary() {
     if (!peers[index].serve_asked) not_asked |= mask_of(index);
   }
   if (was_served) {
+    old_when_attached = old_when_attached || !disk_usable();
     served = served_previous = Generation{};
     fails_held = writes_paused = writes_paused_told = false;
     for (Peer& peer : peers) {

@@ -414,7 +414,10 @@ void Replica::State::primary_appeared(PeerIndex index) {
   if (peers[index].replication == ReplicationState::Established) position = {peers[index].peer_report.run, 0};
   restart_other_resyncs(index);
   const Peer& peer = peers[index];
-  if (is_connected(peer) && peer.replication == ReplicationState::Off) {
+  // Bits that this node alone keeps, of what an earlier Primary called missing there, end with a resync.
+  const bool keeps_bits = has_third_nodes() && peer.bitmap.dirty_blocks() > 0 && !is_resync(peer.replication) &&
+                          !LOCKSTEP_MUTANT("bits-against-the-primary-stay");
+  if (is_connected(peer) && (peer.replication == ReplicationState::Off || keeps_bits)) {
     say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
   }
 }

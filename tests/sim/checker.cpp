@@ -248,7 +248,11 @@ void Checker::caught_up(int id, int with) {
 // Protocol A: a peer that had everything that was answered may not have it on its stable storage.
 void Checker::note_who_lacks_flushed(int id, std::span<const uint32_t> writes) {
   for (int other = 0; other < world_.node_count(); ++other) {
-    if (other == id || !holds_answered(other, id) || !answers_ahead(id, other)) continue;
+    if (other == id || !answers_ahead(id, other)) continue;
+    // Where only some are waited for, one whose resync has ended, which the Primary has not heard yet, is no better
+    // off.
+    const bool is_target = world_.node(id).peer(other).replication == ReplicationState::SyncSource;
+    if (!holds_answered(other, id) && !(is_target && world_.waits_for_some())) continue;
     const bool lacks = std::any_of(writes.begin(), writes.end(),
                                    [&](uint32_t write) { return !has(other, world_.ledger.units_of(write), true); });
     if (lacks) known(other).may_lack = true;

@@ -218,7 +218,11 @@ bool Checker::check_pair(Difference& difference) {
   const bool is_just_lost = world_.node_count() > 2 && known(source).gone && world_.node(source).lacks_disk();
   if (is_just_lost && target != last_primary_) return true;
   const bool is_primarys = target == last_primary_ && !last_primary_replaced_;
-  const bool was_lost = known(source).may_lack && (known(target).gone || (world_.node_count() > 2 && !is_primarys));
+  // Promoted, and what it lacks is given up as soon as its export opens.
+  const Node& promoted = world_.node(source);
+  const bool is_opening = promoted.alive() && promoted.status().role == Role::Primary && !promoted.export_open();
+  const bool was_lost =
+      known(source).may_lack && (known(target).gone || is_opening || (world_.node_count() > 2 && !is_primarys));
   if (known(source).wrong_count > 0 && !was_lost && (world_.node_count() == 2 || target_has)) {
     return failed("node " + std::to_string(source) + " would be source, and " + first_wrong(source));
   }

@@ -203,6 +203,34 @@ TEST_CASE("when the metadata cannot be written, clients are served from the peer
   CHECK(pair.beta.peer().out_of_sync_blocks == 1);
 }
 
+TEST_CASE("a disk that is attached after others went on is old, whatever its metadata says") {
+  Pair pair;
+  pair.make_mirrored();
+  const bool was_primary = GENERATE(true, false);
+  Side& side = was_primary ? pair.alpha : pair.beta;
+  if (!was_primary) {
+    pair.alpha.write(1, blocks(6), 2);
+    pair.run();
+  }
+  side.next_persist_errno = EIO;
+  if (!was_primary) side.next_io_errno = EIO;
+  pair.alpha.write(0, blocks(5), 1);
+  pair.run();
+  REQUIRE(disk_of(side) == DiskState::Failed);
+  REQUIRE(pair.alpha.replies.at(0) == 0);
+  if (was_primary) pair.alpha.order(OrderKind::Demote);
+  pair.run();
+  REQUIRE_FALSE(side.is_primary());
+  REQUIRE(side.superblock.disk_state == DiskState::UpToDate);
+  if (pair.linked()) pair.lose_link();
+  side.attach();
+  pair.run();
+  CHECK(disk_of(side) == DiskState::Outdated);
+  CHECK(side.superblock.disk_state == DiskState::Outdated);
+  settle(pair);
+  check_mirrored(pair);
+}
+
 TEST_CASE("when the metadata of the last copy cannot be written, nothing that needs it is answered as done") {
   Pair pair;
   pair.make_mirrored();

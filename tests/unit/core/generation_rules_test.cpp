@@ -707,4 +707,15 @@ TEST_CASE("docs/states.md names every rule and every state") {
   }
 }
 
+TEST_CASE("who starts with a first generation that nobody has used is not known to hold the newest data") {
+  SuperblockImage image;
+  image.current = Generation{1, 2};
+  image.unanswered_since = kHeldByNobody;
+  image.peers[0].bitmap_generation = kHeldByNobody;
+  CHECK(all_known_behind(image, 1, false));
+  CHECK_FALSE(all_known_behind(image, 1, true));  // the arbiter may promote the peer with what create left
+  image.unanswered_since = Generation{};
+  CHECK(all_known_behind(image, 1, true));
+}
+
 }  // namespace lockstep::repl

@@ -92,6 +92,40 @@ TEST_CASE("a peer that is asked to serve beside another one gets what that one w
   CHECK(trio.gamma.disk[6] == 2);
 }
 
+TEST_CASE("bits that one server keeps for another end when that one is Primary") {
+  Trio trio;
+  trio.make_mirrored();
+  trio.alpha.order(OrderKind::Detach);
+  trio.run();
+  trio.lose_link(trio.alpha, trio.beta);
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.lose_link(trio.beta, trio.gamma);
+  trio.connect(trio.beta, trio.gamma);
+  REQUIRE(trio.peer(trio.beta, trio.gamma).replication == ReplicationState::Established);
+  trio.alpha.write(1, blocks(6), 2);
+  trio.run();
+  trio.beta.holds_persists = true;  // it confirms later
+  trio.connect(trio.alpha, trio.beta);
+  trio.run();
+  REQUIRE(trio.peer(trio.alpha, trio.beta).sent > 0);
+  REQUIRE(trio.alpha.replies.count(1) == 0);
+  trio.connect(trio.alpha, trio.gamma);
+  trio.run();
+  trio.beta.holds_persists = false;
+  trio.run();
+  trio.alpha.flush(2);
+  trio.run();
+  REQUIRE(trio.alpha.replies.at(2) == 0);
+  REQUIRE(trio.bits(trio.beta, trio.gamma) > 0);  // the first that was sent went to beta alone
+  trio.alpha.order(OrderKind::Demote);
+  trio.run();
+  trio.gamma.order(OrderKind::Promote);
+  trio.settle();
+  REQUIRE(trio.gamma.is_primary());
+  CHECK(trio.bits(trio.beta, trio.gamma) == 0);
+  CHECK(trio.bits(trio.gamma, trio.beta) == 0);
+}
+
 TEST_CASE("a peer that served and left does not pass for the one that serves now") {
   Trio trio;
   trio.make_mirrored();
