@@ -10,8 +10,9 @@ namespace lockstep::repl {
 void Replica::State::range_digests_arrived(PeerIndex index, const MessageArrived& event, const RangeDigests& message) {
   Peer& peer = peers[index];
   const ByteRange& range = message.range;
-  if (peer.decided && !message.resync && role == Role::Primary) {
-    // It has not heard yet that this node is Primary, and compares no further once it has.
+  const bool gives_up = peer.replication == ReplicationState::Off && peer.disk_state == DiskState::Inconsistent;
+  if (peer.decided && !message.resync && (role == Role::Primary || gives_up)) {
+    // It has not heard yet that this node is Primary, or gives up its data, and compares no further from then on.
     act(ReleaseApply{event.apply_slot});
     return say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
   }

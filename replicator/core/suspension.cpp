@@ -104,8 +104,13 @@ void Replica::State::fail_held_slots() {
   waiting_may_start = true;
 }
 
-// The loop was stopped: whoever saw us silent for so long may have gone on without us.
+// The loop was stopped: whoever saw us silent for so long may have gone on without us. Or the clock jumped: then an
+// absent Primary may still answer, and its time is counted anew.
 void Replica::State::notice_gap() {
+  const bool leaps = last_event_us != 0 && now_us >= last_event_us + options.peer_timeout_us / 2;
+  for (PeerIndex index = 0; leaps && index < peer_count() && !LOCKSTEP_MUTANT("clock-that-jumps-is-trusted"); ++index) {
+    if (!is_connected(peers[index])) peers[index].absent_since_us = now_us;
+  }
   if (role == Role::Primary && last_event_us != 0 && now_us >= last_event_us + options.peer_timeout_us) {
     thawed_until_us = now_us + options.peer_timeout_us;
     note(NoteKind::Thawed, 0, (now_us - last_event_us) / 1000);

@@ -181,7 +181,7 @@ bool Checker::got(int id, uint32_t write, bool stable) const {
 }
 
 // Invariant 1, where first or any K are waited for. One that has crashed since it was in sync had it.
-void Checker::check_sync_set(int id, std::span<const uint32_t> writes, bool stable, uint8_t kept_by) {
+void Checker::check_sync_set(int id, std::span<const uint32_t> writes, bool stable, uint8_t kept_by, bool was_held) {
   if (!world_.waits_for_some() || !holds_answered(id, id) || world_.node(id).is_served()) return;
   int in_sync = 0;
   int kept = 0;
@@ -190,6 +190,7 @@ void Checker::check_sync_set(int id, std::span<const uint32_t> writes, bool stab
     const int other = world_.prefers_last ? world_.node_count() - 1 - place : place;
     if (other == id) continue;
     const bool linked = holds_answered(other, id);
+    if (was_held && (known(id).joined >> other & 1) != 0) continue;
     if (kept_by != 0 ? (kept_by >> world_.node(id).peer_index(other) & 1) == 0 : !linked) continue;
     bool has_all = true;  // also what was answered since by others alone, before this one was in sync
     bool has_these = true;
@@ -395,7 +396,8 @@ void Checker::write_answered(int id, uint32_t write, bool fua, uint8_t kept_by, 
                          world_.ledger.objection(unit, disk.read(unit), Promise::Acknowledged));
     }
   }
-  if (weakest_protocol(id) == Protocol::C) check_sync_set(id, std::span(&write, 1), fua, kept_by);
+  if (weakest_protocol(id) == Protocol::C)
+    check_sync_set(id, std::span(&write, 1), fua, kept_by, write <= known(id).held_write);
   // Invariant 1, for this write alone.
   if (fua) check_units_stable(id, world_.ledger.units_of(write), true, "FUA", had_disk);
 }
@@ -406,7 +408,7 @@ void Checker::flush_answered(int id, uint64_t issued) {
   const std::vector<uint32_t>& writes = world_.ledger.flushed(issued);
   note_promise(id);
   note_who_lacks_flushed(id, writes);
-  if (weakest_protocol(id) != Protocol::A) check_sync_set(id, writes, true, 0);
+  if (weakest_protocol(id) != Protocol::A) check_sync_set(id, writes, true, 0, issued <= known(id).held_moment);
   for (const uint32_t write : writes) {
     check_units_stable(id, world_.ledger.units_of(write), true, "a flush", false);
   }
@@ -516,6 +518,15 @@ void Checker::noted(int id, const Note& note) {
   const std::string text = note.text;
   const int other = world_.node(id).peer_id(note.peer);
   if (note.kind == NoteKind::Demoted) known(id).opened_suspended = false;
+  if (note.kind == NoteKind::Suspended) known(id).joined = 0;
+  if (note.kind == NoteKind::Resumed) {
+    known(id).held_write = static_cast<uint32_t>(world_.ledger.write_count());
+    known(id).held_moment = world_.ledger.moment();
+  }
+  if (note.kind == NoteKind::ResyncFinished && text == "source" &&
+      world_.node(id).status().suspension != Suspension::No) {
+    known(id).joined |= 1U << other;
+  }
   if (note.kind == NoteKind::Promoted) {
     for (Knowledge& each : nodes_) each.from_crashed = false;  // what is there counts from here on
   }

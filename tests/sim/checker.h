@@ -86,13 +86,18 @@ class Checker {
   struct Knowledge {
     bool has_acknowledged = true;  // every answered write
     bool behind = false;
-    bool may_lack = false;          // answered writes, even flushed ones: protocol A
-    bool steady = true;             // it lives since it was last in sync
-    bool from_crashed = false;      // its data came from a Primary that had crashed
-    bool data_lost = false;         // as Primary it has said so
-    bool gone = false;              // a flush of its disk failed, and it was not resynced since
-    bool metadata_gone = false;     // it was lost with its metadata, and not resynced since
-    bool unrecorded = false;        // and its metadata did not say so when its node ended
+    bool may_lack = false;       // answered writes, even flushed ones: protocol A
+    bool steady = true;          // it lives since it was last in sync
+    bool from_crashed = false;   // its data came from a Primary that had crashed
+    bool data_lost = false;      // as Primary it has said so
+    bool gone = false;           // a flush of its disk failed, and it was not resynced since
+    bool metadata_gone = false;  // it was lost with its metadata, and not resynced since
+    bool unrecorded = false;     // and its metadata did not say so when its node ended
+    // As a suspended Primary: who came in sync since, and the last write and moment of before it resumed. What was done
+    // until then, and is told afterwards, did not wait for those.
+    uint32_t joined = 0;
+    uint32_t held_write = 0;
+    uint64_t held_moment = 0;
     bool opened_suspended = false;  // its export, while it may not answer: another may be Primary in its place
     bool replaced = false;          // its disk, by an empty one or an older copy, and not resynced yet
     bool mixed = false;             // a resync from a copy that lacked nothing broke off, and made it no whole copy
@@ -131,7 +136,7 @@ class Checker {
   // This write or one that came after it, whatever else was promised since.
   bool got(int node, uint32_t write, bool stable) const;
   // Where only some are waited for: whether they have got it, and who has not.
-  void check_sync_set(int node, std::span<const uint32_t> writes, bool stable, uint8_t kept_by);
+  void check_sync_set(int node, std::span<const uint32_t> writes, bool stable, uint8_t kept_by, bool was_held);
   std::optional<size_t> held_by_one(int node, int other, Promise promise) const;
   bool is_steady_source(int node) const;
   void check_source_has_more(int source, int target);

@@ -94,6 +94,23 @@ TEST_CASE("a Primary goes on alone when the arbiter has taken the peer out, unde
   CHECK(story.beta.disk[1] == 11);
 }
 
+TEST_CASE("a clock that jumps proves nothing of how long a Primary has been away") {
+  Story story;
+  story.pair.lose_link();
+  story.beta.order(promote_plainly());
+  story.pair.run();
+  const auto has_asked = [&story] {
+    return std::any_of(story.beta.asked.begin(), story.beta.asked.end(),
+                       [](const AskArbiter& ask) { return ask.question == ArbiterQuestion::Promote; });
+  };
+  story.pair.now_us += 60'000'000;
+  story.beta.feed(Ticked{});
+  story.pair.run();
+  CHECK_FALSE(has_asked());
+  story.pair.pass(5'000'000);
+  CHECK(has_asked());
+}
+
 TEST_CASE("no answer of the arbiter is no permission: the node stays suspended and asks again") {
   Story story;
   story.reachable = false;

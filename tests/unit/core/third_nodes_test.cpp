@@ -726,6 +726,38 @@ TEST_CASE(
   CHECK(trio.gamma.disk[6] == 2);
 }
 
+TEST_CASE("a node that gives up its data while it compares them with another breaks no rule") {
+  Trio trio;
+  trio.make_mirrored();
+  write(trio, trio.alpha, blocks(5, 3), 1);
+  trio.alpha.crash();
+  trio.lose_link(trio.beta, trio.gamma);
+  trio.connect(trio.beta, trio.gamma);
+  REQUIRE(trio.peer(trio.beta, trio.gamma).replication == ReplicationState::Established);
+  OrderGiven order;
+  order.peer = Trio::place(trio.beta, trio.gamma);
+  order.every_peer = false;
+  order.kind = OrderKind::Verify;
+  trio.beta.holds_reads = true;
+  trio.beta.order(order);
+  trio.run();
+  REQUIRE(trio.peer(trio.gamma, trio.beta).verify.runs);
+  trio.beta.holds_persists = true;
+  order.kind = OrderKind::Invalidate;
+  trio.beta.order(order);
+  trio.run();
+  REQUIRE(trio.peer(trio.gamma, trio.beta).disk_state == DiskState::Inconsistent);
+  trio.beta.holds_reads = false;
+  trio.run();
+  trio.beta.holds_persists = false;
+  trio.run();
+  const auto broke_a_rule = [](const Note& note) { return note.kind == NoteKind::RuleBroken; };
+  CHECK(std::none_of(trio.gamma.notes.begin(), trio.gamma.notes.end(), broke_a_rule));
+  trio.alpha.start();
+  trio.settle();
+  CHECK(trio.are_alike(trio.beta, trio.gamma));
+}
+
 TEST_CASE("a node that disconnects while a handshake is under way connects when it is told to") {
   Trio trio;
   trio.make_mirrored();
