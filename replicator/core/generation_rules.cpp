@@ -351,11 +351,11 @@ bool is_behind_diskless(const StateReport& holder, const StateReport& diskless) 
 
 }  // namespace
 
-bool all_known_behind(const SuperblockImage& image, uint8_t peer_count, bool arbitrated) {
+bool all_known_behind(const SuperblockImage& image, uint8_t peer_count) {
   return std::all_of(image.peers.begin(), image.peers.begin() + peer_count, [&](const PeerRecord& record) {
     // A first generation that was granted, and in which nothing was written, is no more than what create left.
     const bool is_unused = image.unanswered_since == kHeldByNobody;
-    const bool may_be_promoted = arbitrated && (is_unused || record.previous_bitmap_generation == image.current) &&
+    const bool may_be_promoted = (is_unused || record.previous_bitmap_generation == image.current) &&
                                  !LOCKSTEP_MUTANT("begun-resync-makes-up-to-date");
     return !record.bitmap_generation.is_zero() && !may_be_promoted;
   });

@@ -97,9 +97,9 @@ struct Decision {
 // apart from nobody. True if there was one.
 bool undo_unanswered(SuperblockImage& image);
 
-// At a start: every peer holds older data than this disk. A resync that was begun counts, though its target may not
-// have heard of it, unless an arbiter may have had that one promoted meanwhile.
-bool all_known_behind(const SuperblockImage& image, uint8_t peer_count, bool arbitrated);
+// At a start: every peer holds older data than this disk. A target that has not confirmed the resync that was begun
+// does not count: it may have been promoted with what it held.
+bool all_known_behind(const SuperblockImage& image, uint8_t peer_count);
 
 Decision decide(const StateReport& self, const StateReport& peer);
 

@@ -68,8 +68,7 @@ void Replica::State::recover(const DurableState& durable) {
   if (peer_count() == 0) {
     disk_state = DiskState::UpToDate;
   } else if (disk_state == DiskState::UpToDate) {
-    const bool arbitrated = options.on_peer_loss == LossPolicy::Arbiter;
-    const bool peers_are_behind = all_known_behind(superblock, peer_count(), arbitrated);
+    const bool peers_are_behind = all_known_behind(superblock, peer_count());
     if (!peers_are_behind && !LOCKSTEP_MUTANT("restarted-node-is-up-to-date")) disk_state = DiskState::Consistent;
   }
 }

@@ -81,7 +81,7 @@ Generation Checker::promised_in() const {
 
 void Checker::disk_replaced(int id) {
   known(id).before_replacement = held_by(id);
-  known(id).mixed = false;
+  known(id).mixed = known(id).given_up = false;
   known(id).gone = false;
   known(id).has_acknowledged = false;
   known(id).behind = known(id).replaced = true;
@@ -190,7 +190,6 @@ void Checker::check_sync_set(int id, std::span<const uint32_t> writes, bool stab
     const int other = world_.prefers_last ? world_.node_count() - 1 - place : place;
     if (other == id) continue;
     const bool linked = holds_answered(other, id);
-    if (was_held && (known(id).joined >> other & 1) != 0) continue;
     if (kept_by != 0 ? (kept_by >> world_.node(id).peer_index(other) & 1) == 0 : !linked) continue;
     bool has_all = true;  // also what was answered since by others alone, before this one was in sync
     bool has_these = true;
@@ -204,6 +203,7 @@ void Checker::check_sync_set(int id, std::span<const uint32_t> writes, bool stab
       known(other).may_lack = true;
     }
     const bool counts = has_these || !linked || !known(other).steady || known(other).behind;
+    if (!counts && was_held && (known(id).joined >> other & 1) != 0) continue;
     if (in_sync < world_.sync.count) first_kept = first_kept && counts;
     ++in_sync;
     if (counts) ++kept;
@@ -518,6 +518,7 @@ void Checker::noted(int id, const Note& note) {
   const std::string text = note.text;
   const int other = world_.node(id).peer_id(note.peer);
   if (note.kind == NoteKind::Demoted) known(id).opened_suspended = false;
+  if (note.kind == NoteKind::Invalidated) known(id).given_up = true;
   if (note.kind == NoteKind::Suspended) known(id).joined = 0;
   if (note.kind == NoteKind::Resumed) {
     known(id).held_write = static_cast<uint32_t>(world_.ledger.write_count());
@@ -529,6 +530,7 @@ void Checker::noted(int id, const Note& note) {
   }
   if (note.kind == NoteKind::Promoted) {
     for (Knowledge& each : nodes_) each.from_crashed = false;  // what is there counts from here on
+    known(id).given_up = false;
   }
   if (note.kind == NoteKind::HandshakeDecided) {
     reach_mark(mark_of_rule(note.text));
@@ -558,9 +560,9 @@ void Checker::noted(int id, const Note& note) {
       give_up_what_is_lost(other);
     }
     if (world_.waits_for_some()) check_source_has_more(other, id);
-    // Given up before anything was answered without it: what nobody had flushed may go with the source's power.
-    const bool given_up =
-        world_.policy != LossPolicy::Continue && world_.node(id).peer(other).decision.rule == Rule::SelfIsBehind;
+    // Given up, durably, before anything was answered without it: what nobody had flushed may go with the source's
+    // power.
+    const bool given_up = world_.node(id).peer(other).decision.rule == Rule::SelfIsBehind;
     const bool called_up_to_date = world_.node(id).peer(other).own_report.disk_state == DiskState::UpToDate;
     if (!world_.uses_weak_protocols() && target.has_acknowledged && target.steady && !target.behind && !given_up &&
         called_up_to_date && (world_.node_count() == 2 || world_.node(other).alive()) &&
@@ -618,6 +620,7 @@ void Checker::noted(int id, const Note& note) {
     known(id).steady = is_steady_source(other);
     known(id).from_crashed = source.from_crashed || world_.node(id).peer(other).peer_report.crashed_primary;
     known(id).replaced = known(id).gone = known(id).unrecorded = known(id).metadata_gone = known(id).mixed = false;
+    known(id).given_up = false;
     // It holds what the source holds.
     known(id).has_acknowledged = source.has_acknowledged;
     known(id).behind = source.behind;

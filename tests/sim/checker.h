@@ -49,11 +49,12 @@ class Checker {
   bool is_behind(int node) const { return nodes_[static_cast<size_t>(node)].behind; }
   // An operator gave up this node's data.
   void invalidated(int node) { known(node).steady = false; }
-  // Of each disk a flush failed, or it was replaced, and none was resynced since. With several peers one may have been
-  // the target of a resync meanwhile, which lacked nothing before and which nobody can end any more.
+  // Of each disk a flush failed, or it was replaced, or given up by an operator, and none was resynced since. With
+  // several peers one may have been the target of a resync meanwhile, which lacked nothing before and which nobody can
+  // end any more.
   bool no_whole_copy_is_left() const {
     return std::all_of(nodes_.begin(), nodes_.end(), [this](const Knowledge& each) {
-      return each.gone || each.replaced || (nodes_.size() > 2 && each.mixed);
+      return each.gone || each.replaced || each.given_up || (nodes_.size() > 2 && each.mixed);
     });
   }
   // No write that was flushed is missing there.
@@ -100,6 +101,7 @@ class Checker {
     uint64_t held_moment = 0;
     bool opened_suspended = false;  // its export, while it may not answer: another may be Primary in its place
     bool replaced = false;          // its disk, by an empty one or an older copy, and not resynced yet
+    bool given_up = false;          // an operator had it invalidated, and it was not resynced since
     bool mixed = false;             // a resync from a copy that lacked nothing broke off, and made it no whole copy
     Held before_replacement;        // of the disk that was there, if it was replaced
     // Units whose stable value breaks a promise to a client who was told that it is flushed.

@@ -48,8 +48,7 @@ Checker::Restarted Checker::restarted(int id, int peer_id) const {
       has_bits(node, result.peer) || record.bitmap_in_memory ? 1 : 0;  // the rules ask whether there are any
   report.role = Role::Secondary;
   report.disk_state = superblock.disk_state;
-  const bool all_behind =
-      all_known_behind(superblock, static_cast<uint8_t>(node.peer_count()), world_.policy == LossPolicy::Arbiter);
+  const bool all_behind = all_known_behind(superblock, static_cast<uint8_t>(node.peer_count()));
   if (report.disk_state == DiskState::UpToDate && !all_behind) report.disk_state = DiskState::Consistent;
   report.crashed_primary = superblock.primary || record.crashed_primary;
   report.answered_ahead = report.crashed_primary && record.answered_ahead;

@@ -707,15 +707,21 @@ TEST_CASE("docs/states.md names every rule and every state") {
   }
 }
 
-TEST_CASE("who starts with a first generation that nobody has used is not known to hold the newest data") {
+TEST_CASE("who starts beside a peer that may have been promoted with the same data is not sure of its own") {
   SuperblockImage image;
   image.current = Generation{1, 2};
-  image.unanswered_since = kHeldByNobody;
+  image.peers[0].bitmap_generation = Generation{3, 4};
+  CHECK(all_known_behind(image, 1));
+  CHECK_FALSE(all_known_behind(image, 2));
+  image.peers[0].previous_bitmap_generation = Generation{5, 6};
+  CHECK(all_known_behind(image, 1));
+  image.peers[0].previous_bitmap_generation = image.current;  // it has not heard of the resync that begins
+  CHECK_FALSE(all_known_behind(image, 1));
+  image.peers[0] = PeerRecord{};
   image.peers[0].bitmap_generation = kHeldByNobody;
-  CHECK(all_known_behind(image, 1, false));
-  CHECK_FALSE(all_known_behind(image, 1, true));  // the arbiter may promote the peer with what create left
-  image.unanswered_since = Generation{};
-  CHECK(all_known_behind(image, 1, true));
+  CHECK(all_known_behind(image, 1));
+  image.unanswered_since = kHeldByNobody;  // with what create left
+  CHECK_FALSE(all_known_behind(image, 1));
 }
 
 }  // namespace lockstep::repl

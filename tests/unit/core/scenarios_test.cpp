@@ -16,6 +16,7 @@ TEST_CASE("promote in every disk state: only UpToDate says yes") {
     pair.beta.superblock.disk_state = durable;
     // As if alpha were known to hold older data, so that UpToDate is not doubted at the start.
     pair.beta.superblock.peers[0].bitmap_generation = {9, 9};
+    pair.beta.superblock.unanswered_since = Generation{};  // and something were written
     pair.beta.start();
     pair.run();
     OrderGiven promote;
