@@ -3,15 +3,18 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <coroutine>
 #include <cstdlib>
+#include <utility>
 
 #include "io/disk_observer.h"
 
@@ -20,6 +23,23 @@ namespace {
 
 constexpr uint32_t kSafeAlignment = 4096;
 constexpr uint32_t kSmallAlignment = 512;
+
+constexpr unsigned kXfsMagic = 0x58465342;  // not among those of linux/magic.h
+
+// Those of which it is known.
+bool has_durable_writes(int fd) {
+  struct statfs found {};
+  if (fstatfs(fd, &found) != 0) return false;
+  switch (static_cast<unsigned>(found.f_type)) {
+    case EXT4_SUPER_MAGIC:
+    case kXfsMagic:
+    case BTRFS_SUPER_MAGIC:
+    case TMPFS_MAGIC:
+      return true;
+    default:
+      return false;
+  }
+}
 
 Error open_error(const std::string& path, int system_errno) {
   Error error = system_error("cannot open " + path, system_errno);
@@ -96,6 +116,7 @@ Result<std::unique_ptr<File>> File::open(Loop& loop, const std::string& path, Fi
   if (fd < 0) return open_error(path, errno);
   std::unique_ptr<File> file(new File(loop, path, fd));
   file->block_device_ = block_device;
+  file->durable_writes_ = options.durable_writes && (block_device || has_durable_writes(fd));
   if (Status known = file->refresh_size(); !known.ok()) return std::move(known).error();
   if (Status known = file->ask_properties(want_direct); !known.ok()) return std::move(known).error();
   return file;
@@ -208,7 +229,7 @@ void FileOperation::begin() {
       request.offset_bytes = offset_bytes_;
       request.length_bytes = left_bytes_;
       if (kind_ == Kind::Write) request.bytes = {memory_, left_bytes_};
-      request.durable = kind_ == Kind::Write && data_sync_;
+      request.durable = kind_ == Kind::Write && data_sync_ && file_->makes_writes_durable();
     }
     observer->disk_request_started(this, request);
   }
@@ -228,7 +249,8 @@ void FileOperation::go_on() {
       loop.start_read(*this, file_->fd_, {memory_, left_bytes_}, offset_bytes_);
       return;
     case Kind::Write:
-      loop.start_write(*this, file_->fd_, {memory_, left_bytes_}, offset_bytes_, data_sync_);
+      loop.start_write(*this, file_->fd_, {memory_, left_bytes_}, offset_bytes_,
+                       data_sync_ && file_->makes_writes_durable());
       return;
     case Kind::DataSync:
       loop.start_fdatasync(*this, file_->fd_);
@@ -239,13 +261,24 @@ void FileOperation::go_on() {
   }
 }
 
+void FileOperation::transferred() noexcept {
+  if (kind_ != Kind::Write || !data_sync_ || file_->makes_writes_durable()) return end(0);
+  syncs_ = true;
+  if (DiskObserver* observer = file_->loop_.disk_observer(); observer != nullptr) {
+    observer->disk_request_ended(this, 0);
+    observer->disk_request_started(this, {DiskRequestKind::Sync, file_, 0, 0, {}, false});
+  }
+  file_->loop_.start_fdatasync(*this, file_->fd_);
+}
+
 void FileOperation::completed(int32_t result) noexcept {
   // A sync is not repeated even for EINTR or EAGAIN: after a failed one nothing is known of the earlier writes.
-  if ((result == -EINTR || result == -EAGAIN) && kind_ != Kind::DataSync) return go_on();
+  const bool syncs = kind_ == Kind::DataSync || std::exchange(syncs_, false);
+  if ((result == -EINTR || result == -EAGAIN) && !syncs) return go_on();
   if (result < 0) return end(-result);
-  if (kind_ == Kind::DataSync || kind_ == Kind::Zero) return end(0);
+  if (syncs || kind_ == Kind::Zero) return end(0);
   auto done = static_cast<size_t>(result);
-  if (done >= left_bytes_) return end(0);
+  if (done >= left_bytes_) return transferred();
   // What follows must be aligned too: go back to the last boundary that was passed.
   done -= done % file_->offset_alignment_bytes_;
   if (done == 0) return end(EIO);

@@ -35,12 +35,14 @@ class FileOperation : private Operation {
   void completed(int32_t result) noexcept final;
   void begin();
   void go_on();
+  void transferred() noexcept;
   void end(int error_errno) noexcept;
 
   const File* file_ = nullptr;
   Kind kind_ = Kind::Read;
   ZeroMode zero_mode_ = ZeroMode::KeepAllocated;
   bool data_sync_ = false;
+  bool syncs_ = false;  // all is written, and fdatasync makes it durable
   uint8_t* memory_ = nullptr;
   uint64_t offset_bytes_ = 0;
   size_t left_bytes_ = 0;
@@ -53,6 +55,7 @@ struct FileOptions {
   FileMode mode = FileMode::ReadWrite;
   FileCaching caching = FileCaching::Direct;
   bool exclusive_device = false;  // block devices: O_EXCL, so that a mounted or otherwise held device is Busy
+  bool durable_writes = true;     // false: as on a file system that is not known to have them
 };
 
 class File {
@@ -69,6 +72,9 @@ class File {
   int fd() const { return fd_; }
   bool is_direct() const { return direct_; }
   bool is_block_device() const { return block_device_; }
+  // A write can be durable by itself, for no more than that costs. Else data_sync has an fdatasync follow: there are
+  // file systems that take RWF_DSYNC, hand it on to whom they write through (FUSE), and are not heard.
+  bool makes_writes_durable() const { return durable_writes_; }
   // As it was at open() or at the last refresh_size().
   uint64_t size_bytes() const { return size_bytes_; }
   Status refresh_size();
@@ -110,6 +116,7 @@ class File {
   bool direct_ = false;
   bool block_device_ = false;
   bool locked_ = false;
+  bool durable_writes_ = false;
   uint64_t size_bytes_ = 0;
   uint32_t memory_alignment_bytes_ = 1;
   uint32_t offset_alignment_bytes_ = 1;

@@ -11,6 +11,7 @@
 #include <random>
 #include <vector>
 
+#include "io/disk_observer.h"
 #include "io/file_setup.h"
 #include "tests/unit/io/support.h"
 
@@ -97,7 +98,7 @@ TEST_CASE("many concurrent reads and writes of one file see what was written") {
   int mismatches = 0;
   int failures = 0;
   {
-    auto file = open_image(*loop, path, {FileMode::ReadWrite, caching, false});
+    auto file = open_image(*loop, path, {FileMode::ReadWrite, caching, false, GENERATE(true, false)});
     CHECK((caching == FileCaching::Direct || !file->is_direct()));
     constexpr uint64_t kTasks = 16;
     constexpr uint64_t kBlocksEach = kImageBytes / kBlock / kTasks;
@@ -111,6 +112,38 @@ TEST_CASE("many concurrent reads and writes of one file see what was written") {
   CHECK(mismatches == 0);
   CHECK(failures == 0);
   CHECK(contents(path) == model);
+}
+
+TEST_CASE("a write that is to be durable is followed by an fdatasync where the file system may not make it so") {
+  class Observer final : public DiskObserver {
+   public:
+    void disk_request_started(const void* /*operation*/, const DiskRequest& request) noexcept override {
+      seen += request.kind == DiskRequestKind::Sync ? "sync" : request.durable ? "durable write" : "write";
+    }
+    void disk_request_ended(const void* /*operation*/, int error_errno) noexcept override {
+      seen += error_errno == 0 ? " done; " : " failed; ";
+    }
+    std::string seen;
+  };
+  Observer observer;
+  LoopOptions options;
+  options.disk_observer = &observer;
+  auto loop = make_loop(options);
+  const TempFolder folder;
+  const bool has_them = GENERATE(true, false);
+  auto file = open_image(*loop, make_image(folder), {FileMode::ReadWrite, FileCaching::Direct, false, has_them});
+  BufferRef buffer = loop->buffers().allocate(kBlock);
+  loop->spawn([](File& disk, std::span<uint8_t> bytes) -> Task<void> {
+    for (const bool data_sync : {true, false}) {
+      const Status written = co_await disk.write(bytes, 0, data_sync);
+      CHECK(written.ok());
+    }
+  }(*file, buffer.bytes()));
+  loop->stop();
+  loop->run();
+  // Where the folder for temporary files is on one that is not known, nothing is.
+  const bool durable = has_them && file->makes_writes_durable();
+  CHECK(observer.seen == std::string(durable ? "durable write done; " : "write done; sync done; ") + "write done; ");
 }
 
 TEST_CASE("the kernel's alignment is taken, and memory outside of the arena works too") {
