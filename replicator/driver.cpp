@@ -81,7 +81,7 @@ Driver::Driver(io::Loop& loop, DriverOptions options, std::unique_ptr<io::File> 
       block_bytes_(std::max(512U, disk->offset_alignment_bytes())),
       disk_path_(disk->path()),
       metadata_(std::move(metadata)),
-      disk_(std::make_unique<LocalDisk>(std::move(disk), disk_slots(), static_cast<LocalDiskOwner&>(*this))),
+      disk_(std::make_unique<LocalDisk>(loop_, std::move(disk), disk_slots(), static_cast<LocalDiskOwner&>(*this))),
       replica_(replica_options(options_, *metadata_)),
       actions_(Replica::actions_capacity(replica_options(options_, *metadata_))),
       resync_reads_(loop, options_.resync_slots, ReplicaOptions{}.resync_chunk_bytes,

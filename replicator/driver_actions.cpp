@@ -185,7 +185,7 @@ Status Driver::attach(std::unique_ptr<io::File> disk, std::unique_ptr<MetadataSt
       !status) {
     return status;
   }
-  disk_ = std::make_unique<LocalDisk>(std::move(disk), disk_slots(), static_cast<LocalDiskOwner&>(*this));
+  disk_ = std::make_unique<LocalDisk>(loop_, std::move(disk), disk_slots(), static_cast<LocalDiskOwner&>(*this));
   metadata_ = std::move(metadata);
   metadata_->set_owner(*this);
   metadata_failed_ = false;

@@ -17,12 +17,15 @@ constexpr size_t kZeroChunkBytes = 1 * kMiB;
 
 class LocalDisk::Request final : public io::FileOperation {
  public:
+  enum class Kind : uint8_t { Read, Change, Sync };
+
   LocalDisk* disk = nullptr;
   SlotRef slot;
+  Kind kind = Kind::Read;
+  bool durable = false;  // a change: it is on stable storage when it ends
 
-  void zero(const ByteRange& range, bool durable, bool may_deallocate) {
+  void zero(const ByteRange& range, bool may_deallocate) {
     left_ = range;
-    durable_ = durable;
     // Only a block device gives space back: see LocalDisk::zero.
     punch_first_ = may_deallocate && disk->file_->is_block_device();
     next_zero_step(ZeroStep::First);
@@ -69,17 +72,33 @@ class LocalDisk::Request final : public io::FileOperation {
       return next_zero_step(ZeroStep::Writing);
     }
     if (step == ZeroStep::Writing && error_errno == 0 && !left_.empty()) return next_zero_step(ZeroStep::Writing);
-    if (step != ZeroStep::None && step != ZeroStep::Syncing && error_errno == 0 && durable_) {
+    if (step != ZeroStep::None && step != ZeroStep::Syncing && error_errno == 0 && durable) {
       return next_zero_step(ZeroStep::Syncing);
     }
+    if (kind == Kind::Change) disk->flush_guess_.write_ended(durable, error_errno != 0);
+    if (kind == Kind::Sync) disk->flush_guess_.flush_ended(error_errno != 0);
     --disk->in_flight_;
     disk->owner_.local_io_ended(slot, error_errno);
   }
 
   ByteRange left_;
-  bool durable_ = false;
   bool punch_first_ = false;
   ZeroStep zero_step_ = ZeroStep::None;
+};
+
+// The answer to a flush that finds nothing to do.
+class LocalDisk::FlushedAlready final : public io::Runnable {
+ public:
+  explicit FlushedAlready(LocalDisk& disk) : disk_(disk) {}
+  SlotRef slot;
+
+  void run() noexcept override {
+    --disk_.in_flight_;
+    disk_.owner_.local_io_ended(slot, 0);
+  }
+
+ private:
+  LocalDisk& disk_;
 };
 
 Result<std::unique_ptr<io::File>> LocalDisk::open(io::Loop& loop, const std::string& path, uint64_t size_bytes) {
@@ -105,13 +124,15 @@ Result<std::unique_ptr<io::File>> LocalDisk::open(io::Loop& loop, const std::str
   return file;
 }
 
-LocalDisk::LocalDisk(std::unique_ptr<io::File> file, const Slots& slots, LocalDiskOwner& owner)
-    : file_(std::move(file)),
+LocalDisk::LocalDisk(io::Loop& loop, std::unique_ptr<io::File> file, const Slots& slots, LocalDiskOwner& owner)
+    : loop_(loop),
+      file_(std::move(file)),
       slots_(slots),
       owner_(owner),
       block_bytes_(std::max(512U, file_->offset_alignment_bytes())),
       zeroes_(static_cast<uint8_t*>(std::aligned_alloc(4096, kZeroChunkBytes)), &std::free),
-      requests_(std::make_unique<Request[]>(slots.client + slots.apply + slots.resync + slots.serve + 1)) {
+      requests_(std::make_unique<Request[]>(slots.client + slots.apply + slots.resync + slots.serve + 1)),
+      flushed_already_(std::make_unique<FlushedAlready>(*this)) {
   LOCKSTEP_CHECK(zeroes_ != nullptr);
   std::memset(zeroes_.get(), 0, kZeroChunkBytes);
   const auto assign = [this](SlotKind kind, uint32_t count) {
@@ -159,19 +180,27 @@ void LocalDisk::start(Request& request) {
 void LocalDisk::read(SlotRef slot, std::span<uint8_t> into, uint64_t offset_bytes) {
   Request& chosen = request(slot);
   start(chosen);
+  chosen.kind = Request::Kind::Read;
   file_->start_read(chosen, into, offset_bytes);
 }
 
 void LocalDisk::write(SlotRef slot, std::span<const uint8_t> from, uint64_t offset_bytes, bool durable) {
   Request& chosen = request(slot);
   start(chosen);
-  file_->start_write(chosen, from, offset_bytes, durable);
+  chosen.kind = Request::Kind::Change;
+  if (durable) flush_guess_.durable_write_starts();
+  chosen.durable = durable || (flush_guess_.write_starts() && file_->makes_writes_durable());
+  file_->start_write(chosen, from, offset_bytes, chosen.durable);
 }
 
 void LocalDisk::zero(SlotRef slot, const ByteRange& range, bool durable, bool may_deallocate) {
   Request& chosen = request(slot);
   start(chosen);
-  chosen.zero(range, durable, may_deallocate);
+  chosen.kind = Request::Kind::Change;
+  chosen.durable = durable;
+  if (durable) flush_guess_.durable_write_starts();
+  if (!durable) flush_guess_.write_starts();
+  chosen.zero(range, may_deallocate);
 }
 
 io::Task<Status> LocalDisk::prepare_size(io::Loop& loop, uint64_t from_bytes, uint64_t size_bytes) {
@@ -213,7 +242,12 @@ io::Task<Status> LocalDisk::make_room(io::Loop& loop, uint64_t from_bytes, uint6
 void LocalDisk::flush(SlotRef slot) {
   Request& chosen = request(slot);
   start(chosen);
-  file_->start_data_sync(chosen);
+  if (flush_guess_.flush_starts()) {
+    chosen.kind = Request::Kind::Sync;
+    return file_->start_data_sync(chosen);
+  }
+  flushed_already_->slot = slot;
+  loop_.defer(*flushed_already_);
 }
 
 }  // namespace lockstep::repl

@@ -12,6 +12,7 @@
 #include "io/loop.h"
 #include "io/task.h"
 #include "replicator/core/event.h"
+#include "replicator/flush_guess.h"
 
 namespace lockstep::repl {
 
@@ -36,7 +37,7 @@ class LocalDisk {
   static Result<std::unique_ptr<io::File>> open(io::Loop& loop, const std::string& path, uint64_t size_bytes);
 
   // `owner` outlives the disk. Nothing may be in flight at the end.
-  LocalDisk(std::unique_ptr<io::File> file, const Slots& slots, LocalDiskOwner& owner);
+  LocalDisk(io::Loop& loop, std::unique_ptr<io::File> file, const Slots& slots, LocalDiskOwner& owner);
   ~LocalDisk();
 
   const std::string& path() const { return file_->path(); }
@@ -47,12 +48,13 @@ class LocalDisk {
 
   // One request for a slot at a time. The bytes stay valid, and unchanged for writes, until the request has ended.
   void read(SlotRef slot, std::span<uint8_t> into, uint64_t offset_bytes);
-  // durable: on stable storage before it ends.
+  // durable: on stable storage before it ends. Where a flush is likely to follow at once it is so in any case.
   void write(SlotRef slot, std::span<const uint8_t> from, uint64_t offset_bytes, bool durable);
   // The range reads as zeroes afterwards, whatever the disk can do: a file keeps its space, since a database's next
   // write there must find room; a block device may give it back when that is allowed. Where neither can be asked for,
   // zeroes are written.
   void zero(SlotRef slot, const ByteRange& range, bool durable, bool may_deallocate);
+  // What has ended is on stable storage then. The disk is not asked where nothing is left to be made so.
   void flush(SlotRef slot);
 
   // Room up to `size_bytes`, written with zeroes from `from_bytes` on, durably; a file is made longer, a block device
@@ -63,10 +65,12 @@ class LocalDisk {
 
  private:
   class Request;
+  class FlushedAlready;
   Request& request(SlotRef slot);
   void start(Request& request);
   io::Task<Status> make_room(io::Loop& loop, uint64_t from_bytes, uint64_t size_bytes);
 
+  io::Loop& loop_;
   std::unique_ptr<io::File> file_;
   const Slots slots_;
   LocalDiskOwner& owner_;
@@ -76,7 +80,9 @@ class LocalDisk {
   bool can_keep_allocated_ = true;  // until the disk says no
   bool can_punch_ = true;
   std::unique_ptr<uint8_t, void (*)(void*)> zeroes_;  // a chunk, to write where nothing better is possible
+  FlushGuess flush_guess_;
   std::unique_ptr<Request[]> requests_;
+  std::unique_ptr<FlushedAlready> flushed_already_;
 };
 
 }  // namespace lockstep::repl

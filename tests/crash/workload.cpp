@@ -318,7 +318,7 @@ class Session {
   io::Task<void> one_order() {
     ++changes_;
     co_await until([this] { return in_flight_.empty(); }, "all writes are answered");
-    switch (random_() % 5) {
+    switch (random_() % 6) {
       case 0: {
         say("the Secondary is disconnected, and connected again after some writes");
         const Outcome apart = co_await secondary().order(OrderKind::Disconnect);
@@ -362,6 +362,16 @@ class Session {
         co_await until([this] { return synced(); }, "both are in sync after a demotion");
         const Outcome promoted = co_await node.order(OrderKind::Promote);
         if (promoted != Outcome::Done) failure_ = "a second promotion failed";
+        co_return;
+      }
+      case 4: {
+        // Long enough that writes are made durable because their flushes are expected.
+        say("commits, one after the other");
+        for (int i = 0; i < 10; ++i) {
+          start_write();
+          co_await until([this] { return in_flight_.empty(); }, "a commit's write is answered");
+          co_await flush();
+        }
         co_return;
       }
       default: {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "io/buffer_pool.h"
+#include "io/disk_observer.h"
 #include "tests/unit/replicator/fixtures.h"
 
 using namespace lockstep;
@@ -59,13 +60,52 @@ void check_zeroes(const std::string& path) {
     auto file = LocalDisk::open(*loop, path, kSize);
     REQUIRE(file);
     Owner owner;
-    LocalDisk disk(std::move(*file), {4, 4, 1}, owner);
+    LocalDisk disk(*loop, std::move(*file), {4, 4, 1}, owner);
     run_to_end(*loop, zero_some(*loop, disk, owner));
   }
   std::vector<uint8_t> expected(kSize, 0xAB);
   std::fill_n(expected.begin() + 4096, 3 * kMiB, uint8_t{0});
   std::fill_n(expected.begin() + 5 * kMiB, 4096, uint8_t{0});
   CHECK(read_file(path) == expected);
+}
+
+// Counts what the disk is asked for.
+class Counter final : public io::DiskObserver {
+ public:
+  void disk_request_started(const void* /*operation*/, const io::DiskRequest& request) noexcept override {
+    if (request.kind == io::DiskRequestKind::Sync) ++syncs;
+    if (request.kind == io::DiskRequestKind::Write) ++(request.durable ? durable_writes : writes);
+  }
+  void disk_request_ended(const void* /*operation*/, int /*error_errno*/) noexcept override {}
+  int syncs = 0, writes = 0, durable_writes = 0;
+};
+
+io::Task<void> commit_often(io::Loop& loop, LocalDisk& disk, Owner& owner, const Counter& counter) {
+  const io::BufferRef buffer = loop.buffers().allocate(4096);
+  const auto ended = [&] { return !owner.ended.empty(); };
+  for (int commit = 0; commit < 20; ++commit) {
+    owner.ended.clear();
+    disk.write({SlotKind::Client, 0}, buffer.bytes(), 4096 * static_cast<uint64_t>(commit), false);
+    CHECK(co_await becomes_true(loop, ended));
+    owner.ended.clear();
+    disk.flush({SlotKind::Flush, 0});
+    CHECK(owner.ended.empty());  // never from inside the call
+    CHECK(disk.in_flight() == 1);
+    CHECK(co_await becomes_true(loop, ended));
+    CHECK(owner.ended.front() == Owner::Ended{{SlotKind::Flush, 0}, 0});
+    CHECK(counter.syncs + counter.durable_writes == commit + 1);
+  }
+  CHECK(counter.writes == static_cast<int>(FlushGuess::kTrusted));
+  // One that is not alone is not made durable, and its flush asks the disk.
+  const int syncs = counter.syncs;
+  owner.ended.clear();
+  disk.write({SlotKind::Client, 0}, buffer.bytes(), 0, false);
+  disk.write({SlotKind::Client, 1}, buffer.bytes(), 8192, false);
+  CHECK(co_await becomes_true(loop, [&] { return owner.ended.size() == 2; }));
+  owner.ended.clear();
+  disk.flush({SlotKind::Flush, 0});
+  CHECK(co_await becomes_true(loop, ended));
+  CHECK(counter.syncs == syncs + 1);
 }
 
 ErrorKind open_error(const std::string& path, const std::string& words) {
@@ -83,6 +123,81 @@ ErrorKind open_error(const std::string& path, const std::string& words) {
 TEST_CASE("a zeroed range reads as zeroes, and nothing else does") {
   const Folder folder;
   check_zeroes(folder / "disk");
+}
+
+TEST_CASE(
+    "a write that a flush has followed for a while is durable by itself, and its flush asks nothing of the disk") {
+  const Folder folder;
+  write_file(folder / "disk", std::vector<uint8_t>(kSize));
+  Counter counter;
+  io::LoopOptions options;
+  options.disk_observer = &counter;
+  auto loop = io::Loop::create(options);
+  REQUIRE(loop);
+  auto file = LocalDisk::open(**loop, folder / "disk", kSize);
+  REQUIRE(file);
+  Owner owner;
+  LocalDisk disk(**loop, std::move(*file), {4, 4, 1}, owner);
+  run_to_end(**loop, commit_often(**loop, disk, owner, counter));
+}
+
+TEST_CASE("a flush is left out only when all that has ended is on stable storage") {
+  FlushGuess guess;
+  const auto commit = [&guess] {
+    const bool durable = guess.write_starts();
+    guess.write_ended(durable, false);
+    const bool asks = guess.flush_starts();
+    if (asks) guess.flush_ended(false);
+    CHECK(asks != durable);
+    return durable;
+  };
+  CHECK(guess.flush_starts());  // of what an earlier process wrote
+  SECTION("also after one that failed") {
+    guess.flush_ended(true);
+    CHECK(guess.flush_starts());
+    guess.flush_ended(false);
+    CHECK_FALSE(guess.flush_starts());
+  }
+  SECTION("what ends while a flush is under way is for the next one") {
+    guess.write_starts();
+    guess.write_ended(false, false);
+    guess.flush_ended(false);
+    CHECK(guess.flush_starts());
+    guess.flush_ended(false);
+    CHECK_FALSE(guess.flush_starts());
+  }
+  SECTION("a write that failed may have happened") {
+    guess.flush_ended(false);
+    guess.durable_write_starts();
+    guess.write_ended(true, true);
+    CHECK(guess.flush_starts());
+  }
+  SECTION("what was asked to be durable needs none") {
+    guess.flush_ended(false);
+    guess.durable_write_starts();
+    guess.write_ended(true, false);
+    CHECK_FALSE(guess.flush_starts());
+  }
+  SECTION("guessed is after some commits of one write each, until there are two") {
+    guess.flush_ended(false);
+    for (uint32_t i = 0; i < FlushGuess::kTrusted; ++i) CHECK_FALSE(commit());
+    CHECK(commit());
+    CHECK(guess.write_starts());
+    CHECK_FALSE(guess.write_starts());  // beside it
+    guess.write_ended(true, false);
+    guess.write_ended(false, false);
+    CHECK(guess.flush_starts());
+    guess.flush_ended(false);
+    for (uint32_t i = 0; i < FlushGuess::kTrusted; ++i) CHECK_FALSE(commit());
+    CHECK(commit());
+  }
+  SECTION("nothing is guessed while something may be in the disk's cache") {
+    guess.flush_ended(false);
+    for (uint32_t i = 0; i < FlushGuess::kTrusted; ++i) commit();
+    guess.durable_write_starts();
+    guess.write_ended(true, true);
+    CHECK_FALSE(guess.write_starts());
+  }
 }
 
 TEST_CASE("where the file system makes no zeroes they are written") {
