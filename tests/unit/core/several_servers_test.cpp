@@ -25,6 +25,31 @@ void make_half_served(Trio& trio) {
   REQUIRE(trio.gamma.superblock.current == trio.alpha.superblock.current);
 }
 
+// alpha's disk is gone, and its write is under way to beta when gamma is asked to serve as well.
+void make_late_server(Trio& trio, bool servers_are_linked) {
+  trio.make_mirrored();
+  trio.alpha.order(OrderKind::Detach);
+  trio.run();
+  trio.lose_link(trio.alpha, trio.beta);
+  trio.lose_link(trio.alpha, trio.gamma);
+  if (servers_are_linked) {
+    trio.lose_link(trio.beta, trio.gamma);
+    trio.connect(trio.beta, trio.gamma);
+    REQUIRE(trio.peer(trio.beta, trio.gamma).replication == ReplicationState::Established);
+  }
+  trio.alpha.write(1, blocks(6), 2);
+  trio.run();
+  trio.beta.holds_persists = true;  // it confirms later
+  trio.connect(trio.alpha, trio.beta);
+  trio.run();
+  REQUIRE(trio.peer(trio.alpha, trio.beta).sent > 0);
+  REQUIRE(trio.alpha.replies.count(1) == 0);
+  trio.connect(trio.alpha, trio.gamma);
+  trio.run();
+  trio.beta.holds_persists = false;
+  trio.run();
+}
+
 }  // namespace
 
 TEST_CASE("without a disk nothing is answered before every peer that serves has taken the new generation") {
@@ -70,22 +95,7 @@ TEST_CASE("a Primary without a disk has no more under way than fits into the log
 
 TEST_CASE("a peer that is asked to serve beside another one gets what that one was sent before it came") {
   Trio trio;
-  trio.make_mirrored();
-  trio.alpha.order(OrderKind::Detach);
-  trio.run();
-  trio.lose_link(trio.alpha, trio.beta);
-  trio.lose_link(trio.alpha, trio.gamma);
-  trio.alpha.write(1, blocks(6), 2);
-  trio.run();
-  trio.beta.holds_persists = true;  // it confirms later
-  trio.connect(trio.alpha, trio.beta);
-  trio.run();
-  REQUIRE(trio.peer(trio.alpha, trio.beta).sent > 0);
-  REQUIRE(trio.alpha.replies.count(1) == 0);
-  trio.connect(trio.alpha, trio.gamma);
-  trio.run();
-  trio.beta.holds_persists = false;
-  trio.run();
+  make_late_server(trio, false);
   REQUIRE(trio.alpha.replies.count(1) == 1);
   CHECK(trio.alpha.replies.at(1) == 0);
   CHECK(trio.beta.disk[6] == 2);
@@ -94,25 +104,7 @@ TEST_CASE("a peer that is asked to serve beside another one gets what that one w
 
 TEST_CASE("bits that one server keeps for another end when that one is Primary") {
   Trio trio;
-  trio.make_mirrored();
-  trio.alpha.order(OrderKind::Detach);
-  trio.run();
-  trio.lose_link(trio.alpha, trio.beta);
-  trio.lose_link(trio.alpha, trio.gamma);
-  trio.lose_link(trio.beta, trio.gamma);
-  trio.connect(trio.beta, trio.gamma);
-  REQUIRE(trio.peer(trio.beta, trio.gamma).replication == ReplicationState::Established);
-  trio.alpha.write(1, blocks(6), 2);
-  trio.run();
-  trio.beta.holds_persists = true;  // it confirms later
-  trio.connect(trio.alpha, trio.beta);
-  trio.run();
-  REQUIRE(trio.peer(trio.alpha, trio.beta).sent > 0);
-  REQUIRE(trio.alpha.replies.count(1) == 0);
-  trio.connect(trio.alpha, trio.gamma);
-  trio.run();
-  trio.beta.holds_persists = false;
-  trio.run();
+  make_late_server(trio, true);
   trio.alpha.flush(2);
   trio.run();
   REQUIRE(trio.alpha.replies.at(2) == 0);
