@@ -23,6 +23,7 @@ bool Lie::begin() {
   if (primary < 0 || world_.orders.is_pending() || world_.node(1 - primary).peer(primary).role != Role::Primary) {
     return false;
   }
+  if (world_.node(primary).status().data_lost) return false;  // its clients' writes fail until it gives up the role
   world_.checker.look_away();
   world_.checker.operator_lied();
   world_.orders.stand_back(true);
