@@ -23,7 +23,10 @@ bool Replica::State::can_serve_us(const Peer& peer) const {
 // By every peer that was asked: of two that hold the same, one could else be left in the generation of this node's
 // disk, with what was answered, and be alike to it.
 bool Replica::State::is_served() const {
-  const auto confirmed = [](const Peer& peer) { return peer.serve_confirmed; };
+  // One whose disk has failed has said so, and ends the link.
+  const auto confirmed = [](const Peer& peer) {
+    return peer.serve_confirmed && (is_disk(peer.disk_state) || LOCKSTEP_MUTANT("server-without-disk-serves"));
+  };
   const auto owes = [](const Peer& peer) { return peer.serve_asked && !peer.serve_confirmed; };
   return std::any_of(peers.begin(), peers.end(), confirmed) &&
          (std::none_of(peers.begin(), peers.end(), owes) || LOCKSTEP_MUTANT("first-server-is-enough"));

@@ -608,4 +608,28 @@ TEST_CASE("what a server could not read before its link was lost is asked of it 
   CHECK(pair.alpha.read_values.at(1) == std::vector<uint32_t>{7});
 }
 
+TEST_CASE("a flush that comes after the server has said that its disk failed is not answered") {
+  Pair pair;
+  pair.make_mirrored();
+  detach(pair);
+  pair.alpha.write(0, blocks(5), 7);
+  pair.run();
+  REQUIRE(pair.alpha.replies.at(0) == 0);
+  pair.holds_to_alpha = true;
+  pair.beta.next_io_errno = EIO;
+  pair.alpha.write(1, blocks(6), 8);
+  pair.run();
+  REQUIRE(disk_of(pair.beta) == DiskState::Failed);
+  const auto told = std::find_if(pair.to_alpha.begin(), pair.to_alpha.end(), [](const TestFrame& frame) {
+    const auto* changed = std::get_if<StateChanged>(&frame.message);
+    return changed != nullptr && changed->disk_state == DiskState::Failed;
+  });
+  REQUIRE(told != pair.to_alpha.end());
+  pair.alpha.receive(pair.incarnation(), *told);
+  pair.alpha.flush(2);
+  pair.alpha.turn();
+  CHECK(pair.alpha.replies.count(1) == 0);
+  CHECK(pair.alpha.replies.count(2) == 0);
+}
+
 }  // namespace lockstep::repl
