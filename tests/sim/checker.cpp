@@ -626,6 +626,8 @@ void Checker::noted(int id, const Note& note) {
     known(id).behind = source.behind;
     ++resyncs;
   } else if (note.kind == NoteKind::HandshakeDecided && (text == "equal-clean" || text == "both-just-created")) {
+    if (!world_.node(other).alive())
+      return;  // decided from its last word: it may have lost what it held with its power
     Knowledge& self = known(id);
     Knowledge& peer = known(other);
     self.has_acknowledged = peer.has_acknowledged = self.has_acknowledged || peer.has_acknowledged;
