@@ -534,8 +534,8 @@ void Checker::noted(int id, const Note& note) {
   }
   if (note.kind == NoteKind::HandshakeDecided) {
     reach_mark(mark_of_rule(note.text));
-    const bool holds_unannounced = world_.node(id).holds_unannounced() || world_.node(other).holds_unannounced();
-    if (text == "primary-would-be-target" && holds_unannounced) return world_.give_up();  // docs/states.md
+    const bool forgot_unannounced = world_.node(id).forgot_unannounced() || world_.node(other).forgot_unannounced();
+    if (text == "primary-would-be-target" && forgot_unannounced) return world_.give_up();  // docs/states.md
     trace_report(world_.node(id).peer(other).own_report);
     stream_order.forget(id);
     stream_order.forget(other);

@@ -76,7 +76,9 @@ class Node {
   bool metadata_failed() const { return persist_failed_; }
   // On stable storage is a generation of which the node was told that it could not be written.
   bool holds_unannounced() const { return !unannounced_.is_zero() && durable_.superblock.current == unannounced_; }
-  bool met_disk_fault() const { return met_disk_fault_; }  // since it started last
+  // … and the program that was told so has ended.
+  bool forgot_unannounced() const { return holds_unannounced() && boots_ != unannounced_in_boot_; }
+  bool met_disk_fault() const { return met_disk_fault_; }  // since it started last; also of one that is down
   const repl::Replica& replica() const { return *replica_; }
   repl::ReplicaStatus status() const { return replica_->status(); }
   repl::PeerStatus peer(int other) const { return replica_->peer_status(peer_index(other)); }
@@ -195,6 +197,7 @@ class Node {
   bool persisting_ = false;
   bool persist_failed_ = false;
   repl::Generation unannounced_;
+  uint64_t unannounced_in_boot_ = 0;
   repl::PersistId persisted_ = 0;
   std::vector<Request> requests_;
   std::vector<ApplyPayload> applies_;

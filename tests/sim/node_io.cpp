@@ -154,7 +154,10 @@ void Node::finish_persist() {
     if (world_.random.chance(0.5)) {
       const Generation before = durable_.superblock.current;
       write_durably(persists_.front(), true);
-      if (durable_.superblock.current != before) unannounced_ = durable_.superblock.current;
+      if (durable_.superblock.current != before) {
+        unannounced_ = durable_.superblock.current;
+        unannounced_in_boot_ = boots_;
+      }
     }
     persist_failed_ = true;
     persists_.clear();

@@ -210,12 +210,12 @@ bool Checker::check_pair(Difference& difference) {
   const SuperblockImage& of_target = world_.node(target).durable().superblock;
   const bool target_has = known(target).wrong_count == 0 && of_target.disk_state != DiskState::Inconsistent &&
                           of_target.current == promised_in();
-  // Protocol A, and its Primary's disk is gone; or of several peers not all were waited for, and of two that were
-  // restarted nobody knows who held more. The Primary is source to both if it comes back with the disk that it had.
   // Its disk has just lost what was flushed, and cannot have said so durably; the Primary, who is not of these two, has
   // seen that it is gone.
   const bool is_just_lost = world_.node_count() > 2 && known(source).gone && world_.node(source).lacks_disk();
   if (is_just_lost && target != last_primary_) return true;
+  // Protocol A, and its Primary's disk is gone; or of several peers not all were waited for, and of two that were
+  // restarted nobody knows who held more. The Primary is source to both if it comes back with the disk that it had.
   const bool is_primarys = target == last_primary_ && !last_primary_replaced_;
   // Promoted, and what it lacks is given up as soon as its export opens.
   const Node& promoted = world_.node(source);
