@@ -565,8 +565,8 @@ void Checker::noted(int id, const Note& note) {
     const bool given_up = world_.node(id).peer(other).decision.rule == Rule::SelfIsBehind;
     const bool called_up_to_date = world_.node(id).peer(other).own_report.disk_state == DiskState::UpToDate;
     if (!world_.uses_weak_protocols() && target.has_acknowledged && target.steady && !target.behind && !given_up &&
-        called_up_to_date && (world_.node_count() == 2 || world_.node(other).alive()) &&
-        !keeps(other, Promise::Acknowledged) && keeps(id, Promise::Acknowledged)) {
+        called_up_to_date && world_.node(other).alive() && !keeps(other, Promise::Acknowledged) &&
+        keeps(id, Promise::Acknowledged)) {
       world_.fail("node " + std::to_string(id) + " has every acknowledged write and is target of node " +
                   std::to_string(other) + ", which lacks some");
     }

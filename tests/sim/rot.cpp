@@ -18,6 +18,7 @@ bool Rot::begin() {
   }
   if (primary_ < 0) return false;
   if (world_.node(primary_).status().data_lost) return false;  // the operator takes the role from it soon
+  if (!world_.node(primary_).export_open()) return false;      // it is being demoted, which ends a verify
   rotten_ = static_cast<int>(random.below(static_cast<uint64_t>(world_.node_count() - 1)));
   if (rotten_ >= primary_) ++rotten_;
   // Who is Primary is news that may not have come everywhere.
