@@ -260,8 +260,11 @@ std::span<const uint64_t> Driver::bitmap_words(PeerIndex peer, uint32_t page) {
 
 // ---- local disk ----
 
-void Driver::local_io_ended(SlotRef slot, int error_errno) noexcept {
-  LocalIoCompleted event{slot, error_errno, false};
+void Driver::local_io_ended(SlotRef slot, int error_errno, bool all_stable) noexcept {
+  LocalIoCompleted event;
+  event.slot = slot;
+  event.error_errno = error_errno;
+  event.all_stable = all_stable;
   time_local_io(slot);
   if (slot.kind == SlotKind::Resync || slot.kind == SlotKind::Serve) {
     // Taken out of its slot, where this step may start the next read already.

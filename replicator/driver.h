@@ -178,7 +178,7 @@ class Driver final : public io::BlockBackend,
   io::Signal& write_admission() override { return write_admission_; }
   void persisted(PersistId id, int error_errno) noexcept override;
   std::span<const uint64_t> bitmap_words(PeerIndex peer, uint32_t page) override;
-  void local_io_ended(SlotRef slot, int error_errno) noexcept override;
+  void local_io_ended(SlotRef slot, int error_errno, bool all_stable) noexcept override;
 
   // ---- actions out ----
   void carry_out(const Action& action);

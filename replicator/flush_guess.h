@@ -33,7 +33,7 @@ class FlushGuess {
   bool flush_starts() {
     if (since_flush_ == 1 && streak_ < kTrusted) ++streak_;
     if (since_flush_ > 1) streak_ = 0;
-    since_flush_ = 0;
+    since_flush_ = spared_ = 0;
     if (is_all_stable()) return false;
     covers_ = volatile_;
     return true;
@@ -43,14 +43,24 @@ class FlushGuess {
     if (!failed) stable_ = covers_;
   }
 
-  static constexpr uint32_t kTrusted = 4;  // so many flushes in turn, of one write each
+  bool is_all_stable() const { return stable_ == volatile_; }
+  // A write ended, all was stable, and who would ask for the flush was told so: none comes for it. That one would have
+  // come is assumed, so many times; then a few writes have to show it again.
+  void flush_spared() {
+    if (since_flush_ != 1) return;
+    since_flush_ = 0;
+    if (++spared_ < kAssumed) return;
+    streak_ = spared_ = 0;
+  }
+
+  static constexpr uint32_t kTrusted = 4;    // so many flushes in turn, of one write each
+  static constexpr uint32_t kAssumed = 256;  // so many that do not come
 
  private:
-  bool is_all_stable() const { return stable_ == volatile_; }
-
   uint32_t in_flight_ = 0;
   uint32_t since_flush_ = 0;  // writes that started since the last flush
   uint32_t streak_ = 0;
+  uint32_t spared_ = 0;  // flushes that were assumed since one came
   // Writes that have ended and may be in the disk's cache: their number, and how many of them were flushed since. One
   // from the start: what an earlier process wrote.
   uint64_t volatile_ = 1;

@@ -75,10 +75,13 @@ class LocalDisk::Request final : public io::FileOperation {
     if (step != ZeroStep::None && step != ZeroStep::Syncing && error_errno == 0 && durable) {
       return next_zero_step(ZeroStep::Syncing);
     }
-    if (kind == Kind::Change) disk->flush_guess_.write_ended(durable, error_errno != 0);
-    if (kind == Kind::Sync) disk->flush_guess_.flush_ended(error_errno != 0);
+    FlushGuess& guess = disk->flush_guess_;
+    if (kind == Kind::Change) guess.write_ended(durable, error_errno != 0);
+    if (kind == Kind::Sync) guess.flush_ended(error_errno != 0);
+    const bool all_stable = kind == Kind::Change && guess.is_all_stable();
+    if (all_stable && slot.kind == SlotKind::Apply) guess.flush_spared();
     --disk->in_flight_;
-    disk->owner_.local_io_ended(slot, error_errno);
+    disk->owner_.local_io_ended(slot, error_errno, all_stable);
   }
 
   ByteRange left_;
@@ -94,7 +97,7 @@ class LocalDisk::FlushedAlready final : public io::Runnable {
 
   void run() noexcept override {
     --disk_.in_flight_;
-    disk_.owner_.local_io_ended(slot, 0);
+    disk_.owner_.local_io_ended(slot, 0, false);
   }
 
  private:

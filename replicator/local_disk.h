@@ -19,8 +19,9 @@ namespace lockstep::repl {
 class LocalDiskOwner {
  public:
   virtual ~LocalDiskOwner() = default;
-  // Once for each request, from the loop. 0, or a positive errno.
-  virtual void local_io_ended(SlotRef slot, int error_errno) noexcept = 0;
+  // Once for each request, from the loop. 0, or a positive errno. `all_stable`, of a change: it and all that ended
+  // before are on stable storage.
+  virtual void local_io_ended(SlotRef slot, int error_errno, bool all_stable) noexcept = 0;
 };
 
 class LocalDisk {

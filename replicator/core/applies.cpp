@@ -128,7 +128,7 @@ void Replica::State::start_waiting_applies() {
   release_done_applies();
 }
 
-void Replica::State::apply_completed(uint32_t slot, int error_errno) {
+void Replica::State::apply_completed(uint32_t slot, int error_errno, bool all_stable) {
   ApplySlot& done = applies[slot];
   LOCKSTEP_CHECK(done.phase == ApplySlot::Phase::Writing);
   if (error_errno != 0) disk_failed(DiskFault::Write);  // which counts it as not written
@@ -145,6 +145,10 @@ void Replica::State::apply_completed(uint32_t slot, int error_errno) {
     if (slot != oldest && written_besides.size() < written_besides.capacity()) written_besides.push_back(done.sequence);
   }
   release_done_applies();
+  if ((all_stable || LOCKSTEP_MUTANT("every-write-at-peer-is-stable")) && error_errno == 0 && disk_usable()) {
+    LOCKSTEP_MARK("a write at a Secondary needs no flush");
+    applies_are_stable(applies_done, peer, same_link ? peer.stream_written : 0);
+  }
   start_waiting_applies();
   start_peer_flush_if_wanted();
   if (apply_count == 0) {
@@ -172,6 +176,15 @@ void Replica::State::release_done_applies() {
     --apply_count;
     ++applies_done;
   }
+}
+
+// So many are on stable storage, of the peer's present stream those up to `through`: what a barrier there would ask
+// for.
+void Replica::State::applies_are_stable(uint64_t count, Peer& peer, Sequence through) {
+  applies_stable = std::max(applies_stable, count);
+  if (through <= peer.stream_flushed) return;
+  peer.stream_flushed = through;
+  peer.acknowledge = true;
 }
 
 // Answers a barrier: everything up to it is on the disk, so one fdatasync makes it stable. Writes that wait behind a

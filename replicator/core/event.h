@@ -48,6 +48,7 @@ struct LocalIoCompleted {
   int error_errno = 0;                     // 0 or a positive errno
   bool all_zeroes = false;                 // of a resync read: nothing but zeroes was read
   std::span<const BlockDigest> digests{};  // of a read with `digests`, one for each block; valid during the step
+  bool all_stable = false;  // of a write: it and all writes that ended before are on stable storage, without a flush
 };
 
 struct PersistCompleted {  // persists complete in the order in which they were asked for

@@ -92,13 +92,9 @@ void Replica::State::local_flush_completed(int error_errno) {
   if (local_flush_for_peers) {
     Peer& peer = peers[local_flush_peer];
     if (error_errno == 0) {
-      applies_stable = applies_flushing;
       // Not on a link that is newer than what was flushed: there is nothing to tell of it.
-      if (peer.incarnation != 0 && peer.incarnation == local_flush_incarnation &&
-          local_flush_covers > peer.stream_flushed) {
-        peer.stream_flushed = local_flush_covers;
-        peer.acknowledge = true;
-      }
+      const bool same_link = peer.incarnation != 0 && peer.incarnation == local_flush_incarnation;
+      applies_are_stable(applies_flushing, peer, same_link ? local_flush_covers : 0);
     }
     start_waiting_applies();
     start_peer_flush_if_wanted();

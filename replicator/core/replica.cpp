@@ -156,7 +156,7 @@ void Replica::State::on(const LocalIoCompleted& event) {
       return;
     case SlotKind::Apply:
       if (applies[event.slot.slot].comparison != ApplySlot::kNoComparison) comparison_read(event.slot.slot, event);
-      return apply_completed(event.slot.slot, event.error_errno);
+      return apply_completed(event.slot.slot, event.error_errno, event.all_stable);
     case SlotKind::Resync:
       return resync_read_completed(event.slot.slot, event);
     case SlotKind::Flush:

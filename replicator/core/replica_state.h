@@ -165,7 +165,8 @@ struct Replica::State {
   void enqueue_apply(uint32_t slot, const ApplySlot& apply);
   void start_apply(uint32_t slot);
   void start_waiting_applies();
-  void apply_completed(uint32_t slot, int error_errno);
+  void apply_completed(uint32_t slot, int error_errno, bool all_stable);
+  void applies_are_stable(uint64_t count, Peer& peer, Sequence through);
   void release_done_applies();
   void start_peer_flush_if_wanted();
   void send_acknowledgements();

@@ -24,6 +24,7 @@ class Disk {
   Value stable(size_t unit) const { return stable_[unit]; }
   // The unit may read differently after a loss of power.
   bool is_volatile(size_t unit) const { return pending_[unit] != 0; }
+  bool all_stable() const { return pendings_.empty(); }
   // … and may then hold any of these.
   template <typename F>
   void each_volatile(F&& visit) const {

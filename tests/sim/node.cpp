@@ -262,7 +262,7 @@ void Node::fail(const Action& action) {
                       std::is_same_v<A, SubmitZeroes> || std::is_same_v<A, SubmitFlush>) {
           begin_io();
           world_.at(world_.now_us, [this, boot = boots_, slot = one.slot] {
-            world_.thawed(id_, boot, [this, slot] { end_io({slot, EIO, false, {}}); });
+            world_.thawed(id_, boot, [this, slot] { end_io({slot, EIO, false, {}, false}); });
           });
         } else if constexpr (std::is_same_v<A, Reply>) {
           replied(one.slot, EIO);

@@ -154,7 +154,7 @@ class Node {
   void submit_read(const repl::SlotRef& slot, const ByteRange& range, bool digests);
   void read_done(ReadDone done);
   void submit_flush(const repl::SlotRef& slot);
-  void disk_write_done(uint64_t write_id, const repl::SlotRef& slot, bool fua);
+  void disk_write_done(uint64_t write_id, const repl::SlotRef& slot, bool durable);
   void begin_io();
   void end_io(repl::LocalIoCompleted completed);
   void release_disk_when_quiet();

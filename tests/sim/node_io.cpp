@@ -45,15 +45,17 @@ void Node::submit_write(const SlotRef& slot, const ByteRange& range, std::vector
   for (const DiskWrite& other : disk_writes_) {
     if (other.range.overlaps(range)) world_.fail("two overlapping writes are on their way to one disk");
   }
+  // As the shipped driver does when each write is followed by a flush.
+  const bool durable = fua || (world_.makes_lone_writes_durable() && disk_writes_.empty() && disk_.all_stable());
   const uint64_t write_id = ++disk_operations_;
   const bool is_copy = slot.kind == SlotKind::Apply && applies_[slot.slot].is_copy;
   disk_writes_.push_back({write_id, range, std::move(values), is_copy});
-  world_.at(world_.now_us + disk_latency_us(), [this, boot = boots_, write_id, slot, fua] {
-    if (boots_ == boot && alive()) disk_write_done(write_id, slot, fua);
+  world_.at(world_.now_us + disk_latency_us(), [this, boot = boots_, write_id, slot, durable] {
+    if (boots_ == boot && alive()) disk_write_done(write_id, slot, durable);
   });
 }
 
-void Node::disk_write_done(uint64_t write_id, const SlotRef& slot, bool fua) {
+void Node::disk_write_done(uint64_t write_id, const SlotRef& slot, bool durable) {
   const auto found = std::find_if(disk_writes_.begin(), disk_writes_.end(),
                                   [write_id](const DiskWrite& write) { return write.id == write_id; });
   const DiskWrite write = std::move(*found);
@@ -68,10 +70,14 @@ void Node::disk_write_done(uint64_t write_id, const SlotRef& slot, bool fua) {
   if (error_errno != 0) {
     disk_.tear(units, write.values, world_.random);
   } else {
-    disk_.write(units, write.values, fua);
+    disk_.write(units, write.values, durable);
   }
   if (write.is_copy) world_.checker.copy_written(id_);
-  world_.thawed(id_, boots_, [this, slot, error_errno] { end_io({slot, error_errno, false, {}}); });
+  const bool all_stable =
+      world_.makes_lone_writes_durable() && error_errno == 0 && !flush_failed_ && disk_.all_stable();
+  world_.thawed(id_, boots_, [this, slot, error_errno, all_stable] {
+    end_io({slot, error_errno, false, {}, all_stable});
+  });
 }
 
 void Node::submit_read(const SlotRef& slot, const ByteRange& range, bool wants_digests) {
@@ -100,7 +106,7 @@ void Node::read_done(ReadDone done) {
   if (done.slot.kind == SlotKind::Resync) resync_values_[done.slot.slot] = std::move(done.values);
   if (done.slot.kind == SlotKind::Serve) serve_values_[done.slot.slot] = std::move(done.values);
   if (done.slot.kind == SlotKind::Client) requests_[done.slot.slot].seen = std::move(done.values);
-  end_io({done.slot, done.error_errno, done.all_zeroes, done.digests});
+  end_io({done.slot, done.error_errno, done.all_zeroes, done.digests, false});
 }
 
 // A flush that failed: what it was to make stable may be lost, and no later flush brings it back.
@@ -119,7 +125,7 @@ void Node::submit_flush(const SlotRef& slot) {
     } else if (!world_.disks_ignore_flushes()) {
       disk_.end_flush(began);
     }
-    world_.thawed(id_, boot, [this, slot, error_errno] { end_io({slot, error_errno, false, {}}); });
+    world_.thawed(id_, boot, [this, slot, error_errno] { end_io({slot, error_errno, false, {}, false}); });
   });
 }
 

@@ -50,6 +50,11 @@ bool draws_handlers(const RunOptions& options) {
   Random dice(options.seed * 0xD1B54A32D192ED03 + 11);
   return dice.chance(0.2);
 }
+// The same, for the driver's guess that a flush will follow a write.
+bool draws_durable_writes(const RunOptions& options) {
+  Random dice(options.seed * 0xD1B54A32D192ED03 + 29);
+  return dice.chance(0.5);
+}
 }  // namespace
 
 // Arenas anywhere, some across the border of two extents or of two bitmap pages.
@@ -105,6 +110,7 @@ World::World(const RunOptions& options)
       faults(*this),
       rot(*this),
       lie(*this),
+      makes_lone_writes_durable_(draws_durable_writes(options)),
       node_count_(network.node_count()) {
   const ReplicaOptions core = replica_options();
   for (int id = 0; id < node_count_; ++id) nodes_.push_back(std::make_unique<Node>(*this, id, core));
@@ -148,9 +154,10 @@ void World::trace_choices() {
   }
   constexpr std::array<const char*, 3> kPolicies{"continue", "suspend", "arbiter"};
   constexpr std::array<const char*, 3> kChoices{"all", "first", "any"};
-  trace("protocol %s%s%s, sync %s %d%s, on-peer-loss %s", std::string(to_string(protocol)).c_str(), protocols.c_str(),
+  trace("protocol %s%s%s, sync %s %d%s, on-peer-loss %s%s", std::string(to_string(protocol)).c_str(), protocols.c_str(),
         changes_protocols_ ? " and changes" : "", kChoices[static_cast<size_t>(sync.kind)], sync.count,
-        prefers_last ? " of the last" : "", kPolicies[static_cast<size_t>(policy)]);
+        prefers_last ? " of the last" : "", kPolicies[static_cast<size_t>(policy)],
+        makes_lone_writes_durable_ ? ", lone writes are durable" : "");
 }
 
 void World::fail(const std::string& violation) {

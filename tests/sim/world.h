@@ -81,6 +81,8 @@ class World {
   bool knows_lost_disks() const { return options_.lost_disks || network.node_count() == 3; }
   bool knows_disk_errors() const { return options_.disk_errors || network.node_count() <= 3; }
   bool disks_ignore_flushes() const { return options_.ignore_flushes; }
+  // A write that is alone, with everything before it stable, is stable when it ends; and its end says so.
+  bool makes_lone_writes_durable() const { return makes_lone_writes_durable_; }
 
   bool uses_weak_protocols() const {
     return changes_protocols_ || has_node_protocols_ || protocol != repl::Protocol::C || waits_for_some();
@@ -125,6 +127,7 @@ class World {
   std::string describe() const;
   void trace_choices();
 
+  const bool makes_lone_writes_durable_;
   int node_count_;
   RunResult result_;
   Timeline timeline_;

@@ -313,16 +313,22 @@ bool Side::complete_one_write() {
   const LocalIo io = std::move(writes_.front());
   writes_.pop_front();
   const int error = std::exchange(next_io_errno, 0);
+  const bool durable = io.fua || writes_through;
   if (error == 0) {
     const uint64_t first = io.range.offset_bytes / kBlockBytes;
     for (size_t i = 0; i < io.values.size(); ++i) {
       disk[first + i] = io.values[i];
-      if (io.fua) stable_disk[first + i] = io.values[i];
-      if (io.fua && flush_under_way_) flush_snapshot_[first + i] = io.values[i];
+      if (durable) stable_disk[first + i] = io.values[i];
+      if (durable && flush_under_way_) flush_snapshot_[first + i] = io.values[i];
     }
   }
-  feed(LocalIoCompleted{io.slot, error, false});
+  feed(LocalIoCompleted{io.slot, error, false, {}, writes_through});
   return true;
+}
+
+void Side::postpone_one_write() {
+  writes_.push_back(std::move(writes_.front()));
+  writes_.pop_front();
 }
 
 bool Side::complete_io() {
@@ -332,7 +338,7 @@ bool Side::complete_io() {
     flush_under_way_ = false;
     const int error = std::exchange(next_flush_errno, 0);
     if (error == 0) stable_disk = flush_snapshot_;
-    feed(LocalIoCompleted{{SlotKind::Flush, 0}, error, false});
+    feed(LocalIoCompleted{{SlotKind::Flush, 0}, error, false, {}, false});
     moved = true;
   }
   while (!holds_reads && !reads_.empty()) {
@@ -350,7 +356,7 @@ bool Side::complete_io() {
     }
     std::vector<BlockDigest> digests;
     for (size_t i = 0; io.digests && i < values.size(); ++i) digests.push_back({values[i], 1});
-    feed(LocalIoCompleted{io.slot, error, zeroes, digests});
+    feed(LocalIoCompleted{io.slot, error, zeroes, digests, false});
     moved = true;
   }
   return moved;

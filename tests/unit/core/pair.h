@@ -67,6 +67,7 @@ class Side {
   bool holds_flushes = false;
   bool holds_reads = false;
   bool holds_preparations = false;
+  bool writes_through = false;  // each write is stable when it ends, and its end says so
   int next_preparation_errno = 0;
   int next_io_errno = 0;  // of the next local I/O that completes
   int next_flush_errno = 0;
@@ -114,6 +115,7 @@ class Side {
 
   // True if something moved.
   bool complete_one_write();
+  void postpone_one_write();  // the next one is the last
   bool complete_one_persist();
   bool turn();
   void receive(Incarnation incarnation, const TestFrame& frame, PeerIndex from = 0);

@@ -174,6 +174,27 @@ TEST_CASE("the peer starts nothing behind a barrier before the barrier is done")
   }
 }
 
+TEST_CASE("a barrier is done when the write before it ends stable, without a flush") {
+  ProtocolPair pair(Protocol::A);
+  pair.beta.writes_through = true;
+  pair.beta.holds_writes = true;
+  pair.beta.seen.clear();
+  pair.alpha.write(1, blocks(5), 42);
+  pair.run();
+  pair.alpha.flush(2);
+  pair.run();
+  pair.alpha.write(3, blocks(6), 43);
+  pair.run();
+  CHECK(pair.beta.writes_under_way() == 1);  // the other waits behind the barrier
+  pair.beta.complete_one_write();
+  CHECK(pair.beta.writes_under_way() == 1);
+  pair.beta.holds_writes = false;
+  pair.run();
+  CHECK(pair.beta.disk[6] == 43);
+  CHECK(pair.beta.count_seen("fdatasync") == 0);
+  CHECK(pair.alpha.peer().flushed == pair.alpha.peer().sent);
+}
+
 TEST_CASE("a barrier that a lost link left behind is done when the next link brings something to wait for it") {
   ProtocolPair pair(Protocol::A);
   pair.beta.holds_writes = true;

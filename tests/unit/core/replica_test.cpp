@@ -112,6 +112,62 @@ TEST_CASE("a flush is one fdatasync and one barrier, and is answered when both a
   CHECK(pair.beta.stable_disk[5] == 42);
 }
 
+TEST_CASE("a flush does not ask the peer for what it said with the write's end") {
+  Pair pair;
+  pair.make_mirrored();
+  pair.beta.writes_through = true;
+  pair.alpha.write(0, blocks(5), 42);
+  pair.run();
+  pair.alpha.seen.clear();
+  pair.beta.seen.clear();
+  pair.alpha.flush(1);
+  pair.run();
+  CHECK(pair.alpha.replies.at(1) == 0);
+  CHECK(pair.alpha.count_seen("fdatasync") == 1);
+  CHECK(pair.alpha.count_seen("send barrier") == 0);
+  CHECK(pair.beta.seen.empty());
+  CHECK(pair.alpha.stable_disk[5] == 42);
+  CHECK(pair.beta.stable_disk[5] == 42);
+  pair.alpha.write(2, blocks(6), 43);
+  pair.run();
+  pair.lose_link();
+  CHECK(pair.alpha.peer().out_of_sync_blocks == 0);
+}
+
+TEST_CASE("what is stable at the peer is what has ended there, and all before it in the stream") {
+  Pair pair;
+  pair.make_mirrored();
+  pair.beta.writes_through = true;
+  pair.beta.holds_writes = true;
+  for (uint32_t slot = 0; slot < 3; ++slot) pair.alpha.write(slot, blocks(5 + slot), 42);
+  pair.run();
+  REQUIRE(pair.beta.writes_under_way() == 3);
+  SECTION("one by one") {
+    pair.beta.complete_one_write();
+    pair.run();
+    CHECK(pair.alpha.peer().flushed == 1);
+    pair.lose_link();
+    CHECK_FALSE(pair.alpha.replica().is_out_of_sync(0, 5));
+    CHECK(pair.alpha.replica().is_out_of_sync(0, 6));
+    CHECK(pair.alpha.replica().is_out_of_sync(0, 7));
+  }
+  SECTION("not beyond one that is not done") {
+    pair.beta.postpone_one_write();
+    pair.beta.complete_one_write();
+    pair.run();
+    CHECK(pair.alpha.replies.count(1) == 1);
+    CHECK(pair.alpha.peer().flushed == 0);
+    pair.lose_link();
+    CHECK(pair.alpha.replica().is_out_of_sync(0, 6));
+  }
+  SECTION("and nothing where it failed") {
+    pair.beta.next_io_errno = 5;
+    pair.beta.complete_one_write();
+    pair.run();
+    CHECK(pair.alpha.replica().is_out_of_sync(0, 5));
+  }
+}
+
 TEST_CASE("a flush waits for the local disk even when the peer was faster") {
   Pair pair;
   pair.make_mirrored();

@@ -18,13 +18,17 @@ constexpr uint64_t kSize = 8 * kMiB;
 
 class Owner final : public LocalDiskOwner {
  public:
-  void local_io_ended(SlotRef slot, int error_errno) noexcept override { ended.push_back({slot, error_errno}); }
+  void local_io_ended(SlotRef slot, int error_errno, bool all_stable) noexcept override {
+    ended.push_back({slot, error_errno});
+    if (all_stable) ++told_stable;
+  }
   struct Ended {
     SlotRef slot;
     int error_errno;
     friend bool operator==(const Ended&, const Ended&) = default;
   };
   std::vector<Ended> ended;
+  uint32_t told_stable = 0;
 };
 
 io::Task<void> zero_some(io::Loop& loop, LocalDisk& disk, Owner& owner) {
@@ -108,6 +112,31 @@ io::Task<void> commit_often(io::Loop& loop, LocalDisk& disk, Owner& owner, const
   CHECK(counter.syncs == syncs + 1);
 }
 
+// A Secondary's: once it has said that a write is stable no flush comes for it.
+io::Task<void> apply_often(io::Loop& loop, LocalDisk& disk, Owner& owner, const Counter& counter, bool guesses) {
+  const io::BufferRef buffer = loop.buffers().allocate(4096);
+  const auto ended = [&] { return !owner.ended.empty(); };
+  for (uint32_t commit = 0; commit < 20; ++commit) {
+    owner.ended.clear();
+    const uint32_t told_before = owner.told_stable;
+    disk.write({SlotKind::Apply, 0}, buffer.bytes(), 4096 * static_cast<uint64_t>(commit), false);
+    CHECK(co_await becomes_true(loop, ended));
+    if (owner.told_stable > told_before) continue;
+    owner.ended.clear();
+    disk.flush({SlotKind::Flush, 0});
+    CHECK(co_await becomes_true(loop, ended));
+  }
+  CHECK(owner.told_stable == (guesses ? 20 - FlushGuess::kTrusted : 0));
+  CHECK(counter.syncs == (guesses ? static_cast<int>(FlushGuess::kTrusted) : 20));
+  // One beside another that is not durable says nothing.
+  owner.ended.clear();
+  const uint32_t told_before = owner.told_stable;
+  disk.write({SlotKind::Apply, 0}, buffer.bytes(), 0, false);
+  disk.write({SlotKind::Apply, 1}, buffer.bytes(), 8192, false);
+  CHECK(co_await becomes_true(loop, [&] { return owner.ended.size() == 2; }));
+  CHECK(owner.told_stable <= told_before + 1);  // the durable one, if it was the first
+}
+
 ErrorKind open_error(const std::string& path, const std::string& words) {
   const std::unique_ptr<io::Loop> loop = make_loop();
   const auto file = LocalDisk::open(*loop, path, kSize);
@@ -140,7 +169,9 @@ TEST_CASE(
   const bool guesses = (*file)->makes_writes_durable();
   Owner owner;
   LocalDisk disk(**loop, std::move(*file), {4, 4, 1}, owner);
-  run_to_end(**loop, commit_often(**loop, disk, owner, counter, guesses));
+  const bool applies = GENERATE(false, true);
+  run_to_end(**loop, applies ? apply_often(**loop, disk, owner, counter, guesses)
+                             : commit_often(**loop, disk, owner, counter, guesses));
 }
 
 TEST_CASE("a flush is left out only when all that has ended is on stable storage") {
@@ -192,6 +223,31 @@ TEST_CASE("a flush is left out only when all that has ended is on stable storage
     guess.flush_ended(false);
     for (uint32_t i = 0; i < FlushGuess::kTrusted; ++i) CHECK_FALSE(commit());
     CHECK(commit());
+  }
+  SECTION("guessed is on without flushes where they are spared, for a while") {
+    guess.flush_ended(false);
+    for (uint32_t i = 0; i < FlushGuess::kTrusted; ++i) CHECK_FALSE(commit());
+    for (uint32_t i = 0; i < FlushGuess::kAssumed; ++i) {
+      CHECK(guess.write_starts());
+      guess.write_ended(true, false);
+      REQUIRE(guess.is_all_stable());
+      guess.flush_spared();
+    }
+    // A few have to show it again.
+    for (uint32_t i = 0; i < FlushGuess::kTrusted; ++i) CHECK_FALSE(commit());
+    CHECK(commit());
+  }
+  SECTION("and two writes end that as well") {
+    guess.flush_ended(false);
+    for (uint32_t i = 0; i < FlushGuess::kTrusted; ++i) CHECK_FALSE(commit());
+    CHECK(guess.write_starts());
+    CHECK_FALSE(guess.write_starts());
+    guess.write_ended(true, false);
+    guess.flush_spared();  // of the first, while the second is on its way
+    guess.write_ended(false, false);
+    CHECK_FALSE(guess.write_starts());
+    guess.write_ended(false, false);
+    CHECK(guess.flush_starts());
   }
   SECTION("nothing is guessed while something may be in the disk's cache") {
     guess.flush_ended(false);
