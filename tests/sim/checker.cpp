@@ -620,7 +620,7 @@ void Checker::noted(int id, const Note& note) {
     known(id).steady = is_steady_source(other);
     known(id).from_crashed = source.from_crashed || world_.node(id).peer(other).peer_report.crashed_primary;
     known(id).replaced = known(id).gone = known(id).unrecorded = known(id).metadata_gone = known(id).mixed = false;
-    known(id).given_up = false;
+    known(id).given_up = known(id).forced = false;
     // It holds what the source holds.
     known(id).has_acknowledged = source.has_acknowledged;
     known(id).behind = source.behind;
@@ -640,23 +640,36 @@ void Checker::noted(int id, const Note& note) {
   } else if (note.kind == NoteKind::VerifyDiffers && !looks_away_) {
     world_.fail("a verify found a difference that is not one, near block " + std::to_string(note.number));
   } else if (note.kind == NoteKind::SplitBrain) {
-    if (is_forgotten_copy(id, other) || is_forgotten_copy(other, id)) return world_.give_up();
+    if (is_split_by_losses(id, other)) return world_.give_up();
     world_.fail("a split brain, though no operator lied: " + text);
   } else if (note.kind == NoteKind::RuleBroken) {
     world_.fail("node " + std::to_string(other) + " broke a rule: " + text);
   }
 }
 
-// An older copy of a disk, of another birth than the one that its peer met last, and the peer's history, which keeps so
-// many names, does not go back to its generation any more: docs/testing.md.
+// A copy that stood still while others went on, and the peer's history, which keeps so many names, does not go back to
+// its generation any more: docs/testing.md. It is an older one of another birth than the one that its peer met last, or
+// of a disk that had failed.
 bool Checker::is_forgotten_copy(int id, int at) const {
-  if (world_.node_count() < 3 || !is_replaced(id)) return false;
-  const SuperblockImage& copy = world_.node(id).durable().superblock;
+  if (world_.node_count() < 3) return false;
+  SuperblockImage copy = world_.node(id).durable().superblock;
+  undo_unanswered(copy);
   const SuperblockImage& theirs = world_.node(at).durable().superblock;
   const PeerIndex place = world_.node(at).peer_index(id);
+  const bool is_older = is_replaced(id) && copy.life.birth != theirs.peer_lives[place].birth;
+  const bool had_failed = world_.node(id).lacks_disk() || nodes_[static_cast<size_t>(id)].unrecorded;
   const bool is_full = !theirs.history.back().is_zero();
-  return is_full && !copy.current.is_zero() && copy.life.birth != theirs.peer_lives[place].birth &&
+  return (is_older || had_failed) && is_full && !copy.current.is_zero() &&
          std::find(theirs.history.begin(), theirs.history.end(), copy.current) == theirs.history.end();
+}
+
+// For an operator to settle, who is simulated nowhere: a copy that is forgotten; or one that a failed flush spoilt,
+// beside another that was promoted all the same.
+bool Checker::is_split_by_losses(int a, int b) const {
+  const auto is_spoilt_beside = [this](int id, int other) {
+    return world_.node_count() > 2 && nodes_[static_cast<size_t>(id)].gone && nodes_[static_cast<size_t>(other)].forced;
+  };
+  return is_forgotten_copy(a, b) || is_forgotten_copy(b, a) || is_spoilt_beside(a, b) || is_spoilt_beside(b, a);
 }
 
 void Checker::trace_contents() {

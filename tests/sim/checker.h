@@ -49,6 +49,8 @@ class Checker {
   bool is_behind(int node) const { return nodes_[static_cast<size_t>(node)].behind; }
   // An operator gave up this node's data.
   void invalidated(int node) { known(node).steady = false; }
+  // … or had it promoted as the best of those that are left, none of which is a whole copy.
+  void forced(int node) { known(node).forced = true; }
   // Of each disk a flush failed, or it was replaced, or given up by an operator, and none was resynced since. With
   // several peers one may have been the target of a resync meanwhile, which lacked nothing before and which nobody can
   // end any more.
@@ -92,6 +94,7 @@ class Checker {
     bool from_crashed = false;   // its data came from a Primary that had crashed
     bool data_lost = false;      // as Primary it has said so
     bool gone = false;           // a flush of its disk failed, and it was not resynced since
+    bool forced = false;         // an operator vouched for it, who had no better one
     bool metadata_gone = false;  // it was lost with its metadata, and not resynced since
     bool unrecorded = false;     // and its metadata did not say so when its node ended
     // As a suspended Primary: who came in sync since, and the last write and moment of before it resumed. What was done
@@ -146,6 +149,7 @@ class Checker {
   void caught_up(int node, int with);
   bool has_answered(int node) const;  // everything
   bool is_forgotten_copy(int node, int at) const;
+  bool is_split_by_losses(int a, int b) const;
   bool another_has_answered(int than) const;
   void give_up_what_is_lost(int node);
   void check_units_stable(int node, const Layout::Units& units, bool peers_as_well, const char* promise, bool had_disk);

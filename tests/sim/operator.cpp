@@ -145,13 +145,14 @@ bool Operator::vouch_for_the_newest() {
     OrderGiven order;
     order.kind = OrderKind::Disconnect;
     give(id, order);
-    world_.at(world_.now_us + 20'000, [this, id, has_primary] {
+    world_.at(world_.now_us + 20'000, [this, id, is_any_other, has_primary] {
       if (!world_.node(id).responds() || has_primary()) return;  // vouched for another one a moment before
       if (newer_is_left(id)) return;
       OrderGiven promote;
       promote.kind = OrderKind::Promote;
       promote.give_generation = true;
       promote.generation = world_.node(id).status().generation;
+      if (is_any_other) world_.checker.forced(id);
       give(id, promote);
     });
     return true;

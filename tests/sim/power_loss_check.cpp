@@ -175,7 +175,7 @@ bool Checker::check_pair(Difference& difference) {
         world_.give_up();
         return false;
       }
-      if (is_forgotten_copy(difference.a, difference.b) || is_forgotten_copy(difference.b, difference.a)) {
+      if (is_split_by_losses(difference.a, difference.b)) {
         world_.give_up();
         return false;
       }
