@@ -21,9 +21,11 @@ class FlushGuess {
     if (++since_flush_ > 1) streak_ = 0;
     return guessed;
   }
-  // `durable`: it was, by the guess or because it was asked for. One that failed may have happened in part.
+  // `durable`: it was, by the guess or because it was asked for. One that failed may have happened in part. Where one
+  // fails that was to be durable it may be its sync that did, which then took with it what others had written.
   void write_ended(bool durable, bool failed) {
     --in_flight_;
+    if (durable && failed && (in_flight_ > 0 || !is_all_stable())) may_have_lost_ = true;
     if (!durable || failed) ++volatile_;
   }
   // Durable because it was asked for; it ends with write_ended().
@@ -44,6 +46,8 @@ class FlushGuess {
   }
 
   bool is_all_stable() const { return stable_ == volatile_; }
+  // No flush may succeed any more: what it would cover may be gone, and the kernel would not say so twice.
+  bool may_have_lost() const { return may_have_lost_; }
   // A write ended, all was stable, and who would ask for the flush was told so: none comes for it. That one would have
   // come is assumed, so many times; then a few writes have to show it again.
   void flush_spared() {
@@ -66,6 +70,7 @@ class FlushGuess {
   uint64_t volatile_ = 1;
   uint64_t stable_ = 0;
   uint64_t covers_ = 0;
+  bool may_have_lost_ = false;
 };
 
 }  // namespace lockstep::repl

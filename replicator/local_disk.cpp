@@ -89,15 +89,16 @@ class LocalDisk::Request final : public io::FileOperation {
   ZeroStep zero_step_ = ZeroStep::None;
 };
 
-// The answer to a flush that finds nothing to do.
-class LocalDisk::FlushedAlready final : public io::Runnable {
+// The answer to a flush for which the disk is not asked.
+class LocalDisk::DecidedFlush final : public io::Runnable {
  public:
-  explicit FlushedAlready(LocalDisk& disk) : disk_(disk) {}
+  explicit DecidedFlush(LocalDisk& disk) : disk_(disk) {}
   SlotRef slot;
+  int error_errno = 0;
 
   void run() noexcept override {
     --disk_.in_flight_;
-    disk_.owner_.local_io_ended(slot, 0, false);
+    disk_.owner_.local_io_ended(slot, error_errno, false);
   }
 
  private:
@@ -135,7 +136,7 @@ LocalDisk::LocalDisk(io::Loop& loop, std::unique_ptr<io::File> file, const Slots
       block_bytes_(std::max(512U, file_->offset_alignment_bytes())),
       zeroes_(static_cast<uint8_t*>(std::aligned_alloc(4096, kZeroChunkBytes)), &std::free),
       requests_(std::make_unique<Request[]>(slots.client + slots.apply + slots.resync + slots.serve + 1)),
-      flushed_already_(std::make_unique<FlushedAlready>(*this)) {
+      decided_flush_(std::make_unique<DecidedFlush>(*this)) {
   LOCKSTEP_CHECK(zeroes_ != nullptr);
   std::memset(zeroes_.get(), 0, kZeroChunkBytes);
   const auto assign = [this](SlotKind kind, uint32_t count) {
@@ -245,12 +246,14 @@ io::Task<Status> LocalDisk::make_room(io::Loop& loop, uint64_t from_bytes, uint6
 void LocalDisk::flush(SlotRef slot) {
   Request& chosen = request(slot);
   start(chosen);
-  if (flush_guess_.flush_starts()) {
+  const bool has_lost = flush_guess_.may_have_lost();
+  if (!has_lost && flush_guess_.flush_starts()) {
     chosen.kind = Request::Kind::Sync;
     return file_->start_data_sync(chosen);
   }
-  flushed_already_->slot = slot;
-  loop_.defer(*flushed_already_);
+  decided_flush_->slot = slot;
+  decided_flush_->error_errno = has_lost ? EIO : 0;
+  loop_.defer(*decided_flush_);
 }
 
 }  // namespace lockstep::repl

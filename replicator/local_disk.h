@@ -55,7 +55,8 @@ class LocalDisk {
   // write there must find room; a block device may give it back when that is allowed. Where neither can be asked for,
   // zeroes are written.
   void zero(SlotRef slot, const ByteRange& range, bool durable, bool may_deallocate);
-  // What has ended is on stable storage then. The disk is not asked where nothing is left to be made so.
+  // What has ended is on stable storage then. The disk is not asked where nothing is left to be made so. EIO also when
+  // a durable write has failed beside others: they may be lost.
   void flush(SlotRef slot);
 
   // Room up to `size_bytes`, written with zeroes from `from_bytes` on, durably; a file is made longer, a block device
@@ -66,7 +67,7 @@ class LocalDisk {
 
  private:
   class Request;
-  class FlushedAlready;
+  class DecidedFlush;
   Request& request(SlotRef slot);
   void start(Request& request);
   io::Task<Status> make_room(io::Loop& loop, uint64_t from_bytes, uint64_t size_bytes);
@@ -83,7 +84,7 @@ class LocalDisk {
   std::unique_ptr<uint8_t, void (*)(void*)> zeroes_;  // a chunk, to write where nothing better is possible
   FlushGuess flush_guess_;
   std::unique_ptr<Request[]> requests_;
-  std::unique_ptr<FlushedAlready> flushed_already_;
+  std::unique_ptr<DecidedFlush> decided_flush_;
 };
 
 }  // namespace lockstep::repl

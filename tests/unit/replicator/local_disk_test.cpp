@@ -1,7 +1,11 @@
 // The local disk: what cannot be one, and zeroes on file systems that know how to make them and on one that does not.
 #include "replicator/local_disk.h"
 
+#include <sys/resource.h>
+
 #include <algorithm>
+#include <cerrno>
+#include <csignal>
 #include <vector>
 
 #include "io/buffer_pool.h"
@@ -73,6 +77,27 @@ void check_zeroes(const std::string& path) {
   CHECK(read_file(path) == expected);
 }
 
+// Of this process: what is written beyond fails.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) {
+    ::getrlimit(RLIMIT_FSIZE, &before_);
+    handler_before_ = std::signal(SIGXFSZ, SIG_IGN);
+    const rlimit limit{bytes, before_.rlim_max};
+    REQUIRE(::setrlimit(RLIMIT_FSIZE, &limit) == 0);
+  }
+  ~FileSizeLimit() {
+    ::setrlimit(RLIMIT_FSIZE, &before_);
+    std::signal(SIGXFSZ, handler_before_);
+  }
+  FileSizeLimit(const FileSizeLimit&) = delete;
+  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
+
+ private:
+  rlimit before_{};
+  void (*handler_before_)(int) = nullptr;
+};
+
 // Counts what the disk is asked for.
 class Counter final : public io::DiskObserver {
  public:
@@ -137,6 +162,37 @@ io::Task<void> apply_often(io::Loop& loop, LocalDisk& disk, Owner& owner, const 
   CHECK(owner.told_stable <= told_before + 1);  // the durable one, if it was the first
 }
 
+// Beyond the limit a write fails, and with it what should have been made durable.
+io::Task<void> fail_beside_another(io::Loop& loop, LocalDisk& disk, Owner& owner, const Counter& counter) {
+  const io::BufferRef buffer = loop.buffers().allocate(4096);
+  const auto ended = [&] { return !owner.ended.empty(); };
+  const auto flush = [&]() -> io::Task<void> {
+    owner.ended.clear();
+    disk.flush({SlotKind::Flush, 0});
+    co_await becomes_true(loop, ended);
+  };
+  const auto write = [&](uint64_t offset_bytes, bool durable) -> io::Task<void> {
+    owner.ended.clear();
+    disk.write({SlotKind::Client, 0}, buffer.bytes(), offset_bytes, durable);
+    co_await becomes_true(loop, ended);
+  };
+  co_await flush();
+  co_await write(kSize / 2, true);
+  CHECK(owner.ended.front().error_errno != 0);
+  co_await flush();
+  CHECK(owner.ended.front().error_errno == 0);  // nothing else was there to be lost
+  co_await write(0, false);
+  CHECK(owner.ended.front().error_errno == 0);
+  co_await write(kSize / 2, true);
+  CHECK(owner.ended.front().error_errno != 0);
+  const int syncs = counter.syncs;
+  for (int again = 0; again < 2; ++again) {
+    co_await flush();
+    CHECK(owner.ended.front().error_errno == EIO);
+  }
+  CHECK(counter.syncs == syncs);
+}
+
 ErrorKind open_error(const std::string& path, const std::string& words) {
   const std::unique_ptr<io::Loop> loop = make_loop();
   const auto file = LocalDisk::open(*loop, path, kSize);
@@ -174,6 +230,22 @@ TEST_CASE(
                              : commit_often(**loop, disk, owner, counter, guesses));
 }
 
+TEST_CASE("no flush succeeds after a durable write that failed while others were not flushed") {
+  const Folder folder;
+  write_file(folder / "disk", std::vector<uint8_t>(kSize));
+  Counter counter;
+  io::LoopOptions options;
+  options.disk_observer = &counter;
+  auto loop = io::Loop::create(options);
+  REQUIRE(loop);
+  auto file = LocalDisk::open(**loop, folder / "disk", kSize);
+  REQUIRE(file);
+  Owner owner;
+  LocalDisk disk(**loop, std::move(*file), {4, 4, 1}, owner);
+  const FileSizeLimit limit(kSize / 2);
+  run_to_end(**loop, fail_beside_another(**loop, disk, owner, counter));
+}
+
 TEST_CASE("a flush is left out only when all that has ended is on stable storage") {
   FlushGuess guess;
   const auto commit = [&guess] {
@@ -204,6 +276,33 @@ TEST_CASE("a flush is left out only when all that has ended is on stable storage
     guess.durable_write_starts();
     guess.write_ended(true, true);
     CHECK(guess.flush_starts());
+  }
+  SECTION("a durable write that failed may have lost what others wrote") {
+    guess.flush_ended(false);
+    SECTION("what ended and is not flushed") {
+      guess.write_starts();
+      guess.write_ended(false, false);
+      guess.durable_write_starts();
+      guess.write_ended(true, true);
+      CHECK(guess.may_have_lost());
+    }
+    SECTION("what is on its way") {
+      guess.write_starts();
+      guess.durable_write_starts();
+      guess.write_ended(true, true);
+      CHECK(guess.may_have_lost());
+    }
+    SECTION("nothing, when it was alone") {
+      guess.durable_write_starts();
+      guess.write_ended(true, true);
+      CHECK_FALSE(guess.may_have_lost());
+    }
+    SECTION("and one that was not durable synced nothing") {
+      guess.write_starts();
+      guess.write_starts();
+      guess.write_ended(false, true);
+      CHECK_FALSE(guess.may_have_lost());
+    }
   }
   SECTION("what was asked to be durable needs none") {
     guess.flush_ended(false);
