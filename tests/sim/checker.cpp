@@ -262,6 +262,7 @@ void Checker::note_who_lacks_flushed(int id, std::span<const uint32_t> writes) {
 
 void Checker::protocol_changed(int id) {
   if (!world_.node(id).alive() || world_.node(id).status().role != Role::Primary) return;
+  if (world_.node(id).status().data_lost) return;  // nothing was waited for: there is nothing to be had
   for (int other = 0; other < world_.node_count(); ++other) {
     if (other == id || world_.node(id).peer(other).replication != ReplicationState::Established) continue;
     // Where A stays nothing was waited for, also if the peer was asked to serve meanwhile.
@@ -589,7 +590,8 @@ void Checker::noted(int id, const Note& note) {
         known(each).behind = true;
       }
     }
-  } else if (note.kind == NoteKind::Demoted && holds_answered(id, id)) {
+  } else if (note.kind == NoteKind::Demoted && holds_answered(id, id) &&
+             world_.node(id).status().disk_state == DiskState::UpToDate) {
     for (int each = 0; each < world_.node_count(); ++each) {
       if (each != id && world_.node(id).peer(each).replication == ReplicationState::Established) caught_up(each, id);
     }
