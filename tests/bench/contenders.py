@@ -121,6 +121,17 @@ class Nbdkit(Contender):
         self.target = nbd_uri(self.path("sock"), "")
 
 
+class NothingBehind(Contender):
+    """nbdkit's null plugin, which keeps nothing: what the client comes to where a server takes next to no time."""
+
+    name = "nothing"
+
+    def start(self):
+        self.background(["nbdkit", "--foreground", f"--unix={self.path('sock')}", "null", f"{self.options.size_bytes}"])
+        self.wait_for_socket(self.path("sock"))
+        self.target = nbd_uri(self.path("sock"), "")
+
+
 class QemuMirror(Contender):
     """What the QEMU mirrors share: a second disk behind another qemu-nbd, over TCP or over a unix socket."""
 
@@ -269,4 +280,5 @@ class LockstepAlone(Lockstep):
 
 
 ALL = {kind.name: kind for kind in (LockstepC, LockstepB, LockstepA, LockstepAlone, QemuQuorum, QemuQuorumUnix,
-                                    QemuBlockMirror, QemuBlockMirrorUnix, QemuNbd, Nbdkit, RawFile, TwoRawFiles)}
+                                    QemuBlockMirror, QemuBlockMirrorUnix, QemuNbd, Nbdkit, NothingBehind, RawFile,
+                                    TwoRawFiles)}
