@@ -77,6 +77,7 @@ class LocalDisk::Request final : public io::FileOperation {
     }
     FlushGuess& guess = disk->flush_guess_;
     if (kind == Kind::Change) guess.write_ended(durable, error_errno != 0);
+    if (kind == Kind::Sync && guess.may_have_lost()) error_errno = EIO;  // the failed write may have been told instead
     if (kind == Kind::Sync) guess.flush_ended(error_errno != 0);
     const bool all_stable = kind == Kind::Change && guess.is_all_stable();
     if (all_stable && slot.kind == SlotKind::Apply) guess.flush_spared();

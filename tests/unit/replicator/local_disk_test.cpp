@@ -183,8 +183,15 @@ io::Task<void> fail_beside_another(io::Loop& loop, LocalDisk& disk, Owner& owner
   CHECK(owner.ended.front().error_errno == 0);  // nothing else was there to be lost
   co_await write(0, false);
   CHECK(owner.ended.front().error_errno == 0);
-  co_await write(kSize / 2, true);
-  CHECK(owner.ended.front().error_errno != 0);
+  // Also the one that was asked for before that failed.
+  owner.ended.clear();
+  disk.write({SlotKind::Client, 0}, buffer.bytes(), kSize / 2, true);
+  disk.flush({SlotKind::Flush, 0});
+  co_await becomes_true(loop, [&] { return owner.ended.size() == 2; });
+  const auto flush_ended = std::find_if(owner.ended.begin(), owner.ended.end(),
+                                        [](const Owner::Ended& each) { return each.slot.kind == SlotKind::Flush; });
+  const bool failed_first = owner.ended.front().slot.kind == SlotKind::Client;
+  CHECK(flush_ended->error_errno == (failed_first ? EIO : 0));
   const int syncs = counter.syncs;
   for (int again = 0; again < 2; ++again) {
     co_await flush();
