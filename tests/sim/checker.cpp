@@ -561,13 +561,14 @@ void Checker::noted(int id, const Note& note) {
       give_up_what_is_lost(other);
     }
     if (world_.waits_for_some()) check_source_has_more(other, id);
+    // It may be gone since it said so, itself or its disk: as if that had come a moment later.
+    const bool has_source = world_.node(other).alive() && !world_.node(other).lacks_disk();
     // Given up, durably, before anything was answered without it: what nobody had flushed may go with the source's
     // power.
     const bool given_up = world_.node(id).peer(other).decision.rule == Rule::SelfIsBehind;
     const bool called_up_to_date = world_.node(id).peer(other).own_report.disk_state == DiskState::UpToDate;
     if (!world_.uses_weak_protocols() && target.has_acknowledged && target.steady && !target.behind && !given_up &&
-        called_up_to_date && world_.node(other).alive() && !keeps(other, Promise::Acknowledged) &&
-        keeps(id, Promise::Acknowledged)) {
+        called_up_to_date && has_source && !keeps(other, Promise::Acknowledged) && keeps(id, Promise::Acknowledged)) {
       world_.fail("node " + std::to_string(id) + " has every acknowledged write and is target of node " +
                   std::to_string(other) + ", which lacks some");
     }
