@@ -196,6 +196,7 @@ struct Replica::State {
   void stable_through_arrived(PeerIndex peer, const StableThrough& message);
   void forget_unstable(PeerIndex primary);
   void mark_copied(PeerIndex source, const ByteRange& range);
+  void mark_all_but(PeerIndex source);
   void note_waited_for(PeerIndex peer, bool waited_for);
   WaitedFor waited_for_by(const Peer& primary) const;
   void note_alike_waited_for(const Peer& peer);

@@ -99,6 +99,7 @@ void Replica::State::begin_as_target(PeerIndex index, const ResyncStart& message
     // Zeroes are copied over zeroes, whatever the name.
     stays_unused = message.unused && (superblock.current.is_zero() || superblock.unanswered_since == kHeldByNobody);
     superblock.sync_sources |= mask_of(index);
+    if (message.full && !LOCKSTEP_MUTANT("filled-disk-differs-where-copied")) mark_all_but(index);
   }
   persist_bitmap(index, true);  // what it says here must outlive us: the source may know it from us alone
   position = StreamPosition{};

@@ -229,6 +229,16 @@ void Replica::State::mark_copied(PeerIndex source, const ByteRange& range) {
   }
 }
 
+// Of a disk that gets everything others may believe what was true of another one in its place, or of what it held
+// before: also where it is like the source, and nothing is copied.
+void Replica::State::mark_all_but(PeerIndex source) {
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    if (index == source) continue;
+    peers[index].bitmap.set_all();
+    persist_bitmap(index, false);
+  }
+}
+
 void Replica::State::peers_in_sync_arrived(PeerIndex index, const PeersInSync& message) {
   if (peers[index].role != Role::Primary || role == Role::Primary) {
     return drop_peer(index, LinkEnd::BrokenRule, "a word of who is in sync from a node that is not Primary");

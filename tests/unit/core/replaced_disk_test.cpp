@@ -1,5 +1,6 @@
 // A disk that is replaced by an empty one: whose data counts then, and who has to say so.
 #include <algorithm>
+#include <array>
 #include <catch2/catch.hpp>
 
 #include "tests/unit/core/disk_stories.h"
@@ -109,6 +110,37 @@ TEST_CASE("an UpToDate copy is the source of an empty disk, and so is a restarte
   settle(pair);
   CHECK(pair.alpha.peer().decision.rule == Rule::PeerJustCreated);
   check_mirrored(pair);
+}
+
+TEST_CASE("a disk that was filled by a node that lacks something is not as the Primary knew its predecessor") {
+  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
+  for (ReplicaOptions& each : options) each.on_peer_loss = LossPolicy::Suspend;
+  Trio trio(options[0], options[1], options[2]);
+  trio.make_mirrored();
+  // beta is cut off; what alpha writes then gamma's disk makes stable, and nobody is answered.
+  trio.holds[0][1] = true;
+  trio.alpha.write(0, blocks(6), 2, true);
+  trio.run();
+  REQUIRE(trio.gamma.stable_disk[6] == 2);
+  trio.lose_link(trio.alpha, trio.beta);
+  trio.holds[0][1] = false;
+  trio.run();
+  REQUIRE(trio.alpha.replies.empty());
+  // In the place of gamma's disk is an empty one, and beta is the first that it meets: an equal block is not copied.
+  trio.gamma.crash(true);
+  replace_disk(trio.gamma);
+  trio.gamma.start();
+  trio.connect(trio.beta, trio.gamma);
+  REQUIRE(trio.gamma.is_up_to_date());
+  REQUIRE(trio.gamma.disk[6] == 0);
+  REQUIRE(trio.gamma.superblock.current == trio.alpha.superblock.current);
+  trio.connect(trio.alpha, trio.gamma);
+  trio.settle();
+  CHECK(trio.gamma.disk[6] == 2);
+  CHECK(trio.alpha.replies.at(0) == 0);
+  CHECK(trio.are_alike(trio.alpha, trio.gamma));
+  CHECK(trio.are_alike(trio.alpha, trio.beta));
+  CHECK(trio.bits(trio.gamma, trio.beta) == 0);
 }
 
 TEST_CASE("an empty disk is not given the name of a generation that others have written in") {
