@@ -254,6 +254,7 @@ struct Replica::State {
   void server_lost(PeerIndex peer);
   bool is_overtaken(PeerIndex peer) const;
   bool leave_served_generation(PeerMask stale);
+  bool awaits_left_servers(PeerMask left);
   void queue_remote_read(uint32_t slot);
   void pump_remote_reads();
   void read_reply_arrived(PeerIndex peer, const ReadReply& message);

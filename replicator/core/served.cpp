@@ -136,6 +136,8 @@ void Replica::State::ask_to_serve(PeerIndex index, const Generation& previous) {
   }
   if (data_lost && !LOCKSTEP_MUTANT("asked-to-serve-what-is-lost")) return;
   peer.serve_asked = true;
+  // It has not got what was done meanwhile, and held.
+  if (is_suspended() && !LOCKSTEP_MUTANT("held-answer-lacks-at-server")) start_held_again();
   may_serve |= mask_of(index);
   served_leaving &= static_cast<PeerMask>(~mask_of(index));
   // It may have been restarted, with its disk put right.
@@ -196,6 +198,7 @@ bool Replica::State::leave_served_generation(PeerMask stale) {
     if (peers[index].serve_asked) stale &= static_cast<PeerMask>(~mask_of(index));
   }
   if (stale == 0 || LOCKSTEP_MUTANT("served-generation-kept")) return false;
+  if (awaits_left_servers(stale)) return false;
   served_leaving |= stale;
   may_hold_served = 0;
   served_previous = std::exchange(served, fresh_generation());
@@ -205,6 +208,21 @@ bool Replica::State::leave_served_generation(PeerMask stale) {
     ask_to_serve(index, served_previous);
   }
   return true;
+}
+
+// The arbiter counts them still, and without a disk nothing can be recorded by which this node would know its answer.
+// So nothing is answered until they serve again, or the disk is back, or an operator gives them up; and then only they
+// lose the generation, in which nobody has got more than they have.
+bool Replica::State::awaits_left_servers(PeerMask left) {
+  if (options.on_peer_loss != LossPolicy::Arbiter || LOCKSTEP_MUTANT("left-server-counts-still")) return false;
+  bool awaits = false;
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    if ((left & ~given_up_peers & mask_of(index)) == 0) continue;
+    await_peer(index);
+    awaits = true;
+  }
+  if (awaits) may_hold_served |= left;
+  return awaits;
 }
 
 // Before the link's state is forgotten.

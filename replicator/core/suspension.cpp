@@ -150,6 +150,7 @@ void Replica::State::give_up_peers(PeerMask mask) {
   awaited_peers &= static_cast<PeerMask>(~mask);
   // At once: what they hold is old from here on, whether or not anything is written.
   if ((may_hold_current & mask) != 0) make_new_generation();
+  if (!served.is_zero() && is_served()) leave_served_generation(may_hold_served);
   end_suspension_if_over();
 }
 

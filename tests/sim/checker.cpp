@@ -316,6 +316,34 @@ void Checker::give_up_what_is_lost(int id) {
 
 void Checker::note_promise(int id) {
   served_generation_ = world_.node(id).is_served() ? world_.node(id).status().generation : Generation{};
+  if (served_generation_.is_zero() || world_.policy != LossPolicy::Arbiter) return;
+  if (served_in_.empty() || served_in_.back() != served_generation_) served_in_.push_back(served_generation_);
+}
+
+// A Primary that was replaced, and does not know it yet, has lost its disk: the generation in which its peers are to
+// serve is on theirs, and nothing is answered in it.
+bool Checker::serves_for_nothing(int id) const {
+  if (world_.node_count() < 3 || world_.policy != LossPolicy::Arbiter) return false;
+  const Generation& held = world_.node(id).durable().superblock.current;
+  if (std::find(served_in_.begin(), served_in_.end(), held) != served_in_.end()) return false;
+  for (int other = 0; other < world_.node_count(); ++other) {
+    const Node& primary = world_.node(other);
+    if (other != id && primary.alive() && primary.is_served() && primary.status().generation == held) return true;
+  }
+  return false;
+}
+
+// Protocol A: another peer in that generation gets what is answered as late as it may be.
+bool Checker::is_beside_one_ahead(int id, int other, const Generation& generation) const {
+  for (int third = 0; third < world_.node_count(); ++third) {
+    if (third == id || third == other) continue;
+    if (world_.node(id).peer(third).replication == ReplicationState::Established &&
+        world_.promised(world_.node(id).peer(third).protocol) == Protocol::A &&
+        world_.node(third).durable().superblock.current == generation) {
+      return true;
+    }
+  }
+  return false;
 }
 
 // Invariant 10: whoever is left out must not be able to take itself for a copy of the same generation.
@@ -377,6 +405,11 @@ void Checker::write_answered(int id, uint32_t write, bool fua, uint8_t kept_by, 
         has_it = has_it && world_.ledger.allows(unit, disk.read(unit), Promise::Acknowledged);
       }
       if (has_it) continue;
+      // … from one that is not waited for, and is no further.
+      if (is_beside_one_ahead(id, other, answered_in)) {
+        known(other).may_lack = true;
+        continue;
+      }
     }
     known(other).behind = true;
     world_.trace("node %d answers write %u, and node %d is behind", id, write, other);
@@ -519,6 +552,13 @@ void Checker::noted(int id, const Note& note) {
   const std::string text = note.text;
   const int other = world_.node(id).peer_id(note.peer);
   if (note.kind == NoteKind::Demoted) known(id).opened_suspended = false;
+  if (note.kind == NoteKind::Demoted && known(id).data_lost) {
+    for (int each = 0; each < world_.node_count() && world_.node_count() > 2; ++each) {
+      if (each != id && world_.node(id).peer(each).connection != ConnectionState::Connected) {
+        known(each).abandoned = true;
+      }
+    }
+  }
   if (note.kind == NoteKind::Invalidated) known(id).given_up = true;
   if (note.kind == NoteKind::Suspended) known(id).joined = 0;
   if (note.kind == NoteKind::Resumed) {
@@ -623,7 +663,11 @@ void Checker::noted(int id, const Note& note) {
     known(id).steady = is_steady_source(other);
     known(id).from_crashed = source.from_crashed || world_.node(id).peer(other).peer_report.crashed_primary;
     known(id).replaced = known(id).gone = known(id).unrecorded = known(id).metadata_gone = known(id).mixed = false;
-    known(id).given_up = known(id).forced = false;
+    known(id).given_up = known(id).forced = known(id).abandoned = false;
+    // What is there now is a survivor's copy.
+    if (world_.node_count() > 2 && world_.node(id).status().role != Role::Primary && id == last_primary_) {
+      last_primary_replaced_ = true;
+    }
     // It holds what the source holds.
     known(id).has_acknowledged = source.has_acknowledged;
     known(id).behind = source.behind;
@@ -650,19 +694,15 @@ void Checker::noted(int id, const Note& note) {
   }
 }
 
-// A copy that stood still while others went on, and the peer's history, which keeps so many names, does not go back to
-// its generation any more: docs/testing.md. It is an older one of another birth than the one that its peer met last, or
-// of a disk that had failed.
+// A copy that was left behind while others went on, and the peer's history, which keeps so many names, does not go back
+// to its generation any more: docs/testing.md.
 bool Checker::is_forgotten_copy(int id, int at) const {
   if (world_.node_count() < 3) return false;
   SuperblockImage copy = world_.node(id).durable().superblock;
   undo_unanswered(copy);
   const SuperblockImage& theirs = world_.node(at).durable().superblock;
-  const PeerIndex place = world_.node(at).peer_index(id);
-  const bool is_older = is_replaced(id) && copy.life.birth != theirs.peer_lives[place].birth;
-  const bool had_failed = world_.node(id).lacks_disk() || nodes_[static_cast<size_t>(id)].unrecorded;
   const bool is_full = !theirs.history.back().is_zero();
-  return (is_older || had_failed) && is_full && !copy.current.is_zero() &&
+  return is_full && !copy.current.is_zero() &&
          std::find(theirs.history.begin(), theirs.history.end(), copy.current) == theirs.history.end();
 }
 
@@ -672,7 +712,9 @@ bool Checker::is_split_by_losses(int a, int b) const {
   const auto is_spoilt_beside = [this](int id, int other) {
     return world_.node_count() > 2 && nodes_[static_cast<size_t>(id)].gone && nodes_[static_cast<size_t>(other)].forced;
   };
-  return is_forgotten_copy(a, b) || is_forgotten_copy(b, a) || is_spoilt_beside(a, b) || is_spoilt_beside(b, a);
+  const bool was_given_up = nodes_[static_cast<size_t>(a)].abandoned || nodes_[static_cast<size_t>(b)].abandoned;
+  return was_given_up || serves_for_nothing(a) || serves_for_nothing(b) || is_forgotten_copy(a, b) ||
+         is_forgotten_copy(b, a) || is_spoilt_beside(a, b) || is_spoilt_beside(b, a);
 }
 
 void Checker::trace_contents() {

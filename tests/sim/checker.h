@@ -95,6 +95,7 @@ class Checker {
     bool data_lost = false;      // as Primary it has said so
     bool gone = false;           // a flush of its disk failed, and it was not resynced since
     bool forced = false;         // an operator vouched for it, who had no better one
+    bool abandoned = false;      // what it alone had was given up
     bool metadata_gone = false;  // it was lost with its metadata, and not resynced since
     bool unrecorded = false;     // and its metadata did not say so when its node ended
     // As a suspended Primary: who came in sync since, and the last write and moment of before it resumed. What was done
@@ -148,8 +149,10 @@ class Checker {
   void note_who_lacks_flushed(int node, std::span<const uint32_t> writes);
   void caught_up(int node, int with);
   bool has_answered(int node) const;  // everything
+  bool is_beside_one_ahead(int node, int other, const repl::Generation& generation) const;
   bool is_forgotten_copy(int node, int at) const;
   bool is_split_by_losses(int a, int b) const;
+  bool serves_for_nothing(int node) const;
   bool another_has_answered(int than) const;
   void give_up_what_is_lost(int node);
   void check_units_stable(int node, const Layout::Units& units, bool peers_as_well, const char* promise, bool had_disk);
@@ -170,8 +173,9 @@ class Checker {
   bool looks_away_ = false;
   bool lied_ = false;
   int last_primary_ = 0;
-  bool last_primary_replaced_ = false;  // its disk, since: what is there now is a survivor's copy at best
-  repl::Generation served_generation_;  // in which it answered last, if that was from a peer's disk
+  bool last_primary_replaced_ = false;       // its disk, since: what is there now is a survivor's copy at best
+  repl::Generation served_generation_;       // in which it answered last, if that was from a peer's disk
+  std::vector<repl::Generation> served_in_;  // on-peer-loss = arbiter: those in which something was answered
   std::vector<Knowledge> nodes_;
   std::vector<Difference> differences_;
 };

@@ -130,6 +130,70 @@ TEST_CASE("a node that follows a Primary is refused by another that was replaced
   CHECK(story.alpha.disk[5] == 1);
 }
 
+TEST_CASE("a Primary without a disk answers nothing that one of its servers lacks, whom the arbiter counts") {
+  Story story;
+  story.alpha.order(OrderKind::Detach);
+  story.trio.run();
+  story.answer();
+  story.alpha.write(0, blocks(5), 1);
+  story.trio.run();
+  REQUIRE(story.alpha.replies.at(0) == 0);      // through both
+  const bool was_sent = GENERATE(true, false);  // to beta, before gamma is lost
+  INFO((was_sent ? "sent" : "not sent"));
+  story.trio.holds[0][2] = true;
+  if (was_sent) story.alpha.write(1, blocks(6), 2);
+  story.trio.run();
+  story.trio.lose_link(story.alpha, story.gamma);
+  story.trio.lose_link(story.beta, story.gamma);
+  story.trio.holds[0][2] = false;
+  story.trio.run();
+  story.answer();
+  if (!was_sent) story.alpha.write(1, blocks(6), 2);
+  story.trio.run();
+  story.answer();
+  CHECK(story.alpha.replies.count(1) == 0);
+  CHECK(story.alpha.replica().status().suspension != Suspension::No);
+  SECTION("which may be promoted") {
+    REQUIRE(story.in_sync.count(2) == 1);
+    const uint64_t ticket = story.gamma.order(promote_plainly());
+    for (int second = 0; second < 5; ++second) {
+      story.trio.pass(1'000'000);
+      story.answer();
+      story.trio.run();
+    }
+    CHECK(story.gamma.answered(ticket, Outcome::Done));
+    CHECK(story.alpha.replies.count(1) == 0);
+  }
+  SECTION("until that one is back") {
+    story.trio.connect();
+    story.trio.settle();
+    REQUIRE(story.alpha.replies.count(1) == 1);
+    CHECK(story.alpha.replies.at(1) == 0);
+    CHECK(story.gamma.disk[6] == 2);
+  }
+  SECTION("until its disk is back, with which it can record who lacks it") {
+    story.alpha.attach();
+    story.trio.run();
+    for (int second = 0; second < 5 && story.alpha.replies.count(1) == 0; ++second) {
+      story.trio.connect(story.alpha, story.beta);
+      story.trio.pass(1'000'000);
+      story.answer();
+      story.trio.run();
+    }
+    CHECK(story.in_sync.count(2) == 0);
+    CHECK(story.alpha.replies.count(1) == 1);
+  }
+  SECTION("or an operator vouches for it") {
+    OrderGiven resume;
+    resume.kind = OrderKind::Resume;
+    resume.alone = true;
+    story.alpha.order(resume);
+    story.trio.run();
+    CHECK(story.alpha.replies.count(1) == 1);
+    CHECK(story.alpha.replies.at(1) == 0);
+  }
+}
+
 TEST_CASE("a question is asked again when this node has gone on in the name that it gave the record") {
   Story story;
   Trio& trio = story.trio;
