@@ -136,8 +136,8 @@ void Replica::State::ask_to_serve(PeerIndex index, const Generation& previous) {
   }
   if (data_lost && !LOCKSTEP_MUTANT("asked-to-serve-what-is-lost")) return;
   peer.serve_asked = true;
-  // It has not got what was done meanwhile, and held.
-  if (is_suspended() && !LOCKSTEP_MUTANT("held-answer-lacks-at-server")) start_held_again();
+  // It may not have got what was done meanwhile, and held.
+  if (has_third_nodes() && !LOCKSTEP_MUTANT("held-answer-lacks-at-server")) start_held_again();
   may_serve |= mask_of(index);
   served_leaving &= static_cast<PeerMask>(~mask_of(index));
   // It may have been restarted, with its disk put right.
@@ -211,8 +211,8 @@ bool Replica::State::leave_served_generation(PeerMask stale) {
 }
 
 // The arbiter counts them still, and without a disk nothing can be recorded by which this node would know its answer.
-// So nothing is answered until they serve again, or the disk is back, or an operator gives them up; and then only they
-// lose the generation, in which nobody has got more than they have.
+// So nothing is answered until they serve again, or the disk is back, or an operator gives them up. True: until then
+// they hold the generation as well as the others do, who were not enough to answer what they lack.
 bool Replica::State::awaits_left_servers(PeerMask left) {
   if (options.on_peer_loss != LossPolicy::Arbiter || LOCKSTEP_MUTANT("left-server-counts-still")) return false;
   bool awaits = false;
@@ -221,8 +221,9 @@ bool Replica::State::awaits_left_servers(PeerMask left) {
     await_peer(index);
     awaits = true;
   }
-  if (awaits) may_hold_served |= left;
-  return awaits;
+  if (!awaits || waits_for_some()) return false;
+  may_hold_served |= left;
+  return true;
 }
 
 // Before the link's state is forgotten.
