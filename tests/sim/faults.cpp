@@ -129,6 +129,7 @@ void Faults::lose_disk(int id) {
   // An arbiter promotes whom it has recorded as in sync: it does not know the disk, and nobody else is there to ask.
   const bool rolls_back = rollbacks_ && node.has_snapshot() && world_.policy != repl::LossPolicy::Arbiter;
   if (!rolls_back && !replacements_) return;
+  if (world_.growth.is_under_way()) return;
   bool somebody_suffices = false;
   for (int other = 0; other < world_.node_count(); ++other) {
     if (other == id) continue;

@@ -39,6 +39,14 @@ uint64_t Growth::largest_size_bytes() const {
   return largest;
 }
 
+bool Growth::is_under_way() const {
+  for (int id = 0; id < world_.node_count(); ++id) {
+    const DurableMetadata& metadata = world_.node(id).durable();
+    if (metadata.superblock.prepared_size_bytes > metadata.size_bytes) return true;
+  }
+  return false;
+}
+
 // By a few steps, or all at once; in the end all that is left. What the order comes to is no matter: one that is
 // refused or broken off is given again.
 void Growth::turn() {

@@ -19,6 +19,8 @@ class Growth {
   // Every node has the same size on stable storage.
   bool sizes_agree() const;
   uint64_t largest_size_bytes() const;
+  // Room was made somewhere, and is not used yet: a disk that is created now has the size of before.
+  bool is_under_way() const;
   // A node's size is durable: no other node may be left that can neither follow it nor has it.
   void grew(int id) const;
   // How long a disk takes to be prepared, and whether it has the room.
