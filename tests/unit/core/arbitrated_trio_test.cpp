@@ -130,6 +130,43 @@ TEST_CASE("a node that follows a Primary is refused by another that was replaced
   CHECK(story.alpha.disk[5] == 1);
 }
 
+TEST_CASE("a target that another node has completed meanwhile is taken out of the set before anything is answered") {
+  Story story;
+  Trio& trio = story.trio;
+  trio.lose_link(story.alpha, story.gamma);
+  trio.lose_link(story.beta, story.gamma);
+  trio.run();
+  story.answer();
+  story.alpha.write(0, blocks(5), 1);
+  trio.run();
+  REQUIRE(story.alpha.replies.at(0) == 0);
+  REQUIRE(story.in_sync == std::set<int>{0, 1});
+  story.alpha.holds_reads = true;  // the resync does not end
+  trio.connect(story.alpha, story.gamma);
+  REQUIRE(trio.peer(story.gamma, story.alpha).replication == ReplicationState::SyncTarget);
+  // alpha loses both, and cannot ask; beta does for gamma what alpha had begun.
+  story.reaches[0] = false;
+  trio.lose_link(story.alpha, story.gamma);
+  trio.lose_link(story.alpha, story.beta);
+  trio.run();
+  trio.connect(story.beta, story.gamma);
+  trio.run();
+  REQUIRE(story.gamma.is_up_to_date());
+  story.pass(3'000'000);
+  REQUIRE(story.in_sync == std::set<int>{0, 1, 2});
+  trio.lose_link(story.beta, story.gamma);
+  trio.connect(story.alpha, story.beta);
+  trio.run();
+  story.alpha.write(1, blocks(6), 2);
+  trio.run();
+  CHECK(story.alpha.replies.count(1) == 0);
+  story.reaches[0] = true;
+  story.pass(3'000'000);
+  CHECK(story.in_sync.count(2) == 0);
+  CHECK(story.alpha.replies.count(1) == 1);
+  CHECK(story.beta.disk[6] == 2);
+}
+
 TEST_CASE("a Primary without a disk answers nothing that one of its servers lacks, whom the arbiter counts") {
   Story story;
   story.alpha.order(OrderKind::Detach);
