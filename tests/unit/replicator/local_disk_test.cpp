@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "io/buffer_pool.h"
@@ -107,6 +109,29 @@ class Counter final : public io::DiskObserver {
   }
   void disk_request_ended(const void* /*operation*/, int /*error_errno*/) noexcept override {}
   int syncs = 0, writes = 0, durable_writes = 0;
+};
+
+struct WatchedDisk {
+  WatchedDisk() {
+    write_file(folder / "disk", std::vector<uint8_t>(kSize));
+    io::LoopOptions options;
+    options.disk_observer = &counter;
+    auto created = io::Loop::create(options);
+    REQUIRE(created);
+    loop = std::move(*created);
+    auto file = LocalDisk::open(*loop, folder / "disk", kSize);
+    REQUIRE(file);
+    guesses = (*file)->makes_writes_durable();
+    disk = std::make_unique<LocalDisk>(*loop, std::move(*file), LocalDisk::Slots{4, 4, 1}, owner);
+  }
+
+  const Folder folder;
+  Counter counter;
+  std::unique_ptr<io::Loop> loop;
+  // Where the folder for temporary files is on a file system that is not known to make writes durable, none is guessed.
+  bool guesses = false;
+  Owner owner;
+  std::unique_ptr<LocalDisk> disk;
 };
 
 io::Task<void> commit_often(io::Loop& loop, LocalDisk& disk, Owner& owner, const Counter& counter, bool guesses) {
@@ -219,38 +244,17 @@ TEST_CASE("a zeroed range reads as zeroes, and nothing else does") {
 
 TEST_CASE(
     "a write that a flush has followed for a while is durable by itself, and its flush asks nothing of the disk") {
-  const Folder folder;
-  write_file(folder / "disk", std::vector<uint8_t>(kSize));
-  Counter counter;
-  io::LoopOptions options;
-  options.disk_observer = &counter;
-  auto loop = io::Loop::create(options);
-  REQUIRE(loop);
-  auto file = LocalDisk::open(**loop, folder / "disk", kSize);
-  REQUIRE(file);
-  // Where the folder for temporary files is on a file system that is not known to make writes durable, none is guessed.
-  const bool guesses = (*file)->makes_writes_durable();
-  Owner owner;
-  LocalDisk disk(**loop, std::move(*file), {4, 4, 1}, owner);
+  WatchedDisk watched;
   const bool applies = GENERATE(false, true);
-  run_to_end(**loop, applies ? apply_often(**loop, disk, owner, counter, guesses)
-                             : commit_often(**loop, disk, owner, counter, guesses));
+  run_to_end(*watched.loop,
+             applies ? apply_often(*watched.loop, *watched.disk, watched.owner, watched.counter, watched.guesses)
+                     : commit_often(*watched.loop, *watched.disk, watched.owner, watched.counter, watched.guesses));
 }
 
 TEST_CASE("no flush succeeds after a durable write that failed while others were not flushed") {
-  const Folder folder;
-  write_file(folder / "disk", std::vector<uint8_t>(kSize));
-  Counter counter;
-  io::LoopOptions options;
-  options.disk_observer = &counter;
-  auto loop = io::Loop::create(options);
-  REQUIRE(loop);
-  auto file = LocalDisk::open(**loop, folder / "disk", kSize);
-  REQUIRE(file);
-  Owner owner;
-  LocalDisk disk(**loop, std::move(*file), {4, 4, 1}, owner);
+  WatchedDisk watched;
   const FileSizeLimit limit(kSize / 2);
-  run_to_end(**loop, fail_beside_another(**loop, disk, owner, counter));
+  run_to_end(*watched.loop, fail_beside_another(*watched.loop, *watched.disk, watched.owner, watched.counter));
 }
 
 TEST_CASE("a flush is left out only when all that has ended is on stable storage") {
