@@ -1,5 +1,5 @@
 // Whether a write is to be made durable by itself because a flush will follow it, and whether a flush has anything to
-// do.
+// do, or may succeed at all.
 //
 // A database that commits writes once, waits, flushes, and waits again. Where the disk has been used like that for a
 // while a write that is alone is made durable at once, so that its flush finds nothing left to do: one way to the disk

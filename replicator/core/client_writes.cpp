@@ -285,17 +285,4 @@ void Replica::State::record_divergence() {
   make_new_generation();
 }
 
-// One that was a target when it was lost may have got everything since from another that was away, too; and those two
-// may have told the arbiter so. It is asked about that one as about a copy.
-bool Replica::State::awaits_who_may_hold() {
-  if (options.on_peer_loss != LossPolicy::Arbiter || !has_third_nodes() ||
-      LOCKSTEP_MUTANT("completed-behind-our-back")) {
-    return false;
-  }
-  for (PeerIndex index = 0; index < peer_count(); ++index) {
-    if ((may_hold_current & ~given_up_peers & mask_of(index)) != 0 && !is_connected(peers[index])) await_peer(index);
-  }
-  return is_suspended();
-}
-
 }  // namespace lockstep::repl

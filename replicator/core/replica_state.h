@@ -83,7 +83,6 @@ struct Replica::State {
   void mark_unknown(const ByteRange& range);
   void complete_write_if_done(uint32_t slot);
   void record_divergence();
-  bool awaits_who_may_hold();
   // The peer may hold our current generation: as a copy that is in sync, or because it was told to leave that
   // generation for a resync and may not have heard.
   bool may_hold_our_current(const PeerRecord& record) const {
@@ -126,6 +125,7 @@ struct Replica::State {
   void notice_gap();
   bool loss_suspends(PeerIndex peer) const;
   void await_peer(PeerIndex peer);
+  bool awaits_who_may_hold();
   void peer_is_back(PeerIndex peer);
   void give_up_peers(PeerMask mask);
   void end_suspension_if_over();

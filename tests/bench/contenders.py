@@ -115,21 +115,22 @@ class Nbdkit(Contender):
 
     name = "nbdkit"
 
+    def plugin(self):
+        return ["file", f"file={self.options.disks[0]}"]
+
     def start(self):
-        self.background(["nbdkit", "--foreground", f"--unix={self.path('sock')}", "file", f"file={self.options.disks[0]}"])
+        self.background(["nbdkit", "--foreground", f"--unix={self.path('sock')}", *self.plugin()])
         self.wait_for_socket(self.path("sock"))
         self.target = nbd_uri(self.path("sock"), "")
 
 
-class NothingBehind(Contender):
+class NothingBehind(Nbdkit):
     """nbdkit's null plugin, which keeps nothing: what the client comes to where a server takes next to no time."""
 
     name = "nothing"
 
-    def start(self):
-        self.background(["nbdkit", "--foreground", f"--unix={self.path('sock')}", "null", f"{self.options.size_bytes}"])
-        self.wait_for_socket(self.path("sock"))
-        self.target = nbd_uri(self.path("sock"), "")
+    def plugin(self):
+        return ["null", f"{self.options.size_bytes}"]
 
 
 class QemuMirror(Contender):

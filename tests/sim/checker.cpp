@@ -694,20 +694,21 @@ void Checker::noted(int id, const Note& note) {
   }
 }
 
-// A copy that was left behind while others went on, and the peer's history, which keeps so many names, does not go back
-// to its generation any more: docs/testing.md.
+// A copy that was left behind while others went on, and the peer's history, which keeps so many names and had its
+// generation once, does not go back to that any more: docs/states.md.
 bool Checker::is_forgotten_copy(int id, int at) const {
   if (world_.node_count() < 3) return false;
   SuperblockImage copy = world_.node(id).durable().superblock;
   undo_unanswered(copy);
   const SuperblockImage& theirs = world_.node(at).durable().superblock;
   const bool is_full = !theirs.history.back().is_zero();
-  return is_full && !copy.current.is_zero() &&
+  return is_full && world_.node(at).once_knew(copy.current) && !copy.current.is_zero() &&
          std::find(theirs.history.begin(), theirs.history.end(), copy.current) == theirs.history.end();
 }
 
-// For an operator to settle, who is simulated nowhere: a copy that is forgotten; or one that a failed flush spoilt,
-// beside another that was promoted all the same.
+// For an operator to settle, who is simulated nowhere: a copy that is forgotten; one that a failed flush spoilt, beside
+// another that was promoted all the same; one of which a Primary without a disk had everything, when it was demoted
+// because nobody else had it; or one that serves a Primary which the arbiter has replaced.
 bool Checker::is_split_by_losses(int a, int b) const {
   const auto is_spoilt_beside = [this](int id, int other) {
     return world_.node_count() > 2 && nodes_[static_cast<size_t>(id)].gone && nodes_[static_cast<size_t>(other)].forced;

@@ -142,6 +142,7 @@ void Node::replace_disk() {
   disk_.write(all, std::vector<Value>{0}, true);
   durable_.size_bytes = world_.growth.largest_size_bytes();
   durable_.superblock = SuperblockImage{};
+  once_known_.clear();
   durable_.superblock.life.birth = static_cast<uint64_t>(id_) + 1 + 16 * ++disks_replaced_;
   std::fill(durable_.activity_log.begin(), durable_.activity_log.end(), kNoExtent);
   for (auto& pages : durable_.bitmaps) {

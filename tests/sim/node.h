@@ -7,6 +7,7 @@
 #include <deque>
 #include <memory>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "replicator/core/replica.h"
@@ -78,6 +79,8 @@ class Node {
   bool holds_unannounced() const { return !unannounced_.is_zero() && durable_.superblock.current == unannounced_; }
   // … and the program that was told so has ended.
   bool forgot_unannounced() const { return holds_unannounced() && boots_ != unannounced_in_boot_; }
+  // Its metadata named this generation once, as its own or as one before: of three nodes and more.
+  bool once_knew(const repl::Generation& generation) const { return once_known_.count(generation) != 0; }
   bool met_disk_fault() const { return met_disk_fault_; }  // since it started last; also of one that is down
   const repl::Replica& replica() const { return *replica_; }
   repl::ReplicaStatus status() const { return replica_->status(); }
@@ -196,6 +199,7 @@ class Node {
   std::deque<repl::Action> persists_;
   bool persisting_ = false;
   bool persist_failed_ = false;
+  std::set<repl::Generation> once_known_;
   repl::Generation unannounced_;
   uint64_t unannounced_in_boot_ = 0;
   repl::PersistId persisted_ = 0;

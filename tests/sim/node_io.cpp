@@ -187,6 +187,10 @@ void Node::finish_persist() {
 void Node::write_durably(const Action& persist, bool partly) {
   if (const auto* superblock = std::get_if<PersistSuperblock>(&persist)) {
     durable_.superblock = superblock->image;
+    if (world_.node_count() > 2) {
+      once_known_.insert(superblock->image.current);
+      once_known_.insert(superblock->image.history.begin(), superblock->image.history.end());
+    }
   } else if (const auto* size = std::get_if<PersistSize>(&persist)) {
     durable_.superblock = size->image;
     durable_.size_bytes = size->size_bytes;
