@@ -115,8 +115,6 @@ void Replica::State::start_write(uint32_t slot) {
     Peer& peer = peers[index];
     if (gets_stream(peer)) {
       entry.sent_to |= mask_of(index);
-      client.milestones[index] = milestone(peer, client.fua);
-      if (client.milestones[index] == Milestone::Sent) client.promise.kept |= mask_of(index);
     } else if (!entry.remote_only && !LOCKSTEP_MUTANT("absent-peer-gets-no-bits")) {
       peer.bitmap.set(client.range);
     }
@@ -138,6 +136,8 @@ void Replica::State::start_write(uint32_t slot) {
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     if ((entry.sent_to & mask_of(index)) == 0) continue;
     tell_stream_rules(index);
+    client.milestones[index] = milestone(peers[index], client.fua);
+    if (client.milestones[index] == Milestone::Sent) client.promise.kept |= mask_of(index);
     sent_to_peer(index, client.sequence, entry);
     if (zeroes) {
       send(index, WriteZeroes{client.sequence, client.range, false, may_deallocate});

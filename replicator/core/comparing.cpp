@@ -3,6 +3,7 @@
 // before anything that comes behind. Both have then read the same moment, whatever is written meanwhile.
 #include <algorithm>
 
+#include "replicator/core/probes.h"
 #include "replicator/core/replica_state.h"
 
 namespace lockstep::repl {
@@ -11,8 +12,11 @@ void Replica::State::range_digests_arrived(PeerIndex index, const MessageArrived
   Peer& peer = peers[index];
   const ByteRange& range = message.range;
   const bool gives_up = peer.replication == ReplicationState::Off && peer.disk_state == DiskState::Inconsistent;
-  if (peer.decided && !message.resync && (role == Role::Primary || gives_up)) {
-    // It has not heard yet that this node is Primary, or gives up its data, and compares no further from then on.
+  const bool follows = peer.replication == ReplicationState::Off && sees_primary(index) &&
+                       !LOCKSTEP_MUTANT("unseen-primary-breaks-a-rule");
+  if (peer.decided && !message.resync && (role == Role::Primary || gives_up || follows)) {
+    // It has not heard yet that this node is Primary, gives up its data, or follows a Primary that the other is not
+    // linked to; and compares no further from then on.
     act(ReleaseApply{event.apply_slot});
     return say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
   }

@@ -56,7 +56,7 @@ void Replica::State::start_flush_cycle() {
       }
       continue;
     }
-    if (role == Role::Primary && served.is_zero() && peer.protocol == Protocol::A) continue;
+    if (role == Role::Primary && served.is_zero() && protocol_of_answers(peer) == Protocol::A) continue;
     if (!LOCKSTEP_MUTANT("flush-not-waited-for-at-peer")) cycle_promise.asked |= mask_of(index);
     send_barrier(index, peer.sent);
   }

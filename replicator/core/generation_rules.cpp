@@ -183,6 +183,15 @@ bool gives_zeroes(const StateReport& whole, const StateReport& broken) {
          is_unused(broken) && !LOCKSTEP_MUTANT("zeroes-have-no-source");
 }
 
+// `partial` was on its way to a node that had never been written to, so that its aim has no name; it has got more
+// since, and is no copy any more. Its base is all that it could fall back on, and `whole` has that, or has gone on from
+// it.
+bool has_its_base(const StateReport& whole, const StateReport& partial) {
+  return is_inconsistent(partial) && !is_inconsistent(whole) && partial.sync_toward.is_zero() &&
+         is_a_name(partial.sync_base) && (whole.current == partial.sync_base || remembers(whole, partial.sync_base)) &&
+         !LOCKSTEP_MUTANT("unnamed-aim-is-unrelated");
+}
+
 Verdict decide_lineage(const StateReport& self, const StateReport& peer) {
   if (const auto extent = completes(peer, self)) return target(*extent, Rule::SelfIsPartial);
   if (const auto extent = completes(self, peer)) return source(*extent, Rule::PeerIsPartial);
@@ -257,6 +266,8 @@ Verdict decide_lineage(const StateReport& self, const StateReport& peer) {
   if (self_remembers) return source(far, Rule::PeerIsFarBehind);
   if (peer_remembers) return target(far, Rule::SelfIsFarBehind);
 
+  if (has_its_base(peer, self)) return target(SyncExtent::Full, Rule::SelfIsPartial);
+  if (has_its_base(self, peer)) return source(SyncExtent::Full, Rule::PeerIsPartial);
   if (shares_ancestor(self, peer) && LOCKSTEP_MUTANT("split-brain-given-to-the-first")) {
     return self.node_order < peer.node_order ? source(SyncExtent::Full, Rule::PeerIsFarBehind)
                                              : target(SyncExtent::Full, Rule::SelfIsFarBehind);

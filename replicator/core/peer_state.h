@@ -46,6 +46,8 @@ struct Peer {
   Protocol protocol_kept = Protocol::C;  // the weakest under which something was answered that is not stable there
   Sequence protocol_drains_through = 0;  // … until that is; 0: nothing to wait for
   StreamRules rules_told;                // on this link
+  // It was told that answers do not wait for it, and has not confirmed it: they do until more than this is received.
+  std::optional<Sequence> unaware_after;
   StreamRules rules_obeyed;              // what the peer told us
 
   // Its promises about our stream.

@@ -11,7 +11,7 @@ namespace lockstep::repl {
 Milestone Replica::State::milestone(const Peer& peer, bool fua) const {
   // Without a disk here the peer's is the only one: no protocol promises less.
   if (!served.is_zero()) return fua ? Milestone::Flushed : Milestone::Written;
-  switch (peer.protocol) {
+  switch (protocol_of_answers(peer)) {
     case Protocol::A:
       return Milestone::Sent;
     case Protocol::B:
@@ -20,6 +20,13 @@ Milestone Replica::State::milestone(const Peer& peer, bool fua) const {
       break;
   }
   return fua && !LOCKSTEP_MUTANT("fua-is-an-ordinary-write") ? Milestone::Flushed : Milestone::Written;
+}
+
+// A peer that still calls itself waited for would be a survivor's source, whatever it lacks. So nothing is answered
+// under A before it has heard otherwise.
+Protocol Replica::State::protocol_of_answers(const Peer& peer) const {
+  const bool is_unaware = peer.unaware_after.has_value() && !LOCKSTEP_MUTANT("unaware-peer-is-not-waited-for");
+  return is_unaware ? std::max(peer.protocol, Protocol::B) : peer.protocol;
 }
 
 // In front of what they are meant for, so that they hold from that place in the stream on. They stay until nothing that
@@ -33,6 +40,8 @@ void Replica::State::tell_stream_rules(PeerIndex index, bool again) {
   const StreamRules rules{wanted, wanted, waits};
   if (rules == peer.rules_told && !again) return;
   peer.rules_told = rules;
+  peer.unaware_after.reset();
+  if (has_third_nodes() && is_open && !waits) peer.unaware_after = peer.sent;
   send(index, rules);
 }
 

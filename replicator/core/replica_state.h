@@ -91,6 +91,7 @@ struct Replica::State {
 
   // --- protocols.cpp
   Milestone milestone(const Peer& peer, bool fua) const;
+  Protocol protocol_of_answers(const Peer& peer) const;
   void tell_stream_rules(PeerIndex peer, bool again = false);
   void sent_to_peer(PeerIndex peer, Sequence sequence, const TransferEntry& entry);
   bool queue_is_full() const;

@@ -259,16 +259,18 @@ void Replica::State::peers_in_sync_arrived(PeerIndex index, const PeersInSync& m
   if (superblock_changed) persist_superblock();
 }
 
-// Nobody waits for this to be durable: a node that has just been told, and loses its power, counts as any that was
-// restarted.
+// That it is waited for need not be durable: a node that has just been told, and loses its power, counts as any that
+// was restarted. That it is not must be, before the Primary hears more from here and answers what this node lacks.
 void Replica::State::note_waited_for(PeerIndex index, bool waited_for) {
   const bool gets_all_else =
       peers[index].role == Role::Primary && peers[index].replication == ReplicationState::Established;
   if (!has_third_nodes() || role == Role::Primary || !gets_all_else) return;  // the end of a resync knows
   const WaitedFor now = waited_for ? WaitedFor::Yes : WaitedFor::No;
   if (superblock.waited_for == now) return;
+  const bool was_waited_for = superblock.waited_for == WaitedFor::Yes;
   superblock.waited_for = now;
-  persist_superblock();
+  const PersistId persist = persist_superblock();
+  if (was_waited_for) peers[index].send_floor = persist;
 }
 
 // What the Primary has said on this link, if it has said anything.

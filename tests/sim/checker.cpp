@@ -241,7 +241,9 @@ std::optional<size_t> Checker::held_by_one(int id, int other, Promise promise) c
   return std::nullopt;
 }
 
+// Not one that has crashed since, which the other has not noticed.
 void Checker::caught_up(int id, int with) {
+  if (!world_.node(id).alive() || world_.node(id).peer(with).replication != ReplicationState::Established) return;
   known(id).may_lack = known(with).may_lack;
   known(id).has_acknowledged = known(with).has_acknowledged;
 }
@@ -316,21 +318,20 @@ void Checker::give_up_what_is_lost(int id) {
 
 void Checker::note_promise(int id) {
   served_generation_ = world_.node(id).is_served() ? world_.node(id).status().generation : Generation{};
-  if (served_generation_.is_zero() || world_.policy != LossPolicy::Arbiter) return;
-  if (served_in_.empty() || served_in_.back() != served_generation_) served_in_.push_back(served_generation_);
+  if (world_.node_count() < 3) return;
+  const Generation in =
+      served_generation_.is_zero() ? world_.node(id).durable().superblock.current : served_generation_;
+  if (answered_in_.empty() || answered_in_.back() != in) answered_in_.push_back(in);
 }
 
-// A Primary that was replaced, and does not know it yet, has lost its disk: the generation in which its peers are to
-// serve is on theirs, and nothing is answered in it.
+// The generation in which it was to serve a Primary without a disk is on its own, and nothing was answered in it: the
+// Primary was replaced and does not know it yet, or is gone.
 bool Checker::serves_for_nothing(int id) const {
-  if (world_.node_count() < 3 || world_.policy != LossPolicy::Arbiter) return false;
   const Generation& held = world_.node(id).durable().superblock.current;
-  if (std::find(served_in_.begin(), served_in_.end(), held) != served_in_.end()) return false;
-  for (int other = 0; other < world_.node_count(); ++other) {
-    const Node& primary = world_.node(other);
-    if (other != id && primary.alive() && primary.is_served() && primary.status().generation == held) return true;
-  }
-  return false;
+  const auto is_among = [&held](const std::vector<Generation>& generations) {
+    return std::find(generations.begin(), generations.end(), held) != generations.end();
+  };
+  return is_among(to_serve_in_) && !is_among(answered_in_);
 }
 
 // Protocol A: another peer in that generation gets what is answered as late as it may be.
@@ -686,6 +687,8 @@ void Checker::noted(int id, const Note& note) {
     self.mixed = peer.mixed = false;
   } else if (note.kind == NoteKind::VerifyDiffers && !looks_away_) {
     world_.fail("a verify found a difference that is not one, near block " + std::to_string(note.number));
+  } else if (note.kind == NoteKind::ServedByPeer) {
+    if (world_.node_count() > 2) to_serve_in_.push_back(world_.node(id).status().generation);
   } else if (note.kind == NoteKind::SplitBrain) {
     if (is_split_by_losses(id, other)) return world_.give_up();
     world_.fail("a split brain, though no operator lied: " + text);
@@ -708,7 +711,7 @@ bool Checker::is_forgotten_copy(int id, int at) const {
 
 // For an operator to settle, who is simulated nowhere: a copy that is forgotten; one that a failed flush spoilt, beside
 // another that was promoted all the same; one of which a Primary without a disk had everything, when it was demoted
-// because nobody else had it; or one that serves a Primary which the arbiter has replaced.
+// because nobody else had it; or one that was to serve a Primary which has answered nothing since.
 bool Checker::is_split_by_losses(int a, int b) const {
   const auto is_spoilt_beside = [this](int id, int other) {
     return world_.node_count() > 2 && nodes_[static_cast<size_t>(id)].gone && nodes_[static_cast<size_t>(other)].forced;

@@ -53,10 +53,10 @@ class Checker {
   void forced(int node) { known(node).forced = true; }
   // Of each disk a flush failed, or it was replaced, or given up by an operator, and none was resynced since. With
   // several peers one may have been the target of a resync meanwhile, which lacked nothing before and which nobody can
-  // end any more.
+  // end any more, or have been left behind.
   bool no_whole_copy_is_left() const {
     return std::all_of(nodes_.begin(), nodes_.end(), [this](const Knowledge& each) {
-      return each.gone || each.replaced || each.given_up || (nodes_.size() > 2 && each.mixed);
+      return each.gone || each.replaced || each.given_up || (nodes_.size() > 2 && (each.mixed || each.behind));
     });
   }
   // No write that was flushed is missing there.
@@ -173,9 +173,10 @@ class Checker {
   bool looks_away_ = false;
   bool lied_ = false;
   int last_primary_ = 0;
-  bool last_primary_replaced_ = false;       // its disk, since: what is there now is a survivor's copy at best
-  repl::Generation served_generation_;       // in which it answered last, if that was from a peer's disk
-  std::vector<repl::Generation> served_in_;  // on-peer-loss = arbiter: those in which something was answered
+  bool last_primary_replaced_ = false;  // its disk, since: what is there now is a survivor's copy at best
+  repl::Generation served_generation_;  // in which it answered last, if that was from a peer's disk
+  // With several peers: in which something was answered, and in which a Primary without a disk asked for service.
+  std::vector<repl::Generation> answered_in_, to_serve_in_;
   std::vector<Knowledge> nodes_;
   std::vector<Difference> differences_;
 };

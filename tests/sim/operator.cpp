@@ -139,7 +139,7 @@ bool Operator::vouch_for_the_newest() {
     for (int other = 0; other < world_.node_count(); ++other) {
       const Rule rule = other == id ? Rule::EqualClean : node.peer(other).decision.rule;
       is_refused = is_refused || rule == Rule::PeerRolledBack || rule == Rule::SelfMayBeStale ||
-                   (is_any_other && rule == Rule::BothInconsistent);
+                   (is_any_other && (rule == Rule::BothInconsistent || rule == Rule::InconsistentWouldBeSource));
     }
     if (!is_refused || newer_is_left(id) || !world_.random.chance(0.3)) continue;
     OrderGiven order;

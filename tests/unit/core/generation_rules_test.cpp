@@ -289,6 +289,12 @@ std::vector<Row> table() {
       {Says(kG1), Says(kG4, kInconsistent).partial(kG1, kG1), kSource(kBitmap, Rule::PeerIsPartial)},
       {Says(kG2), Says(kG4, kInconsistent).partial(kG1, kG2), kSource(kFull, Rule::PeerIsPartial)},
       {Says(kG3).after(kG2), Says(kG4, kInconsistent).partial(kZero, kG2), kSource(kFull, Rule::PeerIsPartial)},
+      // … or to a node without a name, and whoever holds what it had before.
+      {Says(kG1), Says(kG4, kInconsistent).partial(kG1, kZero), kSource(kFull, Rule::PeerIsPartial)},
+      {Says(kG4, kInconsistent).partial(kG1, kZero), Says(kG2).after(kG1), kTarget(kFull, Rule::SelfIsPartial)},
+      {Says(kG2),
+       Says(kG4, kInconsistent).partial(kG1, kZero),
+       {SyncKind::Unrelated, SyncExtent::Nothing, Rule::Unrelated}},
       {Says(kG2).since(kG4), Says(kG4, kInconsistent).since(kG2).partial(kG1, kG2),
        kSource(kBitmap, Rule::PeerIsBehind)},
       {Says(kG3).after(kG4), Says(kG4, kInconsistent).partial(kG1, kG2), kSource(kFull, Rule::PeerIsPartial)},

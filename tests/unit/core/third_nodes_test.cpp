@@ -427,6 +427,7 @@ TEST_CASE("who has its data from a node that was ahead of a third one is ahead o
   for (ReplicaOptions& each : options) each.protocol = Protocol::A;
   Trio trio(options[0], options[1], options[2]);
   trio.make_mirrored();
+  write(trio, trio.alpha, blocks(0), 1);  // they hear that they are not waited for
   trio.holds[0][1] = trio.holds[0][2] = true;
   write(trio, trio.alpha, blocks(6), 2);  // neither has it
   trio.alpha.crash();
@@ -442,95 +443,6 @@ TEST_CASE("who has its data from a node that was ahead of a third one is ahead o
   CHECK(trio.peer(trio.beta, trio.gamma).decision.rule == Rule::EqualPeerCrashedAhead);
   CHECK(trio.beta.disk[6] == 2);
   CHECK(trio.are_alike(trio.beta, trio.gamma));
-}
-
-// gamma is far away, under protocol A; alpha and beta lose their power together, with what they made stable.
-TEST_CASE("a survivor under protocol A is target of a node that lost its power and has what was flushed") {
-  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
-  for (ReplicaOptions& each : options) each.peer_protocols = {Protocol::C, Protocol::A};
-  options[2].peer_protocols = {Protocol::C, Protocol::C};
-  Trio trio(options[0], options[1], options[2]);
-  trio.make_mirrored();
-  write(trio, trio.alpha, blocks(5), 1);
-  REQUIRE(trio.gamma.superblock.waited_for == WaitedFor::No);
-  REQUIRE(trio.beta.superblock.waited_for == WaitedFor::Yes);
-  trio.holds[0][2] = true;
-  write(trio, trio.alpha, blocks(6), 2);
-  trio.alpha.flush(0);
-  trio.run();
-  REQUIRE(trio.alpha.replies.at(0) == 0);
-  trio.beta.crash(true);
-  trio.alpha.crash(true);
-  trio.holds[0][2] = false;
-  REQUIRE(trio.gamma.disk[6] == 0);
-  const bool beta_comes_first = GENERATE(true, false);
-  if (beta_comes_first) {
-    trio.beta.start();
-    trio.connect(trio.beta, trio.gamma);
-    CHECK(trio.peer(trio.beta, trio.gamma).decision.rule == Rule::EqualPeerMayLack);
-    CHECK(trio.beta.is_up_to_date());  // gamma saw nobody go on without it
-    CHECK(trio.gamma.is_up_to_date());
-    CHECK(trio.gamma.superblock.waited_for == WaitedFor::Yes);
-    trio.alpha.start();
-  } else {
-    trio.alpha.start();
-    trio.connect(trio.alpha, trio.gamma);
-    CHECK(trio.peer(trio.alpha, trio.gamma).decision.rule == Rule::EqualSelfCrashedAhead);
-    trio.beta.start();
-  }
-  trio.settle();
-  for (Side* side : {&trio.alpha, &trio.beta, &trio.gamma}) CHECK(side->disk[6] == 2);
-  CHECK(trio.are_alike(trio.alpha, trio.gamma));
-}
-
-TEST_CASE("a node that has granted a promotion does not know whether the next Primary waits for it") {
-  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
-  for (ReplicaOptions& each : options) each.peer_protocols = {Protocol::C, Protocol::C};
-  options[1].peer_protocols = {Protocol::A, Protocol::C};  // beta does not wait for alpha
-  Trio trio(options[0], options[1], options[2]);
-  trio.make_mirrored();
-  write(trio, trio.alpha, blocks(5), 1);
-  REQUIRE(trio.gamma.superblock.waited_for == WaitedFor::Yes);
-  trio.alpha.order(OrderKind::Demote);
-  trio.run();
-  REQUIRE(trio.alpha.superblock.waited_for == WaitedFor::Yes);
-  trio.beta.holds_flushes = true;  // what is here is not stable yet, so that nothing is answered
-  const uint64_t ticket = trio.beta.order(OrderKind::Promote);
-  trio.run();
-  REQUIRE_FALSE(trio.beta.answered(ticket, Outcome::Done));
-  CHECK(trio.alpha.superblock.waited_for == WaitedFor::Unknown);
-  trio.beta.holds_flushes = false;
-  trio.run();
-  REQUIRE(trio.beta.answered(ticket, Outcome::Done));
-  CHECK(trio.alpha.superblock.waited_for == WaitedFor::No);
-  CHECK(trio.gamma.superblock.waited_for == WaitedFor::Yes);
-}
-
-TEST_CASE("whoever has its data from a survivor under protocol A may lack what that one lacks") {
-  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
-  for (ReplicaOptions& each : options) each.peer_protocols = {Protocol::C, Protocol::A};
-  options[2].peer_protocols = {Protocol::C, Protocol::C};
-  Trio trio(options[0], options[1], options[2]);
-  trio.make_mirrored();
-  write(trio, trio.alpha, blocks(5), 1);
-  trio.holds[0][2] = true;
-  write(trio, trio.alpha, blocks(6), 2);
-  // beta's disk is replaced, and gamma, in the same generation, is what it can get back.
-  trio.beta.crash();
-  trio.alpha.crash();
-  trio.holds[0][2] = false;
-  trio.beta.superblock = SuperblockImage{};
-  trio.beta.superblock.life.birth = 4711;
-  std::fill(trio.beta.disk.begin(), trio.beta.disk.end(), 0);
-  trio.beta.start();
-  trio.connect(trio.beta, trio.gamma);
-  REQUIRE(trio.are_alike(trio.beta, trio.gamma));
-  CHECK(trio.beta.superblock.waited_for == WaitedFor::No);
-  // alpha knows of gamma only that it may lack something, and beta lives.
-  trio.alpha.start();
-  trio.connect(trio.alpha, trio.beta);
-  trio.settle();
-  for (Side* side : {&trio.alpha, &trio.beta, &trio.gamma}) CHECK(side->disk[6] == 2);
 }
 
 TEST_CASE("a Primary that gives up its role under protocol A is ahead of a peer that it has just lost") {
@@ -576,6 +488,7 @@ TEST_CASE("each peer has a protocol of its own, also in an order that changes it
   CHECK(trio.peer(trio.alpha, trio.gamma).protocol == Protocol::A);
   CHECK_FALSE(trio.alpha.superblock.peers[0].answered_ahead);
   CHECK(trio.alpha.superblock.peers[1].answered_ahead);
+  write(trio, trio.alpha, blocks(0), 1);  // gamma hears that it is not waited for
   trio.holds[0][2] = true;
   write(trio, trio.alpha, blocks(5), 1);
   trio.alpha.flush(0);
@@ -600,6 +513,7 @@ TEST_CASE("each peer has a protocol of its own, also in an order that changes it
   CHECK(trio.alpha.answered(ticket, Outcome::Done));
   CHECK(trio.peer(trio.alpha, trio.beta).protocol == Protocol::A);
   CHECK(trio.peer(trio.alpha, trio.gamma).protocol == Protocol::C);
+  write(trio, trio.alpha, blocks(0), 4);  // beta hears that it is not waited for
   trio.holds[0][1] = true;
   write(trio, trio.alpha, blocks(7), 3);
   CHECK(trio.gamma.disk[7] == 3);
@@ -754,6 +668,41 @@ TEST_CASE("a node that gives up its data while it compares them with another bre
   const auto broke_a_rule = [](const Note& note) { return note.kind == NoteKind::RuleBroken; };
   CHECK(std::none_of(trio.gamma.notes.begin(), trio.gamma.notes.end(), broke_a_rule));
   trio.alpha.start();
+  trio.settle();
+  CHECK(trio.are_alike(trio.beta, trio.gamma));
+}
+
+TEST_CASE("a node that compares its data with one that follows a Primary which it does not see breaks no rule") {
+  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
+  for (ReplicaOptions& each : options) each.on_peer_loss = LossPolicy::Suspend;
+  Trio trio(options[0], options[1], options[2]);
+  trio.make_mirrored();
+  write(trio, trio.alpha, blocks(5, 3), 1);
+  trio.alpha.flush(0);
+  trio.pass(1'100'000);
+  OrderGiven order;
+  order.kind = OrderKind::Disconnect;
+  trio.alpha.order(order);
+  trio.run();
+  trio.lose_link(trio.beta, trio.gamma);
+  trio.connect(trio.beta, trio.gamma);
+  REQUIRE(trio.peer(trio.gamma, trio.beta).replication == ReplicationState::Established);
+  // alpha finds beta again, and says that it has no link to gamma.
+  order.kind = OrderKind::Connect;
+  trio.alpha.order(order);
+  trio.connect(trio.alpha, trio.beta);
+  trio.pass(1'100'000);
+  REQUIRE(trio.peer(trio.beta, trio.gamma).replication == ReplicationState::Off);
+  order = OrderGiven{};
+  order.kind = OrderKind::Verify;
+  order.peer = Trio::place(trio.gamma, trio.beta);
+  order.every_peer = false;
+  REQUIRE(trio.peer(trio.gamma, trio.beta).replication == ReplicationState::Established);
+  const uint64_t ticket = trio.gamma.order(order);
+  trio.run();
+  REQUIRE(trio.gamma.answered(ticket, Outcome::Done));
+  const auto broke_a_rule = [](const Note& note) { return note.kind == NoteKind::RuleBroken; };
+  CHECK(std::none_of(trio.beta.notes.begin(), trio.beta.notes.end(), broke_a_rule));
   trio.settle();
   CHECK(trio.are_alike(trio.beta, trio.gamma));
 }

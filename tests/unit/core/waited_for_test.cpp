@@ -1,0 +1,162 @@
+// Whether what was answered has waited for a node: what survivors must know of each other, told as stories.
+#include <algorithm>
+#include <array>
+#include <catch2/catch.hpp>
+
+#include "tests/unit/core/trio.h"
+
+namespace lockstep::repl {
+namespace {
+
+void write(Trio& trio, Side& side, const ByteRange& range, uint32_t value) {
+  side.write(0, range, value);
+  trio.run();
+  REQUIRE(side.replies.at(0) == 0);
+}
+
+uint64_t set_protocol(Side& side, Protocol protocol) {
+  OrderGiven order;
+  order.kind = OrderKind::SetProtocol;
+  order.protocol = protocol;
+  return side.order(order);
+}
+
+}  // namespace
+
+// gamma is far away, under protocol A; alpha and beta lose their power together, with what they made stable.
+TEST_CASE("a survivor under protocol A is target of a node that lost its power and has what was flushed") {
+  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
+  for (ReplicaOptions& each : options) each.peer_protocols = {Protocol::C, Protocol::A};
+  options[2].peer_protocols = {Protocol::C, Protocol::C};
+  Trio trio(options[0], options[1], options[2]);
+  trio.make_mirrored();
+  write(trio, trio.alpha, blocks(5), 1);
+  REQUIRE(trio.gamma.superblock.waited_for == WaitedFor::No);
+  REQUIRE(trio.beta.superblock.waited_for == WaitedFor::Yes);
+  trio.holds[0][2] = true;
+  write(trio, trio.alpha, blocks(6), 2);
+  trio.alpha.flush(0);
+  trio.run();
+  REQUIRE(trio.alpha.replies.at(0) == 0);
+  trio.beta.crash(true);
+  trio.alpha.crash(true);
+  trio.holds[0][2] = false;
+  REQUIRE(trio.gamma.disk[6] == 0);
+  const bool beta_comes_first = GENERATE(true, false);
+  if (beta_comes_first) {
+    trio.beta.start();
+    trio.connect(trio.beta, trio.gamma);
+    CHECK(trio.peer(trio.beta, trio.gamma).decision.rule == Rule::EqualPeerMayLack);
+    CHECK(trio.beta.is_up_to_date());  // gamma saw nobody go on without it
+    CHECK(trio.gamma.is_up_to_date());
+    CHECK(trio.gamma.superblock.waited_for == WaitedFor::Yes);
+    trio.alpha.start();
+  } else {
+    trio.alpha.start();
+    trio.connect(trio.alpha, trio.gamma);
+    CHECK(trio.peer(trio.alpha, trio.gamma).decision.rule == Rule::EqualSelfCrashedAhead);
+    trio.beta.start();
+  }
+  trio.settle();
+  for (Side* side : {&trio.alpha, &trio.beta, &trio.gamma}) CHECK(side->disk[6] == 2);
+  CHECK(trio.are_alike(trio.alpha, trio.gamma));
+}
+
+TEST_CASE("a node that has granted a promotion does not know whether the next Primary waits for it") {
+  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
+  for (ReplicaOptions& each : options) each.peer_protocols = {Protocol::C, Protocol::C};
+  options[1].peer_protocols = {Protocol::A, Protocol::C};  // beta does not wait for alpha
+  Trio trio(options[0], options[1], options[2]);
+  trio.make_mirrored();
+  write(trio, trio.alpha, blocks(5), 1);
+  REQUIRE(trio.gamma.superblock.waited_for == WaitedFor::Yes);
+  trio.alpha.order(OrderKind::Demote);
+  trio.run();
+  REQUIRE(trio.alpha.superblock.waited_for == WaitedFor::Yes);
+  trio.beta.holds_flushes = true;  // what is here is not stable yet, so that nothing is answered
+  const uint64_t ticket = trio.beta.order(OrderKind::Promote);
+  trio.run();
+  REQUIRE_FALSE(trio.beta.answered(ticket, Outcome::Done));
+  CHECK(trio.alpha.superblock.waited_for == WaitedFor::Unknown);
+  trio.beta.holds_flushes = false;
+  trio.run();
+  REQUIRE(trio.beta.answered(ticket, Outcome::Done));
+  CHECK(trio.alpha.superblock.waited_for == WaitedFor::No);
+  CHECK(trio.gamma.superblock.waited_for == WaitedFor::Yes);
+}
+
+TEST_CASE("whoever has its data from a survivor under protocol A may lack what that one lacks") {
+  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
+  for (ReplicaOptions& each : options) each.peer_protocols = {Protocol::C, Protocol::A};
+  options[2].peer_protocols = {Protocol::C, Protocol::C};
+  Trio trio(options[0], options[1], options[2]);
+  trio.make_mirrored();
+  write(trio, trio.alpha, blocks(5), 1);
+  trio.holds[0][2] = true;
+  write(trio, trio.alpha, blocks(6), 2);
+  // beta's disk is replaced, and gamma, in the same generation, is what it can get back.
+  trio.beta.crash();
+  trio.alpha.crash();
+  trio.holds[0][2] = false;
+  trio.beta.superblock = SuperblockImage{};
+  trio.beta.superblock.life.birth = 4711;
+  std::fill(trio.beta.disk.begin(), trio.beta.disk.end(), 0);
+  trio.beta.start();
+  trio.connect(trio.beta, trio.gamma);
+  REQUIRE(trio.are_alike(trio.beta, trio.gamma));
+  CHECK(trio.beta.superblock.waited_for == WaitedFor::No);
+  // alpha knows of gamma only that it may lack something, and beta lives.
+  trio.alpha.start();
+  trio.connect(trio.alpha, trio.beta);
+  trio.settle();
+  for (Side* side : {&trio.alpha, &trio.beta, &trio.gamma}) CHECK(side->disk[6] == 2);
+}
+
+// The order to go over to A changes nothing for a peer that cannot hear of it: for its link nobody knows yet that it is
+// dead.
+TEST_CASE("a peer that does not know that it is not waited for any more is waited for") {
+  const bool by_flush = GENERATE(false, true);
+  Trio trio;
+  trio.make_mirrored();
+  write(trio, trio.alpha, blocks(5), 1);
+  REQUIRE(trio.gamma.superblock.waited_for == WaitedFor::Yes);
+  trio.holds[0][2] = true;
+  const uint64_t ticket = set_protocol(trio.alpha, Protocol::A);
+  trio.run();
+  REQUIRE(trio.alpha.answered(ticket, Outcome::Done));
+  trio.alpha.write(0, blocks(6), 2);
+  trio.run();
+  CHECK(trio.alpha.replies.count(0) == 0);
+  CHECK(trio.beta.superblock.waited_for == WaitedFor::No);
+  if (by_flush) {
+    trio.alpha.flush(1);
+    trio.run();
+    CHECK(trio.alpha.replies.count(1) == 0);
+  }
+  SECTION("until it hears of it, durably") {
+    trio.gamma.holds_persists = true;
+    trio.holds[0][2] = false;
+    trio.run();
+    CHECK(trio.alpha.replies.count(0) == 0);
+    trio.gamma.holds_persists = false;
+    trio.run();
+    CHECK(trio.alpha.replies.at(0) == 0);
+    CHECK(trio.gamma.superblock.waited_for == WaitedFor::No);
+    if (by_flush) CHECK(trio.alpha.replies.at(1) == 0);
+    // From here on it is not.
+    trio.holds[0][2] = true;
+    write(trio, trio.alpha, blocks(7), 3);
+  }
+  SECTION("or is gone") {
+    trio.lose_link_unnoticed(trio.alpha, trio.gamma);
+    trio.run();
+    CHECK(trio.alpha.replies.at(0) == 0);
+    trio.alpha.crash();
+    trio.holds[0][2] = false;
+    trio.settle();
+    CHECK(trio.beta.disk[6] == 2);
+    CHECK(trio.gamma.disk[6] == 2);
+  }
+}
+
+}  // namespace lockstep::repl
