@@ -280,7 +280,11 @@ void Replica::State::complete_write_if_done(uint32_t slot) {
 // Before a write or a flush is answered whose promise an absent peer does not keep, a new generation is made if that
 // peer may hold the current one: reply() waits until it is durable.
 void Replica::State::record_divergence() {
-  if (may_hold_current == 0 || is_suspended() || LOCKSTEP_MUTANT("no-new-generation")) return;
+  if (is_suspended() || LOCKSTEP_MUTANT("no-new-generation")) return;
+  if (may_hold_current == 0) {
+    if (has_third_nodes() && superblock.unanswered_since != kHeldByNobody) record_that_generation_is_used();
+    return;
+  }
   if (awaits_who_may_hold()) return;
   make_new_generation();
 }

@@ -379,7 +379,10 @@ void Replica::State::generation_changed(PeerIndex index, const GenerationChanged
 void Replica::State::generation_confirmed(PeerIndex index) {
   if ((generation_unconfirmed & mask_of(index)) == 0) return;
   generation_unconfirmed &= static_cast<PeerMask>(~mask_of(index));
-  record_that_generation_is_used();
+  // Else what is answered next makes another one, and a restart in between undoes this one.
+  const bool another_follows =
+      has_third_nodes() && may_hold_current != 0 && !LOCKSTEP_MUTANT("generation-used-before-the-next");
+  if (!another_follows) record_that_generation_is_used();
   settle_promises();
 }
 

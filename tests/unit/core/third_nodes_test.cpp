@@ -387,6 +387,33 @@ TEST_CASE("a generation that was undone is as good as the one before, whoever ho
   CHECK(trio.are_alike(trio.alpha, trio.gamma));
 }
 
+// A Primary loses gamma, and then beta before that one has stored what is made because of gamma.
+TEST_CASE("a generation in which nothing is answered, because the next one follows, counts as unanswered until then") {
+  Trio trio;
+  trio.make_mirrored();
+  write(trio, trio.alpha, blocks(5), 1);
+  const PeerIndex beta = Trio::place(trio.alpha, trio.beta);
+  trio.beta.holds_persists = true;
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.alpha.write(0, blocks(6), 2);
+  trio.run();
+  REQUIRE(trio.alpha.replies.count(0) == 0);
+  const Generation made = trio.alpha.superblock.current;
+  REQUIRE_FALSE(trio.alpha.superblock.unanswered_since.is_zero());
+  trio.alpha.holds_persists = true;
+  trio.lose_link(trio.alpha, trio.beta);
+  do {
+    const SuperblockImage& durable = trio.alpha.superblock;
+    const bool passes_for_beta_s = durable.current == made && durable.unanswered_since.is_zero() &&
+                                   durable.peers[beta].bitmap_generation.is_zero();
+    CHECK_FALSE(passes_for_beta_s);
+  } while (trio.alpha.complete_one_persist());
+  CHECK(trio.alpha.superblock.current != made);
+  trio.alpha.holds_persists = false;
+  trio.run();
+  CHECK(trio.alpha.replies.at(0) == 0);
+}
+
 TEST_CASE("a generation that was undone is known still when its maker goes on without those that hold it") {
   Trio trio;
   trio.make_mirrored();
