@@ -279,7 +279,6 @@ void Replica::State::acknowledged(PeerIndex index, const Acknowledged& message) 
     reached(index, entry, Milestone::Received);
   }
   peer.received = std::max(peer.received, message.received_through);
-  if (peer.unaware_after.has_value() && peer.received > *peer.unaware_after) peer.unaware_after.reset();
   waiting_may_start = waiting_may_start || queue_was_full;
   for (Sequence sequence = std::max(peer.written + 1, transfer_log.first()); sequence <= message.written_through;
        ++sequence) {

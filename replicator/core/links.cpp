@@ -27,8 +27,7 @@ void Replica::State::on(const LinkEstablished& event) {
   peer.stream_received = peer.stream_written = peer.stream_flushed = peer.barrier_wanted = 0;
   peer.acknowledge = false;
   peer.rules_told = peer.rules_obeyed = StreamRules{};
-  peer.unaware_after.reset();
-  peer.pings = peer.pongs = 0;
+  peer.pings = peer.pongs = peer.unaware_until = 0;
   if (stream_peer == event.peer) written_besides.clear();
   send_report_when_quiet(event.peer);
 }

@@ -46,9 +46,9 @@ struct Peer {
   Protocol protocol_kept = Protocol::C;  // the weakest under which something was answered that is not stable there
   Sequence protocol_drains_through = 0;  // … until that is; 0: nothing to wait for
   StreamRules rules_told;                // on this link
-  // It was told that answers do not wait for it, and has not confirmed it: they do until more than this is received.
-  std::optional<Sequence> unaware_after;
-  StreamRules rules_obeyed;              // what the peer told us
+  // It was told that answers do not wait for it: they do until it has answered this Ping, which came behind that.
+  uint64_t unaware_until = 0;
+  StreamRules rules_obeyed;  // what the peer told us
 
   // Its promises about our stream.
   Sequence sent = 0, received = 0, written = 0, flushed = 0;

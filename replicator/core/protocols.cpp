@@ -25,7 +25,7 @@ Milestone Replica::State::milestone(const Peer& peer, bool fua) const {
 // A peer that still calls itself waited for would be a survivor's source, whatever it lacks. So nothing is answered
 // under A before it has heard otherwise.
 Protocol Replica::State::protocol_of_answers(const Peer& peer) const {
-  const bool is_unaware = peer.unaware_after.has_value() && !LOCKSTEP_MUTANT("unaware-peer-is-not-waited-for");
+  const bool is_unaware = peer.pongs < peer.unaware_until && !LOCKSTEP_MUTANT("unaware-peer-is-not-waited-for");
   return is_unaware ? std::max(peer.protocol, Protocol::B) : peer.protocol;
 }
 
@@ -40,9 +40,12 @@ void Replica::State::tell_stream_rules(PeerIndex index, bool again) {
   const StreamRules rules{wanted, wanted, waits};
   if (rules == peer.rules_told && !again) return;
   peer.rules_told = rules;
-  peer.unaware_after.reset();
-  if (has_third_nodes() && is_open && !waits) peer.unaware_after = peer.sent;
   send(index, rules);
+  peer.unaware_until = 0;
+  if (has_third_nodes() && is_open && !waits) {
+    send_ping(index);
+    peer.unaware_until = peer.pings;
+  }
 }
 
 void Replica::State::sent_to_peer(PeerIndex index, Sequence sequence, const TransferEntry& entry) {

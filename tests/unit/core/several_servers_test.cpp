@@ -434,8 +434,6 @@ TEST_CASE("a peer that was away when the Primary's disk was lost does not serve 
   }
   Trio trio(options[0], options[1], options[2]);
   trio.make_mirrored();
-  trio.alpha.write(0, blocks(0), 1);  // the peers hear whether they are waited for
-  trio.run();
   trio.holds[0][1] = runs_ahead;  // else it has the write in its cache only
   trio.alpha.write(0, blocks(6), 2);
   trio.run();

@@ -454,7 +454,6 @@ TEST_CASE("who has its data from a node that was ahead of a third one is ahead o
   for (ReplicaOptions& each : options) each.protocol = Protocol::A;
   Trio trio(options[0], options[1], options[2]);
   trio.make_mirrored();
-  write(trio, trio.alpha, blocks(0), 1);  // they hear that they are not waited for
   trio.holds[0][1] = trio.holds[0][2] = true;
   write(trio, trio.alpha, blocks(6), 2);  // neither has it
   trio.alpha.crash();
@@ -515,7 +514,6 @@ TEST_CASE("each peer has a protocol of its own, also in an order that changes it
   CHECK(trio.peer(trio.alpha, trio.gamma).protocol == Protocol::A);
   CHECK_FALSE(trio.alpha.superblock.peers[0].answered_ahead);
   CHECK(trio.alpha.superblock.peers[1].answered_ahead);
-  write(trio, trio.alpha, blocks(0), 1);  // gamma hears that it is not waited for
   trio.holds[0][2] = true;
   write(trio, trio.alpha, blocks(5), 1);
   trio.alpha.flush(0);
@@ -540,7 +538,6 @@ TEST_CASE("each peer has a protocol of its own, also in an order that changes it
   CHECK(trio.alpha.answered(ticket, Outcome::Done));
   CHECK(trio.peer(trio.alpha, trio.beta).protocol == Protocol::A);
   CHECK(trio.peer(trio.alpha, trio.gamma).protocol == Protocol::C);
-  write(trio, trio.alpha, blocks(0), 4);  // beta hears that it is not waited for
   trio.holds[0][1] = true;
   write(trio, trio.alpha, blocks(7), 3);
   CHECK(trio.gamma.disk[7] == 3);
