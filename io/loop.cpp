@@ -76,7 +76,8 @@ Error ring_error(int system_errno) {
 
 struct Loop::Ring {
   io_uring uring{};
-  std::vector<io_uring_sqe> disk_entries;  // of the present turn
+  std::vector<io_uring_sqe> disk_entries;  // of the present turn, but reads
+  std::vector<io_uring_sqe> disk_reads;    // the oldest first; as many go as DiskTurns allows
   bool opened = false;
   bool enabled = false;
 
@@ -299,6 +300,7 @@ void Loop::observe_turn() {
 void Loop::reap() {
   unsigned head = 0;
   unsigned reaped = 0;
+  size_t reads = 0;
   io_uring_cqe* completion = nullptr;
   io_uring_for_each_cqe(&ring_->uring, head, completion) {
     ++reaped;
@@ -306,12 +308,15 @@ void Loop::reap() {
     if (operation == nullptr) continue;  // the answer to a cancel()
     LOCKSTEP_CHECK(operation->in_kernel_);
     operation->in_kernel_ = false;
+    if (std::exchange(operation->at_disk_, false)) ++reads;
     operation->result_ = completion->res;
     operation->unlink();
     queue_.push(*operation);
   }
   io_uring_cq_advance(&ring_->uring, reaped);
   reaped_something_ = reaped > 0;
+  reads_at_disk_ -= reads;
+  disk_turns_.ended(reads, reads_at_disk_, ring_->disk_reads.size());
 }
 
 void Loop::fire_timers() {
@@ -425,6 +430,16 @@ io_uring_sqe* Loop::disk_entry() {
 void Loop::give_disk_requests() {
   for (const io_uring_sqe& entry : ring_->disk_entries) *ring_->next_entry(*this) = entry;
   ring_->disk_entries.clear();
+  std::vector<io_uring_sqe>& waiting = ring_->disk_reads;
+  size_t given = 0;
+  while (given < waiting.size() && reads_at_disk_ < disk_turns_.limit()) {
+    const io_uring_sqe& entry = waiting[given++];
+    reinterpret_cast<Operation*>(entry.user_data)->at_disk_ = true;
+    ++reads_at_disk_;
+    disk_turns_.given(reads_at_disk_);
+    *ring_->next_entry(*this) = entry;
+  }
+  waiting.erase(waiting.begin(), waiting.begin() + static_cast<std::ptrdiff_t>(given));
 }
 
 // The kernel gets the entry with the turn's submission.
@@ -437,7 +452,7 @@ void Loop::give(Operation& operation, io_uring_sqe* entry) {
 void Loop::start_read(Operation& operation, int fd, std::span<uint8_t> into, uint64_t offset_bytes) {
   if (!begin(operation, false)) return;
   const unsigned length = transfer_length(into.size());
-  io_uring_sqe* entry = disk_entry();
+  io_uring_sqe* entry = &ring_->disk_reads.emplace_back();
   if (features_.fixed_buffers && buffers_->contains(into.data(), into.size())) {
     io_uring_prep_read_fixed(entry, fd, into.data(), length, offset_bytes, 0);
   } else {

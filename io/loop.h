@@ -15,6 +15,7 @@
 
 #include "io/base/result.h"
 #include "io/buffer_pool.h"
+#include "io/disk_turns.h"
 #include "io/operation.h"
 #include "io/polling.h"
 #include "io/run_queue.h"
@@ -205,6 +206,8 @@ class Loop {
   uint64_t now_us_ = 0;
   bool stopping_ = false;
   bool reaped_something_ = false;
+  size_t reads_at_disk_ = 0;  // that the kernel has
+  DiskTurns disk_turns_;
   Polling polling_;
   std::unique_ptr<BufferPool> buffers_;
 };

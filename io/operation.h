@@ -55,6 +55,7 @@ class Operation : public TimerEntry {
   int32_t result_ = 0;
   bool in_flight_ = false;
   bool in_kernel_ = false;
+  bool at_disk_ = false;  // a read that DiskTurns counts
   bool stoppable_ = false;
 };
 
