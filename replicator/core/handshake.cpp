@@ -313,6 +313,9 @@ void Replica::State::make_new_generation() {
     }
   }
   if (superblock.current != old) return;  // losing that link answered a write, which made one
+  // Or it suspended this node: nothing is answered, and whoever is promoted instead must not find a generation here
+  // that passes for used.
+  if (is_suspended() && !LOCKSTEP_MUTANT("generation-made-while-suspended")) return;
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     PeerRecord& record = superblock.peers[index];
     if (!gets_stream(peers[index])) {

@@ -224,7 +224,10 @@ void Replica::State::resync_done_arrived(PeerIndex index, const ResyncDone& mess
   hold_generation(LOCKSTEP_MUTANT("target-keeps-its-generation") ? superblock.current : message.current);
   superblock.history = message.history;
   if (superblock.current.is_zero()) superblock.unanswered_since = Generation{};  // as create left it
-  if (has_third_nodes()) take_over_view_at_end(index, message);
+  if (has_third_nodes()) {
+    keep_undone(peer.own_report);
+    take_over_view_at_end(index, message);
+  }
   position = peer.peer_report.position;
   // Promoted since the handshake, it could not speak of its own stream then.
   const uint64_t run = peer.peer_report.run;

@@ -402,6 +402,9 @@ void Replica::State::begin_demotion() {
 // Everything flushed here and there; what a peer lacks under bits on disk; the log empty; then Secondary, durably.
 void Replica::State::advance_demotion() {
   if (stage == OrderStage::Draining) {
+    // Held once more: the peer that was to store a new generation before they are answered is lost, too.
+    const bool waits_for_ever = held_slots > 0 && (was_replaced || !may_answer());
+    if (waits_for_ever && !LOCKSTEP_MUTANT("demotion-waits-for-held-writes")) fail_held_slots();
     if (in_flight > 0) return;
     if (serves_locally() || is_served()) {
       if (application_entries > 0 && !LOCKSTEP_MUTANT("demoted-before-all-is-flushed")) {

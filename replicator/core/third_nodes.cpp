@@ -357,6 +357,18 @@ void Replica::State::take_over_view(PeerIndex from, const Generation& old, NodeM
   }
 }
 
+// A generation that this node undid, and that a third one may hold, is as good still as the one that it went back to:
+// which is here again, or has been gone on from.
+void Replica::State::keep_undone(const StateReport& before) {
+  if (before.undone.is_zero() || LOCKSTEP_MUTANT("undone-generation-lost-by-target")) return;
+  const auto& history = superblock.history;
+  if (superblock.current == before.current) {
+    superblock.undone = before.undone;
+  } else if (std::find(history.begin(), history.end(), before.current) != history.end()) {
+    remember(before.undone);
+  }
+}
+
 // The end of a resync: this node holds what the source holds, and knows of the others what the source knows. The bits
 // here still count from what this node held before.
 void Replica::State::take_over_view_at_end(PeerIndex source, const ResyncDone& message) {
