@@ -259,6 +259,17 @@ Verdict decide_lineage(const StateReport& self, const StateReport& peer) {
                                  : source(SyncExtent::Bitmap, Rule::PeerIsUnanswered);
   }
 
+  const bool is_a_copy_left = !is_inconsistent(self) || !is_inconsistent(peer);
+  if (self_answered_nothing && is_a_copy_left && !LOCKSTEP_MUTANT("two-unanswered-are-a-split-brain")) {
+    // Neither did: they are as equal as before each made its own.
+    const Verdict verdict = decide_equal(self, peer);
+    const bool self_comes_first =
+        is_primary(self) != is_primary(peer) ? is_primary(self) : self.node_order < peer.node_order;
+    const bool self_is_source = verdict.kind == SyncKind::None ? self_comes_first : verdict.kind == SyncKind::Source;
+    return self_is_source ? source(SyncExtent::Bitmap, Rule::PeerIsUnanswered)
+                          : target(SyncExtent::Bitmap, Rule::SelfIsUnanswered);
+  }
+
   const bool self_remembers = remembers(self, peer.current);
   const bool peer_remembers = remembers(peer, self.current);
   if (self_remembers && peer_remembers) return kSplitBrain;

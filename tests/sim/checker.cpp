@@ -628,9 +628,9 @@ void Checker::noted(int id, const Note& note) {
   } else if (note.kind == NoteKind::GenerationMade) {
     // Protocol A: the peer is on its own with what it had received.
     for (int each = 0; each < world_.node_count(); ++each) {
-      if (each != id && known(each).may_lack && world_.node(id).peer(each).replication == ReplicationState::Off) {
-        known(each).behind = true;
-      }
+      if (each == id || world_.node(id).peer(each).replication != ReplicationState::Off) continue;
+      note_complete(each);
+      if (known(each).may_lack) known(each).behind = true;
     }
   } else if (note.kind == NoteKind::Demoted && holds_answered(id, id) &&
              world_.node(id).status().disk_state == DiskState::UpToDate) {

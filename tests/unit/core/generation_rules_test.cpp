@@ -304,7 +304,16 @@ std::vector<Row> table() {
       // A generation in which nothing was answered.
       {Says(kG2).or_since(kG1).unanswered(kG1), Says(kG3).since(kG1), kTarget(kBitmap, Rule::SelfIsUnanswered)},
       {Says(kG3).since(kG1), Says(kG2).or_since(kG1).unanswered(kG1), kSource(kBitmap, Rule::PeerIsUnanswered)},
-      {Says(kG2).since(kG1).unanswered(kG1), Says(kG3).since(kG1).unanswered(kG1), kSplit(Rule::SplitBrain)},
+      // Neither answered anything in the generation that it made: as before, by what they are.
+      {Says(kG2).since(kG1).unanswered(kG1), Says(kG3).since(kG1).unanswered(kG1),
+       kSource(kBitmap, Rule::PeerIsUnanswered)},
+      {Says(kG2).since(kG1).unanswered(kG1), Says(kG3).since(kG1).unanswered(kG1).primary(),
+       kTarget(kBitmap, Rule::SelfIsUnanswered)},
+      {Says(kG2).since(kG1).unanswered(kG1), Says(kG3).since(kG1).unanswered(kG1).bits(4),
+       kTarget(kBitmap, Rule::SelfIsUnanswered)},
+      {Says(kG2).since(kG1).unanswered(kG1),
+       Says(kG3).since(kG4).unanswered(kG4),
+       {SyncKind::Unrelated, SyncExtent::Nothing, Rule::Unrelated}},
       // A first generation in which nothing was written.
       {Says(kG1).unanswered(kHeldByNobody), Says(kG2), kTarget(kFull, Rule::SelfIsUnanswered)},
       {Says(kG1), Says(kG2).unanswered(kHeldByNobody), kSource(kFull, Rule::PeerIsUnanswered)},
