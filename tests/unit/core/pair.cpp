@@ -5,6 +5,13 @@
 
 namespace lockstep::repl {
 
+OrderGiven promote_fenced() {
+  OrderGiven order;
+  order.kind = OrderKind::Promote;
+  order.peer_fenced = true;
+  return order;
+}
+
 ReplicaOptions test_options(uint8_t node_order) {
   ReplicaOptions options;
   options.size_bytes = kTestDeviceBytes;

@@ -20,6 +20,8 @@ inline constexpr uint64_t kTestDeviceBytes = 128 * kMiB;
 inline constexpr uint64_t kTestBlocks = kTestDeviceBytes / kBlockBytes;
 
 ReplicaOptions test_options(uint8_t node_order);
+// A promotion for which somebody vouches that the absent peers are no Primaries.
+OrderGiven promote_fenced();
 constexpr ByteRange blocks(uint64_t first, uint64_t count = 1) {
   return {first * kBlockBytes, count * kBlockBytes};
 }

@@ -8,13 +8,6 @@
 namespace lockstep::repl {
 namespace {
 
-OrderGiven promote_fenced() {
-  OrderGiven order;
-  order.kind = OrderKind::Promote;
-  order.peer_fenced = true;
-  return order;
-}
-
 // alpha wrote `value` to block 5 while beta was away.
 void write_alone(Pair& pair, uint32_t value) {
   pair.lose_link();

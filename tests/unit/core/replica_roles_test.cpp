@@ -8,13 +8,6 @@
 namespace lockstep::repl {
 namespace {
 
-OrderGiven promote_fenced() {
-  OrderGiven order;
-  order.kind = OrderKind::Promote;
-  order.peer_fenced = true;
-  return order;
-}
-
 OrderGiven promote_forced(const Generation& generation) {
   OrderGiven order;
   order.kind = OrderKind::Promote;

@@ -20,13 +20,6 @@ OrderGiven resume(bool alone) {
   return order;
 }
 
-OrderGiven promote_fenced() {
-  OrderGiven order;
-  order.kind = OrderKind::Promote;
-  order.peer_fenced = true;
-  return order;
-}
-
 Suspension suspension_of(const Side& side) {
   return side.replica().status().suspension;
 }

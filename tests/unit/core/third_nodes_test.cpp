@@ -8,23 +8,6 @@
 #include "tests/unit/core/trio.h"
 
 namespace lockstep::repl {
-namespace {
-
-OrderGiven promote_fenced() {
-  OrderGiven order;
-  order.kind = OrderKind::Promote;
-  order.peer_fenced = true;
-  return order;
-}
-
-void write(Trio& trio, Side& side, const ByteRange& range, uint32_t value) {
-  side.write(0, range, value);
-  trio.run();
-  REQUIRE(side.replies.at(0) == 0);
-}
-
-}  // namespace
-
 TEST_CASE("three nodes get the same writes, and the survivors of the Primary agree") {
   Trio trio;
   trio.make_mirrored();

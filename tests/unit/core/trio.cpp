@@ -1,5 +1,6 @@
 #include "tests/unit/core/trio.h"
 
+#include <catch2/catch.hpp>
 #include <utility>
 
 namespace lockstep::repl {
@@ -153,6 +154,12 @@ void Trio::make_mirrored() {
 bool Trio::are_alike(const Side& a, const Side& b) const {
   return a.replica().status().generation == b.replica().status().generation && bits(a, b) == 0 && bits(b, a) == 0 &&
          a.disk == b.disk;
+}
+
+void write(Trio& trio, Side& side, const ByteRange& range, uint32_t value) {
+  side.write(0, range, value);
+  trio.run();
+  REQUIRE(side.replies.at(0) == 0);
 }
 
 }  // namespace lockstep::repl

@@ -61,4 +61,7 @@ class Trio : public Wires {
   Incarnation incarnations_ = 0;
 };
 
+// One that is answered with success at once.
+void write(Trio& trio, Side& side, const ByteRange& range, uint32_t value);
+
 }  // namespace lockstep::repl

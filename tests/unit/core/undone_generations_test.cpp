@@ -7,23 +7,6 @@
 #include "tests/unit/core/trio.h"
 
 namespace lockstep::repl {
-namespace {
-
-OrderGiven promote_fenced() {
-  OrderGiven order;
-  order.kind = OrderKind::Promote;
-  order.peer_fenced = true;
-  return order;
-}
-
-void write(Trio& trio, Side& side, const ByteRange& range, uint32_t value) {
-  side.write(0, range, value);
-  trio.run();
-  REQUIRE(side.replies.at(0) == 0);
-}
-
-}  // namespace
-
 TEST_CASE("a copy that was on its way to a generation that is undone is completed by who holds the one before") {
   Trio trio;
   trio.make_mirrored();

@@ -8,12 +8,6 @@
 namespace lockstep::repl {
 namespace {
 
-void write(Trio& trio, Side& side, const ByteRange& range, uint32_t value) {
-  side.write(0, range, value);
-  trio.run();
-  REQUIRE(side.replies.at(0) == 0);
-}
-
 uint64_t set_protocol(Side& side, Protocol protocol) {
   OrderGiven order;
   order.kind = OrderKind::SetProtocol;
