@@ -162,8 +162,10 @@ std::optional<SyncExtent> completes(const StateReport& whole, const StateReport&
       !is_a_name(whole.current) || whole.current == partial.current || tracks_since(whole, partial.current)) {
     return std::nullopt;
   }
+  // A generation that `whole` undid is as good as the one that it went back to.
   const auto is_at_or_behind = [&whole](const Generation& generation) {
-    return whole.current == generation || tracks_since(whole, generation) || remembers(whole, generation);
+    const bool undid = whole.undone == generation && !LOCKSTEP_MUTANT("aim-that-was-undone-has-no-source");
+    return whole.current == generation || undid || tracks_since(whole, generation) || remembers(whole, generation);
   };
   // Else it holds older data; but whoever remembers the resync's own name has all that its source had.
   if (!is_at_or_behind(partial.sync_toward) && !remembers(whole, partial.current)) return std::nullopt;

@@ -73,6 +73,9 @@ struct Says : StateReport {
       says.sync_toward = toward;
     });
   }
+  Says undid(Generation generation) const {
+    return with([&](Says& says) { says.undone = generation; });
+  }
   Says unanswered(Generation since) const {
     return with([&](Says& says) { says.unanswered_since = since; });
   }
@@ -289,6 +292,7 @@ std::vector<Row> table() {
       {Says(kG1), Says(kG4, kInconsistent).partial(kG1, kG1), kSource(kBitmap, Rule::PeerIsPartial)},
       {Says(kG2), Says(kG4, kInconsistent).partial(kG1, kG2), kSource(kFull, Rule::PeerIsPartial)},
       {Says(kG3).after(kG2), Says(kG4, kInconsistent).partial(kZero, kG2), kSource(kFull, Rule::PeerIsPartial)},
+      {Says(kG2).undid(kG3), Says(kG4, kInconsistent).partial(kG1, kG3), kSource(kFull, Rule::PeerIsPartial)},
       // … or to a node without a name, and whoever holds what it had before.
       {Says(kG1), Says(kG4, kInconsistent).partial(kG1, kZero), kSource(kFull, Rule::PeerIsPartial)},
       {Says(kG4, kInconsistent).partial(kG1, kZero), Says(kG2).after(kG1), kTarget(kFull, Rule::SelfIsPartial)},
