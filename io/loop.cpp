@@ -76,7 +76,7 @@ Error ring_error(int system_errno) {
 
 struct Loop::Ring {
   io_uring uring{};
-  std::vector<io_uring_sqe> disk_entries;  // of the present turn, but reads
+  std::vector<io_uring_sqe> disk_entries;  // of the present turn: all but reads
   std::vector<io_uring_sqe> disk_reads;    // the oldest first; as many go as DiskTurns allows
   bool opened = false;
   bool enabled = false;

@@ -278,7 +278,8 @@ void Replica::State::complete_write_if_done(uint32_t slot) {
 }
 
 // Before a write or a flush is answered whose promise an absent peer does not keep, a new generation is made if that
-// peer may hold the current one: reply() waits until it is durable.
+// peer may hold the current one; else the current one is used from here on, and no restart undoes it. reply() waits
+// until either is durable.
 void Replica::State::record_divergence() {
   if (is_suspended() || LOCKSTEP_MUTANT("no-new-generation")) return;
   if (may_hold_current == 0) {

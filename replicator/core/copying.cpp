@@ -47,7 +47,8 @@ void Replica::State::pump_resync(PeerIndex index) {
     if (!peer.verify.runs) {
       const bool may_finish = may_finish_resync(index);
       if (peer.bitmap.dirty_blocks() == 0 && peer.reading_slots == 0) {
-        // A generation that may still be undone is not handed on.
+        // A generation that may still be undone is not handed on: first it is called used, unless nothing may be
+        // answered.
         Generation& since = superblock.unanswered_since;
         const bool ends_suspension = has_third_nodes() && is_suspended() && generation_unconfirmed == 0 &&
                                      (awaited_peers_are_targets() || LOCKSTEP_MUTANT("resync-ends-for-another-peer"));

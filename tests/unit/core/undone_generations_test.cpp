@@ -1,8 +1,6 @@
 // Generations in which nothing was answered, and which a restart undoes, beside a third node: told as stories.
-#include <algorithm>
 #include <array>
 #include <catch2/catch.hpp>
-#include <cerrno>
 
 #include "tests/unit/core/trio.h"
 
