@@ -18,7 +18,7 @@ struct ArbiterRequest {
   Role role = Role::Secondary;      // this node's
   DiskState disk_state = DiskState::UpToDate;
   SuperblockImage generations;  // current and history: what this node's data goes back to
-  Generation next_generation;   // zero in PeersInSync
+  Generation generation;        // what the record is to bear: one of those, in PeersInSync
 };
 
 class Arbiter {

@@ -241,7 +241,7 @@ void Driver::execute(const AskArbiter& action) {
   request.role = status.role;
   request.disk_state = status.disk_state;
   request.generations = replica_.superblock();
-  request.next_generation = action.next_generation;
+  request.generation = action.generation;
   options_.arbiter->ask(std::move(request), [this, ticket = action.ticket](ArbiterVerdict verdict) {
     step(ArbiterAnswered{ticket, verdict});
   });

@@ -118,7 +118,10 @@ ArbiterVerdict FenceCommand::verdict_of(ArbiterQuestion question, int exit_code,
 
 std::vector<std::string> FenceCommand::environment_of(const FenceCommandOptions& options,
                                                       const repl::ArbiterRequest& request) {
+  const bool in_sync = request.question == ArbiterQuestion::PeersInSync;
+  const repl::Generation& current = request.generations.current;
   std::vector<std::string> history;
+  if (in_sync && request.generation != current) history.push_back(to_string(current));
   for (const repl::Generation& generation : request.generations.history) {
     if (!generation.is_zero()) history.push_back(to_string(generation));
   }
@@ -131,11 +134,11 @@ std::vector<std::string> FenceCommand::environment_of(const FenceCommandOptions&
       "LOCKSTEP_PEERS=" + joined(request.peers),
       "LOCKSTEP_ROLE=" + std::string(to_string(request.role)),
       "LOCKSTEP_DISK_STATE=" + std::string(to_string(request.disk_state)),
-      "LOCKSTEP_GENERATION=" + to_string(request.generations.current),
+      "LOCKSTEP_GENERATION=" + to_string(in_sync ? request.generation : current),
       "LOCKSTEP_HISTORY=" + joined(history),
   };
-  if (!request.next_generation.is_zero()) {
-    list.push_back("LOCKSTEP_NEXT_GENERATION=" + to_string(request.next_generation));
+  if (!in_sync) {
+    list.push_back("LOCKSTEP_NEXT_GENERATION=" + to_string(request.generation));
     list.push_back("LOCKSTEP_BEHIND=" + joined(request.behind));
   }
   return list;

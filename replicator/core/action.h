@@ -188,8 +188,9 @@ struct AskArbiter {
   uint64_t ticket = 0;
   ArbiterQuestion question = ArbiterQuestion::FencePeers;
   PeerMask peers = 0;
-  PeerMask behind = 0;         // FencePeers, Promote: others that do not get what is written from here on
-  Generation next_generation;  // FencePeers, Promote: what this node's writes belong to once it was granted
+  PeerMask behind = 0;  // FencePeers, Promote: others that do not get what is written from here on
+  // What the record is to bear. FencePeers, Promote: what this node's writes belong to once it was granted.
+  Generation generation;
   PersistId after_persist = 0;
 };
 

@@ -97,9 +97,15 @@ void Replica::State::ask_arbiter(ArbiterQuestion question, PeerMask mask) {
     const PeerMask others = LOCKSTEP_MUTANT("peer-that-left-stays-in-the-set") ? PeerMask{0} : peers_behind();
     ask.behind = arbiter.asked_behind = static_cast<PeerMask>(others & ~mask);
     // Stored before anybody can know it: else, after a crash, the node would not recognise the record that it made.
-    ask.next_generation = superblock.reserved = arbiter.asked_name = fresh_generation();
+    ask.generation = superblock.reserved = arbiter.asked_name = fresh_generation();
     persist_superblock();
     arbiter.included = 0;
+  } else {
+    // Who was taken out knows this node's present generation: while the next is not in use yet, the record keeps it.
+    const bool goes_on_in_next = role == Role::Primary || stage != OrderStage::None;
+    const bool uses_next = goes_on_in_next && !superblock.reserved.is_zero();
+    const bool keeps_next = uses_next && !LOCKSTEP_MUTANT("record-bears-a-name-that-others-know");
+    ask.generation = keeps_next ? superblock.reserved : superblock.current;
   }
   ask.after_persist = is_durable(asked_persist) ? 0 : asked_persist;
   act(ask);

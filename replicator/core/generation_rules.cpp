@@ -144,6 +144,13 @@ Verdict decide_equal(const StateReport& self, const StateReport& peer) {
     return self.position.stream != 0 ? source(kBitmap, Rule::EqualSelfReceivedMore)
                                      : target(kBitmap, Rule::EqualPeerReceivedMore);
   }
+  // Of three nodes two may have gone on without the one that left, in the same generation.
+  const bool self_left = self.disk_state == DiskState::Outdated;
+  const bool peer_left = peer.disk_state == DiskState::Outdated;
+  if (has_third_nodes(self) && has_third_nodes(peer) && self_left != peer_left &&
+      !LOCKSTEP_MUTANT("outdated-node-comes-first")) {
+    return peer_left ? source(kBitmap, Rule::EqualSelfFresher) : target(kBitmap, Rule::EqualPeerFresher);
+  }
   if (self_has_bits != peer_has_bits) {
     return self_has_bits ? source(kBitmap, Rule::EqualSelfHasBits) : target(kBitmap, Rule::EqualPeerHasBits);
   }
@@ -178,6 +185,12 @@ bool is_partial(const StateReport& report) {
   return is_inconsistent(report) && is_a_name(report.sync_toward) && !is_unused(report);
 }
 
+// An operator, or the arbiter, made it Primary without the node whose data `partial` was on its way to.
+bool is_vouched_for(const StateReport& whole, const StateReport& partial) {
+  return is_primary(whole) && is_up_to_date(whole) && !whole.current.is_zero() && is_inconsistent(partial) &&
+         !LOCKSTEP_MUTANT("partial-waits-for-lost-source");
+}
+
 // `broken` is no copy any more, and nothing was ever written in the generation that it was granted, or was on its way
 // to. All that it may get back are zeroes, and `whole` has them, as create left them.
 bool gives_zeroes(const StateReport& whole, const StateReport& broken) {
@@ -199,6 +212,8 @@ Verdict decide_lineage(const StateReport& self, const StateReport& peer) {
   if (const auto extent = completes(self, peer)) return source(*extent, Rule::PeerIsPartial);
   if (self.current != peer.current && !tracks_since(self, peer.current) && !tracks_since(peer, self.current) &&
       (is_partial(self) || is_partial(peer))) {
+    if (is_vouched_for(peer, self)) return target(SyncExtent::Full, Rule::SelfIsPartial);
+    if (is_vouched_for(self, peer)) return source(SyncExtent::Full, Rule::PeerIsPartial);
     // Neither can give the other anything: that is for the node from which the newer data came.
     const bool both = is_inconsistent(self) && is_inconsistent(peer);
     return {SyncKind::Refuse, SyncExtent::Nothing, both ? Rule::BothInconsistent : Rule::InconsistentWouldBeSource};

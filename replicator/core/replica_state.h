@@ -212,6 +212,7 @@ struct Replica::State {
   void take_over_view_at_end(PeerIndex source, const ResyncDone& message);
   void restart_secondary_links(PeerIndex but);
   void restart_other_resyncs(PeerIndex but);
+  void leave_other_primaries(PeerIndex but);
   void primary_lost(PeerIndex peer);
   void primary_appeared(PeerIndex peer);
   void restart_undecided_links();

@@ -107,8 +107,13 @@ void Replica::State::begin_as_target(PeerIndex index, const ResyncStart& message
   // Of a resync of our own that did not come to its start: from here on our bitmap counts from nothing of ours. Left
   // there, an interruption would look as if each tracked changes since the other's generation: a split brain.
   superblock.peers[index].bitmap_generation = superblock.peers[index].previous_bitmap_generation = Generation{};
-  // What it was and will be has nothing in common: no peer must compare their ages.
-  if (peer.decision.rule == Rule::SelfRolledBack) superblock.life.birth = fresh_generation().high;
+  // Older than anybody has known it, so that it is an older copy no more; and of the same birth, so that it will be
+  // one again if it is restored again.
+  if (peer.decision.rule == Rule::SelfRolledBack && !LOCKSTEP_MUTANT("restored-disk-is-born-again")) {
+    superblock.life.age = std::max(superblock.life.age, peer.peer_report.remembered.age) + kAgesOfRollBack;
+  } else if (peer.decision.rule == Rule::SelfRolledBack) {
+    superblock.life.birth = fresh_generation().high;
+  }
   superblock.unanswered_since = stays_unused ? kHeldByNobody : Generation{};
   disk_state = superblock.disk_state =
       LOCKSTEP_MUTANT("target-stays-consistent") ? DiskState::Consistent : DiskState::Inconsistent;

@@ -425,6 +425,16 @@ void Replica::State::restart_other_resyncs(PeerIndex but) {
   }
 }
 
+// One that the arbiter has replaced may be back without knowing it. It learns on a new link whom this node follows.
+void Replica::State::leave_other_primaries(PeerIndex but) {
+  if (LOCKSTEP_MUTANT("replaced-primary-breaks-a-rule")) return;
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    const Peer& peer = peers[index];
+    if (index == but || !is_connected(peer) || peer.role != Role::Primary) continue;
+    say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
+  }
+}
+
 void Replica::State::primary_lost(PeerIndex index) {
   // One that has been replaced, and does not know it yet: nothing of what this node holds came from it.
   if (unstable_from != index && follows_another_primary(index)) return;
@@ -437,6 +447,7 @@ void Replica::State::primary_lost(PeerIndex index) {
 void Replica::State::primary_appeared(PeerIndex index) {
   if (peers[index].replication == ReplicationState::Established) position = {peers[index].peer_report.run, 0};
   restart_other_resyncs(index);
+  leave_other_primaries(index);
   const Peer& peer = peers[index];
   // Bits that this node alone keeps, of what an earlier Primary called missing there, end with a resync.
   const bool keeps_bits = has_third_nodes() && peer.bitmap.dirty_blocks() > 0 && !is_resync(peer.replication) &&

@@ -50,7 +50,7 @@ ArbiterVerdict Arbiter::judge(const Asked& asked) {
     if (!exists_ && static_cast<int>(about.size()) < world_.node_count()) return ArbiterVerdict::Unclear;
     exists_ = true;
     in_sync_.insert(about.begin(), about.end());
-    generation_ = known.current;
+    generation_ = asked.question.generation;
     return ArbiterVerdict::Granted;
   }
   if (!exists_) return ArbiterVerdict::Unclear;
@@ -59,7 +59,7 @@ ArbiterVerdict Arbiter::judge(const Asked& asked) {
     if ((asked.question.behind & mask_of(index)) != 0) about.insert(peer(index));
   }
   for (const int out : about) in_sync_.erase(out);
-  generation_ = asked.question.next_generation;
+  generation_ = asked.question.generation;
   return ArbiterVerdict::Granted;
 }
 

@@ -47,13 +47,13 @@ struct Story {
       if (!exists && about.size() < 3) return ArbiterVerdict::Unclear;
       exists = true;
       in_sync.insert(about.begin(), about.end());
-      generation = side(number).replica().superblock().current;
+      generation = ask.generation;
       return ArbiterVerdict::Granted;
     }
     if (!exists) return ArbiterVerdict::Unclear;
     if (in_sync.count(number) == 0) return ArbiterVerdict::Denied;
     for (const int out : about) in_sync.erase(out);
-    generation = ask.next_generation;
+    generation = ask.generation;
     return ArbiterVerdict::Granted;
   }
   void answer() {
@@ -245,7 +245,7 @@ TEST_CASE("a question is asked again when this node has gone on in the name that
   story.alpha.write(0, blocks(5), 1);
   trio.run();
   REQUIRE(story.alpha.replies.at(0) == 0);
-  REQUIRE(story.gamma.superblock.current == story.alpha.asked.back().next_generation);
+  REQUIRE(story.gamma.superblock.current == story.alpha.asked.back().generation);
   // gamma is lost again, and only then comes the answer.
   trio.lose_link(story.alpha, story.gamma);
   trio.run();
@@ -329,6 +329,66 @@ TEST_CASE("a generation in which nothing is answered is handed to no target whil
   story.reaches[0] = true;
   trio.settle();
   CHECK(trio.are_alike(story.alpha, story.gamma));
+}
+
+TEST_CASE("a peer that is counted as in sync again does not let back in who was taken out for the promotion") {
+  Story story;
+  Trio& trio = story.trio;
+  story.alpha.order(OrderKind::Demote);
+  trio.run();
+  trio.lose_link(story.alpha, story.gamma);
+  trio.lose_link(story.beta, story.gamma);
+  trio.run();
+  story.reaches[1] = false;
+  story.promote(story.alpha);
+  REQUIRE(story.in_sync == std::set<int>{0, 1});
+  // The link flaps, and beta is counted anew before the first write.
+  trio.lose_link(story.alpha, story.beta);
+  trio.connect(story.alpha, story.beta);
+  story.pass(3'000'000);
+  REQUIRE(story.in_sync == std::set<int>{0, 1});
+  story.reaches[0] = false;
+  write(trio, story.alpha, blocks(5), 1);
+  story.beta.crash();
+  story.alpha.crash();
+
+  // What it asked when it was in sync, and what it asks now: it is not.
+  AskArbiter late;
+  late.question = ArbiterQuestion::PeersInSync;
+  late.peers = mask_of(Trio::place(story.gamma, story.beta));
+  CHECK(story.judge(2, late) == ArbiterVerdict::Denied);
+  const uint64_t ticket = story.gamma.order(promote_plainly());
+  story.pass(6'000'000);
+  CHECK(story.gamma.answered(ticket, Outcome::ArbiterDenied));
+}
+
+TEST_CASE("a Primary that was replaced, and is back between the grants and the promotion, breaks no rule") {
+  Story story;
+  Trio& trio = story.trio;
+  story.reaches[0] = story.reaches[1] = false;
+  trio.lose_link(story.alpha, story.beta);
+  trio.lose_link(story.alpha, story.gamma);
+  trio.run();
+  trio.connect(story.beta, story.gamma);
+  const uint64_t ticket = story.beta.order(promote_plainly());
+  story.pass(6'000'000);
+  REQUIRE(story.beta.asked.back().question == ArbiterQuestion::Promote);
+  // Gamma knows what it has of alpha, which does not know it yet.
+  trio.holds[2][0] = true;
+  trio.connect(story.alpha, story.gamma);
+  REQUIRE(trio.peer(story.gamma, story.alpha).decision.rule == Rule::EqualClean);
+  story.reaches[1] = true;
+  story.answer();
+  REQUIRE(story.beta.answered(ticket, Outcome::Done));
+  trio.holds[2][0] = false;
+  story.alpha.write(0, blocks(5), 1);
+  trio.run();
+  const auto& notes = story.gamma.notes;
+  CHECK(std::none_of(notes.begin(), notes.end(), [](const Note& one) { return one.kind == NoteKind::RuleBroken; }));
+  CHECK(story.gamma.disk[5] == 0);
+  CHECK(story.alpha.replies.count(0) == 0);
+  trio.connect(story.alpha, story.gamma);
+  CHECK(trio.peer(story.gamma, story.alpha).decision.rule == Rule::SelfFollowsAnother);
 }
 
 }  // namespace lockstep::repl

@@ -36,13 +36,13 @@ struct Story {
       if (exists && !knows_generation(side, generation)) return ArbiterVerdict::Denied;
       exists = true;
       in_sync = {0, 1};
-      generation = side.replica().superblock().current;
+      generation = ask.generation;
       return ArbiterVerdict::Granted;
     }
     if (!exists) return ArbiterVerdict::Unclear;
     if (in_sync.count(number) == 0) return ArbiterVerdict::Denied;
     in_sync.erase(1 - number);
-    generation = ask.next_generation;
+    generation = ask.generation;
     return ArbiterVerdict::Granted;
   }
   void answer(Side& side, int number, size_t& answered) {
@@ -77,7 +77,7 @@ TEST_CASE("a Primary goes on alone when the arbiter has taken the peer out, unde
   REQUIRE(story.alpha.asked.back().question == ArbiterQuestion::FencePeers);
   CHECK(story.alpha.replies.empty());
   // Before anybody can know the generation it is this node's own.
-  CHECK(story.alpha.superblock.reserved == story.alpha.asked.back().next_generation);
+  CHECK(story.alpha.superblock.reserved == story.alpha.asked.back().generation);
   story.settle(200'000, false);
   CHECK(story.alpha.replies == std::map<uint32_t, int>{{0, 0}});
   CHECK(story.in_sync == std::set<int>{0});

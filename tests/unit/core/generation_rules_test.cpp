@@ -244,6 +244,11 @@ std::vector<Row> table() {
       {Says(kG1).crashed(), Says(kG1).primary(), kTarget(kBitmap, Rule::EqualPeerPrimary)},
       {Says(kG1).bits(1).primary(), Says(kG1).bits(1).primary(), kRefuse(Rule::PrimaryWouldBeTarget)},
       {Says(kG1).bits(1), Says(kG1, kConsistent).bits(1), kSource(kBitmap, Rule::EqualSelfFresher)},
+      // Of three one left, which comes before what it has under bits and who is named first.
+      {Says(kG1, kOutdated).of_three().bits(1), Says(kG1, kConsistent).of_three(),
+       kTarget(kBitmap, Rule::EqualPeerFresher)},
+      {Says(kG1, kConsistent).of_three(), Says(kG1, kOutdated).of_three().bits(1),
+       kSource(kBitmap, Rule::EqualSelfFresher)},
       {Says(kG1, kOutdated).bits(1), Says(kG1).bits(1), kTarget(kBitmap, Rule::EqualPeerFresher)},
       {Says(kG1).bits(1), Says(kG1).bits(1), kSource(kBitmap, Rule::EqualSelfFirst)},
       {Says(kG1).bits(1).holds(7, 20), Says(kG1).bits(1).holds(7, 21), kTarget(kBitmap, Rule::EqualPeerReceivedMore)},
@@ -304,6 +309,11 @@ std::vector<Row> table() {
       {Says(kG3).after(kG4), Says(kG4, kInconsistent).partial(kG1, kG2), kSource(kFull, Rule::PeerIsPartial)},
       {Says(kG1), Says(kG4, kInconsistent).partial(kG1, kG2), kRefuse(Rule::InconsistentWouldBeSource)},
       {Says(kG3, kInconsistent), Says(kG4, kInconsistent).partial(kG1, kG2), kRefuse(Rule::BothInconsistent)},
+      // … unless somebody vouched for what is left.
+      {Says(kG1).primary(), Says(kG4, kInconsistent).partial(kG1, kG2), kSource(kFull, Rule::PeerIsPartial)},
+      {Says(kG4, kInconsistent).partial(kZero, kG2), Says(kG1).primary(), kTarget(kFull, Rule::SelfIsPartial)},
+      {Says(kG4, kInconsistent).partial(kG1, kG2), Says(kG1, DiskState::Outdated).primary(),
+       kRefuse(Rule::InconsistentWouldBeSource)},
 
       // A generation in which nothing was answered.
       {Says(kG2).or_since(kG1).unanswered(kG1), Says(kG3).since(kG1), kTarget(kBitmap, Rule::SelfIsUnanswered)},

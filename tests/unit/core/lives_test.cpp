@@ -76,6 +76,24 @@ TEST_CASE(
   CHECK(pair.alpha.peer().decision.rule == Rule::EqualClean);
 }
 
+TEST_CASE("a disk that is restored from one snapshot again and again is known as an older copy each time") {
+  Pair pair;
+  const Snapshot old = roll_back_beta(pair);
+  for (uint32_t value = 2; value < 5; ++value) {
+    pair.beta.start();
+    pair.connect();
+    CHECK(pair.alpha.peer().decision.rule == Rule::PeerRolledBack);
+    require_in_sync(pair);
+    CHECK(pair.beta.disk[5] == value);
+    pair.alpha.write(0, blocks(5), value + 1);
+    pair.alpha.flush(1);
+    pair.run();
+    pair.beta.crash();
+    pair.run();
+    old.restore(pair.beta);
+  }
+}
+
 TEST_CASE("a resync of a disk that was rolled back starts from the beginning until the target has let go of its past") {
   for (uint64_t frames = 0; frames < 24; ++frames) {
     Pair pair;
