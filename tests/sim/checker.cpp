@@ -224,15 +224,21 @@ void Checker::check_source_has_more(int source, int target) {
   const bool lived_on = known(source).steady && !known(source).from_crashed &&
                         !world_.node(target).peer(source).peer_report.crashed_primary;
   const Promise promise = lived_on ? Promise::Acknowledged : Promise::Flushed;
-  const std::optional<size_t> unit = held_by_one(target, source, promise);
+  // Of one stream the source got more. Zeroes of a write that neither has got the target may hold from before all.
+  const StreamPosition& of_target = world_.node(target).peer(source).own_report.position;
+  const StreamPosition& of_source = world_.node(target).peer(source).peer_report.position;
+  const bool got_less =
+      of_target.stream != 0 && of_target.stream == of_source.stream && of_target.through < of_source.through;
+  const std::optional<size_t> unit = held_by_one(target, source, promise, got_less);
   if (!unit) return;
   world_.fail("node " + std::to_string(target) + " is target of node " + std::to_string(source) + ", on which " +
               world_.ledger.objection(*unit, world_.node(source).disk().read(*unit), promise));
 }
 
 // The first unit that keeps the promise on the one's disk and not on the other's.
-std::optional<size_t> Checker::held_by_one(int id, int other, Promise promise) const {
+std::optional<size_t> Checker::held_by_one(int id, int other, Promise promise, bool but_zeroes) const {
   for (size_t unit = 0; unit < world_.layout.unit_count(); ++unit) {
+    if (but_zeroes && world_.node(id).disk().read(unit) == 0) continue;
     if (!world_.ledger.allows(unit, world_.node(other).disk().read(unit), promise) &&
         world_.ledger.allows(unit, world_.node(id).disk().read(unit), promise)) {
       return unit;

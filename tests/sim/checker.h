@@ -143,7 +143,7 @@ class Checker {
   bool got(int node, uint32_t write, bool stable) const;
   // Where only some are waited for: whether they have got it, and who has not.
   void check_sync_set(int node, std::span<const uint32_t> writes, bool stable, uint8_t kept_by, bool was_held);
-  std::optional<size_t> held_by_one(int node, int other, Promise promise) const;
+  std::optional<size_t> held_by_one(int node, int other, Promise promise, bool but_zeroes = false) const;
   bool is_steady_source(int node) const;
   void check_source_has_more(int source, int target);
   void note_who_lacks_flushed(int node, std::span<const uint32_t> writes);
