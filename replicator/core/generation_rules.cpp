@@ -207,6 +207,23 @@ bool has_its_base(const StateReport& whole, const StateReport& partial) {
          !LOCKSTEP_MUTANT("unnamed-aim-is-unrelated");
 }
 
+// Each may hold what the other does, as far as both know, and neither has recorded that it left the other behind. One
+// undid a generation that the other has, and another one after that.
+bool neither_went_on_alone(const StateReport& self, const StateReport& peer) {
+  return has_third_nodes(self) && has_third_nodes(peer) && self.bitmap_generation.is_zero() &&
+         peer.bitmap_generation.is_zero();
+}
+
+// Two generations in which nothing was answered: the two are as equal as before.
+Verdict decide_as_equal(const StateReport& self, const StateReport& peer) {
+  const Verdict verdict = decide_equal(self, peer);
+  const bool self_comes_first =
+      is_primary(self) != is_primary(peer) ? is_primary(self) : self.node_order < peer.node_order;
+  const bool self_is_source = verdict.kind == SyncKind::None ? self_comes_first : verdict.kind == SyncKind::Source;
+  return self_is_source ? source(SyncExtent::Bitmap, Rule::PeerIsUnanswered)
+                        : target(SyncExtent::Bitmap, Rule::SelfIsUnanswered);
+}
+
 Verdict decide_lineage(const StateReport& self, const StateReport& peer) {
   if (const auto extent = completes(peer, self)) return target(*extent, Rule::SelfIsPartial);
   if (const auto extent = completes(self, peer)) return source(*extent, Rule::PeerIsPartial);
@@ -260,6 +277,11 @@ Verdict decide_lineage(const StateReport& self, const StateReport& peer) {
     return self.node_order < peer.node_order ? source(SyncExtent::Bitmap, Rule::PeerIsBehind)
                                              : target(SyncExtent::Bitmap, Rule::SelfIsBehind);
   }
+  const bool is_a_copy_left = !is_inconsistent(self) || !is_inconsistent(peer);
+  if (self_tracks && peer_tracks && neither_went_on_alone(self, peer) && is_a_copy_left &&
+      !LOCKSTEP_MUTANT("undone-twice-is-a-split-brain")) {
+    return decide_as_equal(self, peer);
+  }
   if (self_tracks && peer_tracks) return kSplitBrain;
   if (LOCKSTEP_MUTANT("newer-data-is-target") && self_tracks != peer_tracks) {
     return self_tracks ? target(SyncExtent::Bitmap, Rule::SelfIsBehind)
@@ -276,15 +298,8 @@ Verdict decide_lineage(const StateReport& self, const StateReport& peer) {
                                  : source(SyncExtent::Bitmap, Rule::PeerIsUnanswered);
   }
 
-  const bool is_a_copy_left = !is_inconsistent(self) || !is_inconsistent(peer);
   if (self_answered_nothing && is_a_copy_left && !LOCKSTEP_MUTANT("two-unanswered-are-a-split-brain")) {
-    // Neither did: they are as equal as before each made its own.
-    const Verdict verdict = decide_equal(self, peer);
-    const bool self_comes_first =
-        is_primary(self) != is_primary(peer) ? is_primary(self) : self.node_order < peer.node_order;
-    const bool self_is_source = verdict.kind == SyncKind::None ? self_comes_first : verdict.kind == SyncKind::Source;
-    return self_is_source ? source(SyncExtent::Bitmap, Rule::PeerIsUnanswered)
-                          : target(SyncExtent::Bitmap, Rule::SelfIsUnanswered);
+    return decide_as_equal(self, peer);  // neither did
   }
 
   const bool self_remembers = remembers(self, peer.current);
@@ -310,6 +325,12 @@ Verdict decide_lineage(const StateReport& self, const StateReport& peer) {
 bool was_rolled_back(const StateReport& report, const StateReport& other) {
   return !report.current.is_zero() && report.life.birth == other.remembered.birth &&
          report.life.age < other.remembered.age;
+}
+
+// Not the one whose changes `from` has under bits, whatever name it was given since: by a node that did not know that
+// anything had been written, say.
+bool is_another_disk(const StateReport& to, const StateReport& from) {
+  return from.remembered != Life{} && to.life.birth != from.remembered.birth;
 }
 
 // A first generation that was granted, and nothing was written in it: that node holds zeroes, and loses nothing,
@@ -443,6 +464,11 @@ Decision decide(const StateReport& self, const StateReport& peer) {
   }
 
   const bool copies = verdict.kind == SyncKind::Source || verdict.kind == SyncKind::Target;
+  const bool self_copies = verdict.kind == SyncKind::Source;
+  if (copies && is_another_disk(self_copies ? peer : self, self_copies ? self : peer) &&
+      !LOCKSTEP_MUTANT("replaced-disk-needs-only-bits")) {
+    verdict.extent = SyncExtent::Full;
+  }
   const bool goes_together = copies || verdict.kind == SyncKind::None || verdict.kind == SyncKind::Refuse;
   if (goes_together && !is_primary(self) && !is_primary(peer)) {
     constexpr auto kNothing = SyncExtent::Nothing;

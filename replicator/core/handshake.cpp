@@ -133,7 +133,7 @@ void Replica::State::carry_out_decision(PeerIndex index) {
     // By its reports it may look as good as those that went on without it. It waits until this node has a disk again.
     return say_goodbye(index, GoodbyeReason::Refused, LinkEnd::Refused);
   }
-  // One that was rolled back is remembered as it was before, until it is of another birth: see resync_start_arrived.
+  // One that was rolled back is remembered as it was before, until it is older than that: see resync_start_arrived.
   if (peer.decision.kind == SyncKind::None || peer.decision.kind == SyncKind::Source ||
       peer.decision.kind == SyncKind::Target) {
     if (peer.decision.rule != Rule::PeerRolledBack) remember_life(index, peer.peer_report.life);
@@ -327,6 +327,8 @@ void Replica::State::make_new_generation() {
   }
   if (has_third_nodes()) set_answered_ahead(true);
   if (has_third_nodes()) {
+    // Where it has no place in a slot the history tells that this node has all of it.
+    if (!LOCKSTEP_MUTANT("undone-generation-not-remembered")) remember(superblock.undone);
     remember(old);
     remember_what_peers_hold();
   }

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "replicator/core/probes.h"
 #include "replicator/core/replica_state.h"
 
 namespace lockstep::repl {
@@ -34,7 +35,9 @@ void Replica::State::tell_life_when_durable() {
 }
 
 void Replica::State::lived_arrived(PeerIndex index, const Lived& message) {
-  remember_life(index, message.life);
+  // A disk in the place of the one that was met is another one until a handshake has made them alike, or begins to.
+  const bool is_the_one_met = message.life.birth == superblock.peer_lives[index].birth;
+  if (is_the_one_met || LOCKSTEP_MUTANT("life-of-another-disk-remembered")) remember_life(index, message.life);
 }
 
 void Replica::State::remember_life(PeerIndex index, const Life& life) {

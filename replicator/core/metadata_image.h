@@ -34,9 +34,8 @@ struct Life {
 
   friend bool operator==(const Life&, const Life&) = default;
 };
-// What a disk that was rolled back ages when it is brought up to date: more than any peer can have seen it age beyond
-// what its source remembers.
-inline constexpr uint64_t kAgesOfRollBack = uint64_t{1} << 40;
+// What a disk ages by a full resync: more than any peer can have seen it age beyond what the source remembers.
+inline constexpr uint64_t kAgesOfFullResync = uint64_t{1} << 40;
 
 // The part of the superblock that changes while the node runs. Always written whole.
 struct SuperblockImage {

@@ -107,10 +107,10 @@ void Replica::State::begin_as_target(PeerIndex index, const ResyncStart& message
   // Of a resync of our own that did not come to its start: from here on our bitmap counts from nothing of ours. Left
   // there, an interruption would look as if each tracked changes since the other's generation: a split brain.
   superblock.peers[index].bitmap_generation = superblock.peers[index].previous_bitmap_generation = Generation{};
-  // Older than anybody has known it, so that it is an older copy no more; and of the same birth, so that it will be
-  // one again if it is restored again.
-  if (peer.decision.rule == Rule::SelfRolledBack && !LOCKSTEP_MUTANT("restored-disk-is-born-again")) {
-    superblock.life.age = std::max(superblock.life.age, peer.peer_report.remembered.age) + kAgesOfRollBack;
+  // Nothing stays of what it was. So it is older than anybody has known it, and an older copy for nobody, whoever the
+  // source is; and of the same birth, so that it will be an older copy if it is restored again.
+  if (message.full && !LOCKSTEP_MUTANT("restored-disk-is-born-again")) {
+    superblock.life.age = std::max(superblock.life.age, peer.peer_report.remembered.age) + kAgesOfFullResync;
   } else if (peer.decision.rule == Rule::SelfRolledBack) {
     superblock.life.birth = fresh_generation().high;
   }

@@ -312,6 +312,11 @@ void Replica::State::become_primary() {
       const bool took_it = is_connected(peers[index]) && is_disk(peers[index].disk_state);
       if (!took_it) leave_behind(record, old);
     }
+    // A peer may hold what this node held, and no slot have room for it beside what it held before.
+    if (has_third_nodes() && !LOCKSTEP_MUTANT("forced-promotion-forgets-its-past")) {
+      remember(superblock.undone);
+      remember(old);
+    }
     generation_before = superblock.current;
     hold_generation(order.give_generation ? fresh_generation() : first_generation);
     superblock.unanswered_since = Generation{};

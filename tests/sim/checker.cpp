@@ -340,6 +340,18 @@ bool Checker::serves_for_nothing(int id) const {
   return is_among(to_serve_in_) && !is_among(answered_in_);
 }
 
+// A third node made the generation that this one has stored, lost its power before anything was answered in it, and
+// undoes it when it is back: docs/states.md.
+bool Checker::holds_unanswered(int id) const {
+  const Generation& held = world_.node(id).durable().superblock.current;
+  for (int maker = 0; maker < world_.node_count(); ++maker) {
+    if (maker == id || world_.node_count() < 3) continue;
+    SuperblockImage made = world_.node(maker).durable().superblock;
+    if (made.current == held && undo_unanswered(made)) return true;
+  }
+  return false;
+}
+
 // Protocol A: another peer in that generation gets what is answered as late as it may be.
 bool Checker::is_beside_one_ahead(int id, int other, const Generation& generation) const {
   for (int third = 0; third < world_.node_count(); ++third) {
@@ -402,8 +414,11 @@ void Checker::write_answered(int id, uint32_t write, bool fua, uint8_t kept_by, 
     }
     const Generation answered_in = world_.node(id).is_served() ? world_.node(id).status().generation
                                                                : world_.node(id).durable().superblock.current;
-    const bool holds_generation = world_.node(other).durable().superblock.current == answered_in;
-    if (holds_generation && world_.node_count() > 2) {
+    const SuperblockImage& of_other = world_.node(other).durable().superblock;
+    const bool holds_generation = of_other.current == answered_in;
+    const bool went_on_from_it =
+        std::find(of_other.history.begin(), of_other.history.end(), answered_in) != of_other.history.end();
+    if ((holds_generation || went_on_from_it) && world_.node_count() > 2) {
       // It may have got both the generation and the write from a third node.
       const Layout::Units units = world_.ledger.units_of(write);
       const Disk& disk = world_.node(other).disk();
@@ -663,7 +678,14 @@ void Checker::noted(int id, const Note& note) {
       world_.fail("node " + std::to_string(other) + " lacks what was answered and was the source of node " +
                   std::to_string(id));
     }
-    known(id).may_lack = source.may_lack;
+    // README.md, not yet: of two that were restarted nobody knows which one the arbiter still counts. Nothing was
+    // answered without the one that it does.
+    const bool is_any =
+        source.behind && world_.policy == LossPolicy::Arbiter && world_.waits_for_some() && !known(id).steady &&
+        !known(id).behind && !known(other).steady && world_.node(other).alive() &&
+        world_.node(other).status().role != Role::Primary &&
+        world_.node(id).peer(other).own_report.current == world_.node(id).peer(other).peer_report.current;
+    known(id).may_lack = source.may_lack || is_any;
     // What came during the resync was not waited for, and may be on its way.
     const bool was_served =
         world_.node(other).alive() && answers_ahead(other, id) && world_.node(other).status().role == Role::Primary;
@@ -678,7 +700,7 @@ void Checker::noted(int id, const Note& note) {
     }
     // It holds what the source holds.
     known(id).has_acknowledged = source.has_acknowledged;
-    known(id).behind = source.behind;
+    known(id).behind = source.behind && !is_any;
     ++resyncs;
   } else if (note.kind == NoteKind::HandshakeDecided && (text == "equal-clean" || text == "both-just-created")) {
     if (!world_.node(other).alive())
@@ -724,8 +746,8 @@ bool Checker::is_split_by_losses(int a, int b) const {
     return world_.node_count() > 2 && nodes_[static_cast<size_t>(id)].gone && nodes_[static_cast<size_t>(other)].forced;
   };
   const bool was_given_up = nodes_[static_cast<size_t>(a)].abandoned || nodes_[static_cast<size_t>(b)].abandoned;
-  return was_given_up || serves_for_nothing(a) || serves_for_nothing(b) || is_forgotten_copy(a, b) ||
-         is_forgotten_copy(b, a) || is_spoilt_beside(a, b) || is_spoilt_beside(b, a);
+  return was_given_up || serves_for_nothing(a) || serves_for_nothing(b) || holds_unanswered(a) || holds_unanswered(b) ||
+         is_forgotten_copy(a, b) || is_forgotten_copy(b, a) || is_spoilt_beside(a, b) || is_spoilt_beside(b, a);
 }
 
 void Checker::trace_contents() {

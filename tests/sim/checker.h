@@ -152,6 +152,7 @@ class Checker {
   bool is_beside_one_ahead(int node, int other, const repl::Generation& generation) const;
   bool is_forgotten_copy(int node, int at) const;
   bool is_split_by_losses(int a, int b) const;
+  bool holds_unanswered(int id) const;
   bool serves_for_nothing(int node) const;
   bool another_has_answered(int than) const;
   void give_up_what_is_lost(int node);

@@ -141,6 +141,7 @@ bool Operator::vouch_for_the_newest() {
       is_refused = is_refused || rule == Rule::PeerRolledBack || rule == Rule::SelfMayBeStale ||
                    (is_any_other && (rule == Rule::BothInconsistent || rule == Rule::InconsistentWouldBeSource));
     }
+    if (is_any_other && calls_itself_whole_besides(id)) continue;  // what is on it is asked for first
     if (!is_refused || newer_is_left(id) || !world_.random.chance(0.3)) continue;
     OrderGiven order;
     order.kind = OrderKind::Disconnect;
@@ -156,6 +157,15 @@ bool Operator::vouch_for_the_newest() {
       give(id, promote);
     });
     return true;
+  }
+  return false;
+}
+
+bool Operator::calls_itself_whole_besides(int than) const {
+  for (int other = 0; other < world_.node_count(); ++other) {
+    if (other == than || !world_.node(other).responds()) continue;
+    const DiskState state = world_.node(other).status().disk_state;
+    if (state == DiskState::UpToDate || state == DiskState::Consistent || state == DiskState::Outdated) return true;
   }
   return false;
 }

@@ -24,6 +24,7 @@ class Operator {
   void turn();
   bool demote_who_lost_data();
   bool vouch_for_the_newest();
+  bool calls_itself_whole_besides(int than) const;
   bool newer_is_left(int than) const;
   bool repair();
   void put_disk_right(int node);

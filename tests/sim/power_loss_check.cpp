@@ -54,9 +54,10 @@ Checker::Restarted Checker::restarted(int id, int peer_id) const {
   report.answered_ahead = report.crashed_primary && record.answered_ahead;
   report.node_order = static_cast<uint8_t>(id);
   report.remembered = superblock.peer_lives[result.peer];
-  // An older copy is known as one by its age.
-  const bool is_replaced = world_.node_count() > 2 && nodes_[static_cast<size_t>(id)].replaced;
-  if (superblock.current.is_zero() || is_replaced) report.life = superblock.life;
+  // An older copy is known as one by its age. With two nodes nobody would be its source after this.
+  report.life = superblock.life;
+  const bool is_replaced = nodes_[static_cast<size_t>(id)].replaced;
+  if (world_.node_count() == 2 && is_replaced && !superblock.current.is_zero()) report.life.age = UINT64_MAX;
   if (superblock.unanswered_since == kHeldByNobody) report.unanswered_since = kHeldByNobody;
   if (node.peer_count() > 1) {
     report.sync_toward = superblock.sync_toward;

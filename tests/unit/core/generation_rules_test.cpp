@@ -318,6 +318,14 @@ std::vector<Row> table() {
       // A generation in which nothing was answered.
       {Says(kG2).or_since(kG1).unanswered(kG1), Says(kG3).since(kG1), kTarget(kBitmap, Rule::SelfIsUnanswered)},
       {Says(kG3).since(kG1), Says(kG2).or_since(kG1).unanswered(kG1), kSource(kBitmap, Rule::PeerIsUnanswered)},
+      // One undid a generation that the other holds, and another one after it.
+      {Says(kG1).or_since(kG2).of_three(), Says(kG2).or_since(kG1).of_three(),
+       kSource(kBitmap, Rule::PeerIsUnanswered)},
+      {Says(kG1).or_since(kG2).of_three(), Says(kG2).or_since(kG1).of_three().bits(1).holds(7, 4),
+       kTarget(kBitmap, Rule::SelfIsUnanswered)},
+      {Says(kG1).since(kG2).of_three(),
+       Says(kG2).or_since(kG1).of_three(),
+       {SyncKind::SplitBrain, SyncExtent::Nothing, Rule::SplitBrain}},
       // Neither answered anything in the generation that it made: as before, by what they are.
       {Says(kG2).since(kG1).unanswered(kG1), Says(kG3).since(kG1).unanswered(kG1),
        kSource(kBitmap, Rule::PeerIsUnanswered)},

@@ -186,6 +186,24 @@ TEST_CASE("a replaced disk is new, not rolled back") {
   require_in_sync(pair);
 }
 
+TEST_CASE("an empty disk that was given the name of data by a third node, which did not know of any, gets all of it") {
+  Pair pair;
+  roll_back_beta(pair);
+  const Generation name = pair.beta.superblock.current;
+  pair.beta.superblock = SuperblockImage{};
+  pair.beta.superblock.life.birth = 77;
+  pair.beta.superblock.current = name;
+  std::fill(pair.beta.disk.begin(), pair.beta.disk.end(), 0);
+  std::fill(pair.beta.bitmap.begin(), pair.beta.bitmap.end(), 0);
+  pair.alpha.write(0, blocks(7), 3);  // begins a generation: alpha tracks what beta had
+  pair.run();
+  pair.beta.start();
+  pair.connect();
+  CHECK(pair.alpha.peer().decision.rule == Rule::PeerIsBehind);
+  require_in_sync(pair);
+  CHECK(pair.beta.disk[4] == 1);
+}
+
 TEST_CASE("a replaced node that rejoins with leftover bits is a target, never the source") {
   for (const bool as_primary : {false, true}) {
     Pair pair;

@@ -17,6 +17,8 @@ ReplicaOptions prepares(uint8_t node_order, LossPolicy policy = LossPolicy::Cont
 struct Story : Pair {
   explicit Story(LossPolicy policy = LossPolicy::Continue) : Pair(prepares(0, policy), prepares(1, policy)) {
     make_mirrored();
+    alpha.write(2, blocks(4), 7);
+    run();
     lose_link();
     run();
     alpha.write(0, blocks(5), 1);
@@ -63,6 +65,23 @@ TEST_CASE("nothing is copied before the target's handler has run, and no write i
   CHECK(story.beta.disk[5] == 1);
   CHECK(story.beta.disk[6] == 2);
   CHECK(story.beta.preparations_asked == 1);
+}
+
+TEST_CASE("an empty disk that ages while the handler runs is not taken for the one that was met") {
+  Story story;
+  story.beta.crash();
+  story.run();
+  const Generation name = story.beta.superblock.current;
+  story.beta.superblock = SuperblockImage{};
+  story.beta.superblock.life.birth = 77;
+  story.beta.superblock.current = name;  // from a third node, which did not know that anything had been written in it
+  std::fill(story.beta.disk.begin(), story.beta.disk.end(), 0);
+  story.beta.start();
+  story.connect();
+  REQUIRE(story.alpha.peer().decision.rule == Rule::PeerPrepares);
+  story.run();
+  story.handler_of_beta_ends();
+  CHECK(story.in_sync());
 }
 
 TEST_CASE("a node that prepares knows that it is behind, also when the source is lost for good") {

@@ -201,4 +201,42 @@ TEST_CASE("a generation that was undone is known still by a node that a third on
   CHECK(trio.are_alike(trio.alpha, trio.beta));
 }
 
+// alpha goes on by an operator's word, and its slots for beta are full of what beta held before.
+TEST_CASE("what a peer may hold is remembered where no slot has room for it") {
+  Trio trio;
+  trio.make_mirrored();
+  write(trio, trio.alpha, blocks(5), 1);
+  const bool was_undone = GENERATE(false, true);
+  if (was_undone) {
+    trio.lose_link(trio.alpha, trio.gamma);
+    trio.alpha.holds_persists = true;
+    trio.alpha.write(1, blocks(7), 3);
+    trio.run();
+    trio.holds[1][0] = true;
+    trio.alpha.holds_persists = false;
+    trio.run();
+  }
+  trio.alpha.crash();
+  trio.beta.crash();
+  trio.gamma.crash();
+  trio.holds[1][0] = false;
+  PeerRecord& of_beta = trio.alpha.superblock.peers[Trio::place(trio.alpha, trio.beta)];
+  of_beta.bitmap_generation = Generation{9, 9};
+  if (!was_undone) of_beta.previous_bitmap_generation = Generation{8, 8};
+  trio.alpha.start();
+  trio.run();
+  REQUIRE(trio.alpha.superblock.undone.is_zero() == !was_undone);
+  OrderGiven promote;
+  promote.kind = OrderKind::Promote;
+  promote.give_generation = true;
+  promote.generation = trio.alpha.superblock.current;
+  trio.alpha.order(promote);
+  trio.run();
+  write(trio, trio.alpha, blocks(8), 4);
+  trio.beta.start();
+  trio.connect(trio.alpha, trio.beta);
+  CHECK(trio.peer(trio.alpha, trio.beta).decision.rule == Rule::PeerIsFarBehind);
+  CHECK(trio.are_alike(trio.alpha, trio.beta));
+}
+
 }  // namespace lockstep::repl
