@@ -94,7 +94,7 @@ void Replica::State::on(const MessageArrived& event) {
     peer.role = message->role;
     peer.disk_state = message->disk_state;
     peer.known_behind = message->known_behind;
-    peer.granted = false;
+    if (std::exchange(peer.granted, false) && peer.role != Role::Primary) grant_taken_back(peer);
     if (role != Role::Primary && peer.role == Role::Primary) interrupt_verifies();
     if (peer.served_here && peer.role != Role::Primary) {
       if (peer.serve_takes) return say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);

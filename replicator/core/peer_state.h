@@ -40,6 +40,7 @@ struct Peer {
   GoodbyeReason leaves_because = GoodbyeReason::Stopping;
   uint64_t pings = 0, pongs = 0;  // on this link, each answered in its turn
   uint64_t last_received_us = 0, last_ping_us = 0, round_trip_us = 0, absent_since_us = 0;
+  uint64_t brought_up_us = 0;  // when a resync with this node as its source ended; on whichever link
 
   // Protocol.
   Protocol protocol = Protocol::C;       // of writes that start now
@@ -130,6 +131,7 @@ struct Peer {
 
   // We granted its promotion and wait to hear how that went.
   bool granted = false;
+  WaitedFor waited_for_before = WaitedFor::Unknown;  // what we said of ourselves until then
 };
 
 }  // namespace lockstep::repl

@@ -378,6 +378,7 @@ struct Replica::State {
   bool somebody_came_back() const;  // a peer that the promotion under way has not asked is connected
   void order_promote();
   void promote_request_arrived(PeerIndex peer, const PromoteRequest& message);
+  void grant_taken_back(Peer& peer);
   void promote_answer_arrived(PeerIndex peer, const PromoteAnswer& message);
   void advance_order();  // whatever the order under way waits for may have happened
   void become_primary();

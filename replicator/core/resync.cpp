@@ -109,10 +109,8 @@ void Replica::State::begin_as_target(PeerIndex index, const ResyncStart& message
   superblock.peers[index].bitmap_generation = superblock.peers[index].previous_bitmap_generation = Generation{};
   // Nothing stays of what it was. So it is older than anybody has known it, and an older copy for nobody, whoever the
   // source is; and of the same birth, so that it will be an older copy if it is restored again.
-  if (message.full && !LOCKSTEP_MUTANT("restored-disk-is-born-again")) {
+  if (message.full && !LOCKSTEP_MUTANT("copied-disk-stays-an-older-copy")) {
     superblock.life.age = std::max(superblock.life.age, peer.peer_report.remembered.age) + kAgesOfFullResync;
-  } else if (peer.decision.rule == Rule::SelfRolledBack) {
-    superblock.life.birth = fresh_generation().high;
   }
   superblock.unanswered_since = stays_unused ? kHeldByNobody : Generation{};
   disk_state = superblock.disk_state =
@@ -207,6 +205,7 @@ void Replica::State::finish_resync(PeerIndex index) {
   stop_serving(index);
   const PersistId id = persist_superblock();
   peer.resync_done_sent = true;
+  peer.brought_up_us = now_us;
   peer.asking = Asking{};
   peer.paused_here = peer.paused_there = false;
   ResyncDone done{superblock.current, superblock.history, may_hold_nodes(),

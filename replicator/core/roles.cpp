@@ -207,12 +207,22 @@ void Replica::State::promote_request_arrived(PeerIndex index, const PromoteReque
     after = persist_superblock();
     changed();
   }
+  peer.waited_for_before = superblock.waited_for;
   if (superblock.waited_for != WaitedFor::Unknown && disk_usable() &&
       !LOCKSTEP_MUTANT("waited-for-by-the-one-before")) {
     superblock.waited_for = WaitedFor::Unknown;  // the new Primary says what it waits for
     after = persist_superblock();
   }
   send(index, PromoteAnswer{message.ticket, true}, {}, after);
+}
+
+// It is not Primary: what was waited for is as it was.
+void Replica::State::grant_taken_back(Peer& peer) {
+  const WaitedFor before = std::exchange(peer.waited_for_before, WaitedFor::Unknown);
+  const bool was_forgotten = superblock.waited_for == WaitedFor::Unknown && before != WaitedFor::Unknown;
+  if (!was_forgotten || !disk_usable() || LOCKSTEP_MUTANT("failed-promotion-forgets-who-was-waited-for")) return;
+  superblock.waited_for = before;
+  persist_superblock();
 }
 
 void Replica::State::promote_answer_arrived(PeerIndex index, const PromoteAnswer& message) {

@@ -376,9 +376,16 @@ void Replica::State::take_over_view_at_end(PeerIndex source, const ResyncDone& m
   const bool source_has_answered = of_source.crashed_primary && !of_source.answered_ahead &&
                                    superblock.sync_base == message.current &&
                                    !LOCKSTEP_MUTANT("ahead-forgotten-by-target");
+  // A source that has lost the third node, and has not noticed yet, may call it in sync though it has become the target
+  // of this one since: what is copied here is lacking there.
+  const auto may_be_past = [&](PeerIndex third) {
+    const uint64_t since_us = peers[third].brought_up_us;
+    return peers[source].role != Role::Primary && since_us != 0 && now_us < since_us + 2 * options.peer_timeout_us &&
+           !LOCKSTEP_MUTANT("source-says-what-is-past");
+  };
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     if (index == source) continue;
-    if ((message.in_sync & node_of(index)) != 0) {
+    if ((message.in_sync & node_of(index)) != 0 && !may_be_past(index)) {
       forget_differences(index);
       continue;
     }

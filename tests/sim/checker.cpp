@@ -640,6 +640,7 @@ void Checker::noted(int id, const Note& note) {
   } else if (note.kind == NoteKind::Resumed && known(id).opened_suspended) {
     export_opened(id);
   } else if (note.kind == NoteKind::DiskFailed || note.kind == NoteKind::DiskDetached) {
+    stream_order.forget(id);  // what a failed flush has lost stood anywhere
     known(id).steady = false;
     known(id).metadata_gone = known(id).metadata_gone || world_.node(id).metadata_failed();
     // What was received and not written is lost with the disk, though B has answered it.

@@ -69,7 +69,8 @@ TEST_CASE(
   CHECK(pair.beta.peer().decision.rule == Rule::SelfRolledBack);
   require_in_sync(pair);
   CHECK(pair.beta.disk[5] == 2);
-  // It is a disk like any other now.
+  // It is a disk like any other now, also for a node that has seen it older than alpha has.
+  CHECK(pair.beta.superblock.life.age > kAgesOfFullResync);
   pair.lose_link();
   pair.run();
   pair.connect();

@@ -79,6 +79,7 @@ TEST_CASE("an empty disk that ages while the handler runs is not taken for the o
   story.beta.start();
   story.connect();
   REQUIRE(story.alpha.peer().decision.rule == Rule::PeerPrepares);
+  story.alpha.receive(story.incarnation(), TestFrame{Lived{Life{77, 1}}, {}, {}, {}});
   story.run();
   story.handler_of_beta_ends();
   CHECK(story.in_sync());

@@ -633,4 +633,30 @@ TEST_CASE("a node that disconnects while a handshake is under way connects when 
   CHECK(trio.peer(trio.gamma, trio.alpha).connection == ConnectionState::Connected);
 }
 
+TEST_CASE("what a node gets is missing at the one that it has just brought up to date, whatever the source says") {
+  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
+  for (ReplicaOptions& each : options) each.on_peer_loss = LossPolicy::Suspend;
+  Trio trio(options[0], options[1], options[2]);
+  trio.make_mirrored();
+  write(trio, trio.alpha, blocks(4), 1);
+  // gamma gets one write more than beta, and alpha, which wrote it, gives up the role without an answer.
+  trio.holds[0][1] = true;
+  trio.alpha.write(0, blocks(5), 2);
+  trio.run();
+  trio.lose_link(trio.alpha, trio.beta);
+  trio.holds[0][1] = false;
+  trio.run();
+  trio.alpha.order(OrderKind::Demote);
+  trio.run();
+  REQUIRE_FALSE(trio.alpha.is_primary());
+  trio.lose_link(trio.beta, trio.gamma);
+  trio.lose_link_unnoticed(trio.alpha, trio.gamma);
+  trio.connect(trio.alpha, trio.beta);
+  REQUIRE(trio.alpha.disk[5] == 0);  // beta was its source
+  trio.connect(trio.beta, trio.gamma);
+  REQUIRE(trio.beta.disk[5] == 2);
+  trio.connect(trio.alpha, trio.beta);
+  CHECK(trio.alpha.disk[5] == 2);
+}
+
 }  // namespace lockstep::repl

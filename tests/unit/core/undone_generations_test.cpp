@@ -201,7 +201,7 @@ TEST_CASE("a generation that was undone is known still by a node that a third on
   CHECK(trio.are_alike(trio.alpha, trio.beta));
 }
 
-// alpha goes on by an operator's word, and its slots for beta are full of what beta held before.
+// alpha goes on by an operator's word, and its slots are full of what beta held before.
 TEST_CASE("what a peer may hold is remembered where no slot has room for it") {
   Trio trio;
   trio.make_mirrored();
@@ -220,18 +220,22 @@ TEST_CASE("what a peer may hold is remembered where no slot has room for it") {
   trio.beta.crash();
   trio.gamma.crash();
   trio.holds[1][0] = false;
-  PeerRecord& of_beta = trio.alpha.superblock.peers[Trio::place(trio.alpha, trio.beta)];
-  of_beta.bitmap_generation = Generation{9, 9};
-  if (!was_undone) of_beta.previous_bitmap_generation = Generation{8, 8};
+  for (PeerIndex peer = 0; peer < 2; ++peer) {
+    PeerRecord& record = trio.alpha.superblock.peers[peer];
+    record.bitmap_generation = Generation{9, 9};
+    if (!was_undone) record.previous_bitmap_generation = Generation{8, 8};
+  }
   trio.alpha.start();
   trio.run();
   REQUIRE(trio.alpha.superblock.undone.is_zero() == !was_undone);
   OrderGiven promote;
   promote.kind = OrderKind::Promote;
-  promote.give_generation = true;
+  promote.give_generation = GENERATE(true, false);
+  promote.peer_fenced = !promote.give_generation;
   promote.generation = trio.alpha.superblock.current;
   trio.alpha.order(promote);
   trio.run();
+  REQUIRE(trio.alpha.is_primary());
   write(trio, trio.alpha, blocks(8), 4);
   trio.beta.start();
   trio.connect(trio.alpha, trio.beta);

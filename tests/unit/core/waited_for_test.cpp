@@ -79,6 +79,24 @@ TEST_CASE("a node that has granted a promotion does not know whether the next Pr
   CHECK(trio.gamma.superblock.waited_for == WaitedFor::Yes);
 }
 
+TEST_CASE("a promotion that was granted, and failed, leaves it known who was waited for") {
+  Trio trio;
+  trio.make_mirrored();
+  write(trio, trio.alpha, blocks(5), 1);
+  trio.alpha.order(OrderKind::Demote);
+  trio.run();
+  REQUIRE(trio.alpha.superblock.waited_for == WaitedFor::Yes);
+  trio.holds[1][2] = true;  // gamma does not hear that it is asked
+  const uint64_t ticket = trio.beta.order(OrderKind::Promote);
+  trio.run();
+  REQUIRE(trio.alpha.superblock.waited_for == WaitedFor::Unknown);
+  trio.lose_link(trio.beta, trio.gamma);
+  trio.run();
+  REQUIRE_FALSE(trio.beta.is_primary());
+  CHECK_FALSE(trio.beta.answered(ticket, Outcome::Done));
+  CHECK(trio.alpha.superblock.waited_for == WaitedFor::Yes);
+}
+
 TEST_CASE("whoever has its data from a survivor under protocol A may lack what that one lacks") {
   std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
   for (ReplicaOptions& each : options) each.peer_protocols = {Protocol::C, Protocol::A};
