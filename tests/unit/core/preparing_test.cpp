@@ -73,13 +73,13 @@ TEST_CASE("an empty disk that ages while the handler runs is not taken for the o
   story.run();
   const Generation name = story.beta.superblock.current;
   story.beta.superblock = SuperblockImage{};
-  story.beta.superblock.life.birth = 77;
+  story.beta.superblock.life = Life{77, 5};
   story.beta.superblock.current = name;  // from a third node, which did not know that anything had been written in it
   std::fill(story.beta.disk.begin(), story.beta.disk.end(), 0);
   story.beta.start();
   story.connect();
   REQUIRE(story.alpha.peer().decision.rule == Rule::PeerPrepares);
-  story.alpha.receive(story.incarnation(), TestFrame{Lived{Life{77, 1}}, {}, {}, {}});
+  story.alpha.receive(story.incarnation(), TestFrame{Lived{Life{77, 5}}, {}, {}, {}});
   story.run();
   story.handler_of_beta_ends();
   CHECK(story.in_sync());
