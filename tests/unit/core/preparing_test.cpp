@@ -74,6 +74,7 @@ TEST_CASE("an empty disk that ages while the handler runs is not taken for the o
   const Generation name = story.beta.superblock.current;
   story.beta.superblock = SuperblockImage{};
   story.beta.superblock.life = Life{77, 5};
+  std::fill(story.beta.activity_log.begin(), story.beta.activity_log.end(), kNoExtent);
   story.beta.superblock.current = name;  // from a third node, which did not know that anything had been written in it
   std::fill(story.beta.disk.begin(), story.beta.disk.end(), 0);
   story.beta.start();
