@@ -20,6 +20,11 @@ void Arbiter::ask(int node, const AskArbiter& question) {
   world_.at(world_.now_us + delay_us, [this, index = asked_.size() - 1] { decide(index); });
 }
 
+void Arbiter::forget(int node) {
+  if (in_sync_.size() > 1) in_sync_.erase(node);
+  for (Asked& earlier : asked_) earlier.dropped = earlier.dropped || earlier.node == node;
+}
+
 void Arbiter::decide(size_t index) {
   Asked& asked = asked_[index];
   if (asked.dropped) return;

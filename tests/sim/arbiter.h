@@ -17,6 +17,9 @@ class Arbiter {
  public:
   explicit Arbiter(World& world) : world_(world) {}
   void ask(int node, const repl::AskArbiter& question);
+  // By the operator, who replaces a disk, and has waited for the programs of the daemon that ran: docs/arbiter.md. Not
+  // the only one that has everything.
+  void forget(int node);
 
  private:
   struct Asked {

@@ -138,6 +138,7 @@ void Node::break_disk(DiskFault fault, bool once) {
 void Node::replace_disk() {
   LOCKSTEP_CHECK(!alive() || disk_released_);
   world_.trace("node %d gets an empty disk", id_);
+  world_.arbiter.forget(id_);
   const Layout::Units all{0, world_.layout.unit_count()};
   disk_.write(all, std::vector<Value>{0}, true);
   durable_.size_bytes = world_.growth.largest_size_bytes();
@@ -158,6 +159,7 @@ void Node::take_snapshot() {
 void Node::roll_back() {
   LOCKSTEP_CHECK(!alive());
   world_.trace("node %d is rolled back to an older copy of its disk", id_);
+  world_.arbiter.forget(id_);
   disk_.write({0, world_.layout.unit_count()}, snapshot_->content, true);
   durable_ = snapshot_->metadata;
 }

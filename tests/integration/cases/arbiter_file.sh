@@ -56,6 +56,20 @@ LOCKSTEP_BEHIND='gamma' answers 4 alpha fence-peer beta g5 '' g6
 record_is 'generation g6 primary alpha in-sync alpha'
 answers 0 alpha unfence-peer beta g6 '' ''
 
+say 'a node whose disk is replaced is forgotten, unless it is the only one that has everything'
+forget() {
+  local status=0
+  "$program" "$folder" forget pgdata "$1" 2>"$WORK/said" || status=$?
+  [[ $status == "$2" ]] || fail "forget $1 gave $status instead of $2: $(cat "$WORK/said")"
+}
+forget alpha 0
+record_is 'generation g6 primary alpha in-sync beta'
+answers 6 alpha promote beta g6 '' g7
+forget beta 6
+record_is 'generation g6 primary alpha in-sync beta'
+answers 0 beta unfence-peer alpha g6 '' ''
+record_is 'generation g6 primary beta in-sync beta alpha'
+
 say 'of many at once one wins'
 for _ in {1..10}; do
   answers 0 alpha unfence-peer beta g9 "$("$program" "$folder" show pgdata | sed -n 's/^generation //p')" ''
