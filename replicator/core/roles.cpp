@@ -303,16 +303,16 @@ void Replica::State::become_primary() {
   }
   interrupt_verifies();
   forget_preparations();
+  const PeerMask absent = absent_peers();
   if (has_third_nodes()) restart_undecided_links();
+  const auto restarting = static_cast<PeerMask>(absent_peers() & ~absent);
   role = Role::Primary;
   position = StreamPosition{};
   superblock.primary = !LOCKSTEP_MUTANT("primary-not-recorded");
   awaited_peers = given_up_peers = 0;
   suspended_by_operator = abandons_held = was_replaced = false;
   for (Peer& peer : peers) peer.in_sync_by_primary = false;  // another one's word
-  for (PeerIndex index = 0; index < peer_count(); ++index) {
-    if (!is_connected(peers[index])) given_up_peers |= mask_of(index);
-  }
+  given_up_peers = LOCKSTEP_MUTANT("restarted-peer-is-given-up") ? absent_peers() : absent;
   const bool takes_generation = order.give_generation || !first_generation.is_zero();
   if (takes_generation) {
     // An absent peer may have taken the first generation that it was offered when it could still be asked.
@@ -353,6 +353,10 @@ void Replica::State::become_primary() {
   for (PeerIndex index = 0; index < peer_count() && options.on_peer_loss == LossPolicy::Arbiter; ++index) {
     const bool lacks_disk = is_connected(peers[index]) && !is_disk(peers[index].disk_state);
     if (lacks_disk && !peers[index].known_behind && !LOCKSTEP_MUTANT("diskless-peer-not-fenced")) await_peer(index);
+  }
+  // Nobody vouched for those whose links start again, nor was the arbiter asked about them.
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    if ((restarting & mask_of(index)) != 0 && loss_suspends(index)) await_peer(index);
   }
   reply_floor = opening_persist = persist_superblock();
   if (takes_generation) generation_persist = reply_floor;
