@@ -33,7 +33,8 @@ DirtyBitmap::Run Replica::State::next_range(Peer& peer, bool& question) {
     question = true;
     return {peer.cursor_block, std::min(kBlocksPerComparison, peer.bitmap.block_count() - peer.cursor_block)};
   }
-  const DirtyBitmap::Run run = peer.bitmap.next_run(peer.cursor_block, options.resync_chunk_bytes / kBlockBytes);
+  const uint64_t chunk_bytes = pace.chunk_bytes(options.resync_chunk_bytes);
+  const DirtyBitmap::Run run = peer.bitmap.next_run(peer.cursor_block, chunk_bytes / kBlockBytes);
   question = run.block_count > 0 && !peer.verify.runs && peer.asking.next_is_a_question(peer.comparisons_in_flight > 0);
   return {run.first_block, question ? std::min(run.block_count, kBlocksPerComparison) : run.block_count};
 }

@@ -17,8 +17,10 @@ struct Model {
     for (const uint64_t end_us = now_us + time_us; now_us < end_us; now_us += 20'000) {
       for (uint64_t i = 0; i < writes; ++i) {
         pace.write_began(now_us);
-        pace.write_ended(latency_us());
-        sum_us += latency_us();
+        const bool is_slow = copying && slow_every != 0 && count % slow_every == 0;
+        const uint64_t latency = is_slow ? 1'500 : latency_us();
+        pace.write_ended(latency);
+        sum_us += latency;
         ++count;
       }
       if (copying) {
@@ -36,6 +38,7 @@ struct Model {
   uint64_t now_us = 1'000'000;
   uint64_t per_megabyte_us = 400;
   uint64_t copied_bytes = 0;
+  uint64_t slow_every = 0;
   bool copying = false;
 };
 
@@ -56,6 +59,40 @@ TEST_CASE("while the application writes, its latency does not more than double")
   model.pass(2'000'000, 5);
   CHECK(model.pass(5'000'000, 5) <= 400);
   CHECK(model.copied_bytes > 7 * PaceOptions{}.minimum_bytes_per_second);
+}
+
+// One write in 20 queues behind a copy: the mean hides it.
+TEST_CASE("the window shrinks when too many writes are slow, though their mean is not") {
+  Model model;
+  model.pass(2'000'000, 40);
+  model.copying = true;
+  model.per_megabyte_us = 0;
+  model.slow_every = 20;
+  model.pass(2'000'000, 40);
+  CHECK(model.pass(1'000'000, 40) < 300);
+  CHECK(model.pace.window_bytes() <= kMiB);  // as small as the minimum rate lets it be
+  CHECK(model.pace.chunk_bytes(kMiB) <= 256 * kKiB);
+  model.slow_every = 0;
+  model.pass(2'000'000, 40);
+  CHECK(model.pace.window_bytes() > kMiB);
+  model.pass(1'000'000, 0);
+  CHECK(model.pace.chunk_bytes(kMiB) == kMiB);
+}
+
+TEST_CASE("what one write in a hundred takes is known within an eighth") {
+  UsualLatencies usual;
+  for (uint64_t i = 0; i + 1 < UsualLatencies::kEnough; ++i) usual.record(i % 50 == 0 ? 3'000 : 100);
+  CHECK(usual.high_us() == 0);
+  usual.record(100);
+  CHECK(usual.high_us() >= 3'000);
+  CHECK(usual.high_us() <= 3'000 * 9 / 8);
+  for (uint64_t i = 0; i < 8 * UsualLatencies::kRemembered; ++i) usual.record(100);
+  CHECK(usual.high_us() <= 100 * 9 / 8);
+  for (uint64_t i = 0; i < 8 * UsualLatencies::kRemembered; ++i) usual.record(UINT64_MAX);
+  CHECK(usual.high_us() > 1'000'000);
+  UsualLatencies small;
+  for (uint64_t i = 0; i < UsualLatencies::kEnough; ++i) small.record(i % 8);
+  CHECK(small.high_us() == 7);
 }
 
 TEST_CASE("what is usual is learnt in a break when writes begin during a resync") {
