@@ -163,7 +163,7 @@ bool Operator::vouch_for_the_newest() {
 
 bool Operator::calls_itself_whole_besides(int than) const {
   for (int other = 0; other < world_.node_count(); ++other) {
-    if (other == than || !world_.node(other).responds()) continue;
+    if (other == than || !world_.node(other).responds() || !world_.checker.has_all_flushed(other)) continue;
     const DiskState state = world_.node(other).status().disk_state;
     if (state == DiskState::UpToDate || state == DiskState::Consistent || state == DiskState::Outdated) return true;
   }
