@@ -37,7 +37,7 @@ class Pace {
     latency_sum_us_ += latency_us;
     ++writes_;
     if (undisturbed_) usual_.record(latency_us);
-    if (const uint64_t high_us = usual_.high_us(); high_us != 0 && latency_us > 2 * high_us) ++slow_writes_;
+    if (usual_high_us_ != 0 && latency_us > 2 * usual_high_us_) ++slow_writes_;
   }
   // A copy of so many bytes was read to be sent.
   void copied(uint64_t bytes) {
@@ -98,6 +98,7 @@ class Pace {
     application_writes_ = writes_ > 0;
     if (undisturbed) {
       if (writes_ >= kEnoughWrites) learn(mean_us);
+      if (writes_ > 0) usual_high_us_ = usual_.high_us();
     } else {
       adapt(mean_us, rate);
       if (++periods_since_break_ >= kBreakEveryPeriods || (usual_us_ == 0 && writes_ >= kEnoughWrites)) {
@@ -147,6 +148,7 @@ class Pace {
   uint64_t last_tick_us_ = 0, period_began_us_ = 0;
   UsualLatencies usual_;
   uint64_t latency_sum_us_ = 0, writes_ = 0, copied_bytes_ = 0;
+  uint64_t usual_high_us_ = 0;
   uint64_t slow_writes_ = 0;
   uint64_t recent_writes_ = 0, recent_slow_writes_ = 0;  // the latter in 64ths
   uint64_t periods_since_break_ = 0;

@@ -220,7 +220,7 @@ void Replica::State::promote_request_arrived(PeerIndex index, const PromoteReque
 void Replica::State::grant_taken_back(Peer& peer) {
   const WaitedFor before = std::exchange(peer.waited_for_before, WaitedFor::Unknown);
   const bool was_forgotten = superblock.waited_for == WaitedFor::Unknown && before != WaitedFor::Unknown;
-  if (!was_forgotten || !disk_usable() || LOCKSTEP_MUTANT("failed-promotion-forgets-who-was-waited-for")) return;
+  if (!was_forgotten || !disk_usable() || LOCKSTEP_MUTANT("failed-promotion-forgets-waited-for")) return;
   superblock.waited_for = before;
   persist_superblock();
 }

@@ -1,5 +1,5 @@
-// What is usual of the application's writes: their mean, and the latency that one in a hundred exceeds. Learnt from
-// periods without a resync; what is long past counts less and less.
+// What is usual of the application's writes: the latency that one in a hundred exceeds. What is long past counts less
+// and less.
 //
 // Pure arithmetic on what it is told: same calls, same answers.
 #pragma once
