@@ -354,9 +354,11 @@ void Replica::State::become_primary() {
     const bool lacks_disk = is_connected(peers[index]) && !is_disk(peers[index].disk_state);
     if (lacks_disk && !peers[index].known_behind && !LOCKSTEP_MUTANT("diskless-peer-not-fenced")) await_peer(index);
   }
-  // Nobody vouched for those whose links start again, nor was the arbiter asked about them.
+  // Nobody vouched for those whose links start again, nor was the arbiter asked about them. One that is behind takes
+  // nobody's place, and is not waited for until it has caught up.
   for (PeerIndex index = 0; index < peer_count(); ++index) {
-    if ((restarting & mask_of(index)) != 0 && loss_suspends(index)) await_peer(index);
+    const bool may_hold = (restarting & mask_of(index)) != 0 && may_hold_our_current(superblock.peers[index]);
+    if (may_hold && loss_suspends(index)) await_peer(index);
   }
   reply_floor = opening_persist = persist_superblock();
   if (takes_generation) generation_persist = reply_floor;

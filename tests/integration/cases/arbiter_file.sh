@@ -62,6 +62,7 @@ forget() {
   "$program" "$folder" forget pgdata "$1" 2>"$WORK/said" || status=$?
   [[ $status == "$2" ]] || fail "forget $1 gave $status instead of $2: $(cat "$WORK/said")"
 }
+forget nobody 1
 forget alpha 0
 record_is 'generation g6 primary alpha in-sync beta'
 answers 6 alpha promote beta g6 '' g7

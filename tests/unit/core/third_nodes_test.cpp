@@ -659,4 +659,28 @@ TEST_CASE("what a node gets is missing at the one that it has just brought up to
   CHECK(trio.alpha.disk[5] == 2);
 }
 
+TEST_CASE("a promotion beside a node that is behind does not wait for its resync") {
+  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
+  for (ReplicaOptions& each : options) each.on_peer_loss = LossPolicy::Suspend;
+  Trio trio(options[0], options[1], options[2]);
+  trio.make_mirrored();
+  trio.gamma.order(OrderKind::Disconnect);
+  trio.run();
+  write(trio, trio.alpha, blocks(5), 1);
+  trio.gamma.order(OrderKind::Connect);
+  trio.connect(trio.beta, trio.gamma);
+  REQUIRE(trio.peer(trio.beta, trio.gamma).replication == ReplicationState::Off);  // the Primary decides
+  trio.alpha.order(OrderKind::Demote);
+  trio.beta.holds_reads = true;  // no resync ends
+  trio.run();
+  REQUIRE(trio.peer(trio.beta, trio.gamma).replication == ReplicationState::Off);
+  trio.beta.order(promote_fenced());
+  trio.run();
+  trio.connect(trio.beta, trio.gamma);
+  trio.run();
+  REQUIRE(trio.beta.is_primary());
+  CHECK(trio.beta.replica().status().suspension == Suspension::No);
+  write(trio, trio.beta, blocks(6), 2);
+}
+
 }  // namespace lockstep::repl
