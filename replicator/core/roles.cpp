@@ -147,7 +147,11 @@ void Replica::State::order_promote() {
     return;
   }
   const Outcome outcome = promotable(about, order.peer_fenced);
-  if (outcome != Outcome::Done) return answer(outcome, about);
+  if (outcome != Outcome::Done) {
+    // Asked again, since a peer came back: the others have granted it.
+    const bool was_granted = asked_for_grant != 0 && !LOCKSTEP_MUTANT("second-attempt-keeps-grants");
+    return was_granted ? promote_failed(outcome, about) : answer(outcome, about);
+  }
   first_generation = superblock.current.is_zero() ? fresh_generation() : Generation{};
   if (!first_generation.is_zero() &&
       std::any_of(peers.begin(), peers.end(), [this](const Peer& peer) { return is_connected(peer); })) {
@@ -196,7 +200,7 @@ void Replica::State::promote_request_arrived(PeerIndex index, const PromoteReque
   }
   if (asking && !LOCKSTEP_MUTANT("two-promotions-granted")) promote_failed(Outcome::PeerSaidNo, index);
   interrupt_verifies();
-  peer.granted = true;
+  const bool again = std::exchange(peer.granted, true);  // asked once more, since a third one has come back
   PersistId after = 0;
   if (!message.first_generation.is_zero() && message.first_generation != superblock.current && disk_usable()) {
     // With several peers two may ask at once, and each be granted by another: neither generation is used then. Nor is
@@ -207,7 +211,7 @@ void Replica::State::promote_request_arrived(PeerIndex index, const PromoteReque
     after = persist_superblock();
     changed();
   }
-  peer.waited_for_before = superblock.waited_for;
+  if (!again || LOCKSTEP_MUTANT("second-grant-forgets-waited-for")) peer.waited_for_before = superblock.waited_for;
   if (superblock.waited_for != WaitedFor::Unknown && disk_usable() &&
       !LOCKSTEP_MUTANT("waited-for-by-the-one-before")) {
     superblock.waited_for = WaitedFor::Unknown;  // the new Primary says what it waits for
@@ -237,6 +241,7 @@ void Replica::State::promote_answer_arrived(PeerIndex index, const PromoteAnswer
 
 void Replica::State::promote_failed(Outcome outcome, PeerIndex about) {
   tell_state();  // takes back what others granted; before the answer, which may make one of them ask itself
+  asked_for_grant = 0;
   answer(outcome, about);
 }
 
@@ -307,7 +312,7 @@ void Replica::State::become_primary() {
   if (has_third_nodes()) restart_undecided_links();
   const auto restarting = static_cast<PeerMask>(absent_peers() & ~absent);
   role = Role::Primary;
-  position = StreamPosition{};
+  position = StreamPosition{};  // what was made stable of the last Primary's stream is so still
   superblock.primary = !LOCKSTEP_MUTANT("primary-not-recorded");
   awaited_peers = given_up_peers = 0;
   suspended_by_operator = abandons_held = was_replaced = false;

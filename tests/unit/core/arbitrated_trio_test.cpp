@@ -102,6 +102,34 @@ TEST_CASE("a Primary that was replaced, and does not know it yet, takes nothing 
   CHECK(trio.bits(story.gamma, story.beta) == 0);
 }
 
+// The arbiter does not answer beta. alpha comes back: as Primary, which ends the promotion, or restarted, and all are
+// asked once more.
+TEST_CASE("a promotion that fails when another node has come back gives back what was granted") {
+  Story story;
+  Trio& trio = story.trio;
+  const bool is_asked = GENERATE(false, true);
+  story.reaches = {false, false, false};
+  trio.lose_link(story.alpha, story.beta);
+  trio.lose_link(story.alpha, story.gamma);
+  trio.run();
+  trio.connect(story.beta, story.gamma);
+  REQUIRE(story.gamma.superblock.waited_for == WaitedFor::Yes);
+  const uint64_t ticket = story.beta.order(promote_plainly());
+  trio.run();
+  REQUIRE(story.gamma.superblock.waited_for == WaitedFor::Unknown);
+  if (is_asked) {
+    story.alpha.crash();
+    story.alpha.start();
+    trio.run();
+    story.alpha.order(promote_plainly());  // of two that ask it comes first
+  }
+  trio.connect(story.alpha, story.beta);
+  REQUIRE_FALSE(story.beta.is_primary());
+  REQUIRE(story.beta.answers.count(ticket) == 1);
+  CHECK_FALSE(story.beta.answered(ticket, Outcome::Done));
+  CHECK(story.gamma.superblock.waited_for == WaitedFor::Yes);
+}
+
 TEST_CASE("a node that follows a Primary is refused by another that was replaced, and has noticed nothing") {
   Story story;
   Trio& trio = story.trio;
