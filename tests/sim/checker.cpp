@@ -410,6 +410,11 @@ void Checker::write_answered(int id, uint32_t write, bool fua, uint8_t kept_by, 
     }
     if (state == ReplicationState::SyncSource || state == ReplicationState::PausedSyncS ||
         state == ReplicationState::WFBitMapS) {
+      // Its resync is over, and its word of that has not come: what is answered under A it may lack as one in sync may.
+      const SuperblockImage& of_target = world_.node(other).durable().superblock;
+      const bool is_done = of_target.disk_state == DiskState::UpToDate &&
+                           of_target.current == world_.node(id).durable().superblock.current;
+      if (is_done && is_ahead(other)) known(other).may_lack = true;
       continue;
     }
     const Generation answered_in = world_.node(id).is_served() ? world_.node(id).status().generation
@@ -679,14 +684,10 @@ void Checker::noted(int id, const Note& note) {
       world_.fail("node " + std::to_string(other) + " lacks what was answered and was the source of node " +
                   std::to_string(id));
     }
-    // README.md, not yet: of two that were restarted nobody knows which one the arbiter still counts. Nothing was
-    // answered without the one that it does.
-    const bool is_any =
-        source.behind && world_.policy == LossPolicy::Arbiter && world_.waits_for_some() && !known(id).steady &&
-        !known(id).behind && !known(other).steady && world_.node(other).alive() &&
-        world_.node(other).status().role != Role::Primary &&
-        world_.node(id).peer(other).own_report.current == world_.node(id).peer(other).peer_report.current;
-    known(id).may_lack = source.may_lack || is_any;
+    // Protocol A: the source has lived on, and is one of several that never got it.
+    const bool got_less = world_.node_count() > 2 && world_.uses_weak_protocols() && known(other).steady &&
+                          !keeps(other, Promise::Acknowledged);
+    known(id).may_lack = source.may_lack || got_less;
     // What came during the resync was not waited for, and may be on its way.
     const bool was_served =
         world_.node(other).alive() && answers_ahead(other, id) && world_.node(other).status().role == Role::Primary;
@@ -701,7 +702,7 @@ void Checker::noted(int id, const Note& note) {
     }
     // It holds what the source holds.
     known(id).has_acknowledged = source.has_acknowledged;
-    known(id).behind = source.behind && !is_any;
+    known(id).behind = source.behind;
     ++resyncs;
   } else if (note.kind == NoteKind::HandshakeDecided && (text == "equal-clean" || text == "both-just-created")) {
     if (!world_.node(other).alive())
