@@ -90,6 +90,15 @@ bool good_range(const ByteRange& range, const DecodingContext& context) {
          ByteRange::fits(range.offset_bytes, range.length_bytes, context.device_bytes);
 }
 
+void write_position(LittleWriter& writer, const StreamPosition& position) {
+  writer.u64(position.stream);
+  writer.u64(position.through);
+}
+StreamPosition read_position(BodyReader& reader) {
+  const uint64_t stream = reader.u64();
+  return {stream, reader.u64()};
+}
+
 void write_life(LittleWriter& writer, const Life& life) {
   writer.u64(life.birth);
   writer.u64(life.age);
@@ -127,8 +136,8 @@ FrameKind encode(const StateReport& report, LittleWriter& writer) {
   write_generation(writer, report.sync_toward);
   write_generation(writer, report.unanswered_since);
   write_generation(writer, report.undone);
-  writer.u64(report.position.stream);
-  writer.u64(report.position.through);
+  write_position(writer, report.position);
+  write_position(writer, report.stable_position);
   writer.u8(wire_number(kWaitedFor, report.waited_for));
   return FrameKind::StateReport;
 }
@@ -160,8 +169,8 @@ void decode(BodyReader& reader, const DecodingContext&, StateReport& report) {
   report.sync_toward = reader.generation();
   report.unanswered_since = reader.generation();
   report.undone = reader.generation();
-  report.position.stream = reader.u64();
-  report.position.through = reader.u64();
+  report.position = read_position(reader);
+  report.stable_position = read_position(reader);
   report.waited_for = reader.enumerator(kWaitedFor);
 }
 
@@ -223,12 +232,14 @@ FrameKind encode(const StreamRules& rules, LittleWriter& writer) {
   writer.u8(rules.ordered ? 1 : 0);
   writer.u8(rules.prompt ? 1 : 0);
   writer.u8(rules.waited_for ? 1 : 0);
+  writer.u8(rules.recorded ? 1 : 0);
   return FrameKind::StreamRules;
 }
 void decode(BodyReader& reader, const DecodingContext&, StreamRules& rules) {
   rules.ordered = reader.flag();
   rules.prompt = reader.flag();
   rules.waited_for = reader.flag();
+  rules.recorded = reader.flag();
 }
 
 FrameKind encode(const RangeDigests& message, LittleWriter& writer) {

@@ -280,6 +280,8 @@ void encode_superblock(const Superblock& superblock, MetadataUnit unit) {
   writer.u64(superblock.image.prepared_size_bytes);
   write_generation(writer, superblock.image.reserved);
   write_generation(writer, superblock.image.undone);
+  writer.u64(superblock.image.stable_position.stream);
+  writer.u64(superblock.image.stable_position.through);
   writer.zeroes(writer.left_bytes());
   LittleWriter(unit.subspan(kChecksumOffset, 4)).u32(checksum_without_field(unit, kChecksumOffset));
 }
@@ -324,6 +326,8 @@ SuperblockDecoding decode_superblock(ConstMetadataUnit unit) {
   superblock.image.prepared_size_bytes = reader.u64();
   superblock.image.reserved = read_generation(reader);
   superblock.image.undone = read_generation(reader);
+  superblock.image.stable_position.stream = reader.u64();
+  superblock.image.stable_position.through = reader.u64();
   if (!reader.ok()) return decoding;
   decoding.superblock = std::move(superblock);
   return decoding;

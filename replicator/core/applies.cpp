@@ -89,7 +89,7 @@ void Replica::State::barrier_arrived(PeerIndex index, const Barrier& message) {
     return drop_peer(index, LinkEnd::BrokenRule, "a barrier ahead of its stream");
   }
   peer.barrier_wanted = std::max(peer.barrier_wanted, message.sequence);
-  if (peer.rules_obeyed.ordered && message.sequence > peer.stream_flushed) applies_hold = applies_arrived;
+  if (peer.rules_obeyed.ordered && message.sequence > peer.stream_stable) applies_hold = applies_arrived;
   stream_peer = index;
   start_peer_flush_if_wanted();
 }
@@ -182,7 +182,12 @@ void Replica::State::release_done_applies() {
 // for.
 void Replica::State::applies_are_stable(uint64_t count, Peer& peer, Sequence through) {
   applies_stable = std::max(applies_stable, count);
-  if (through <= peer.stream_flushed) return;
+  if (through <= peer.stream_stable) return;
+  peer.stream_stable = through;
+  // A target's position is told at the end of its resync.
+  if (peer.rules_obeyed.recorded && !is_resync_target(peer) && !LOCKSTEP_MUTANT("stable-position-not-recorded")) {
+    return record_position(peer);
+  }
   peer.stream_flushed = through;
   peer.acknowledge = true;
 }
@@ -193,10 +198,10 @@ void Replica::State::start_peer_flush_if_wanted() {
   if (local_flush_in_flight || peers.empty() || !disk_usable()) return;
   Peer& peer = peers[stream_peer];
   const bool written = peer.stream_written >= peer.barrier_wanted || LOCKSTEP_MUTANT("barrier-answered-before-writes");
-  const bool answers = peer.incarnation != 0 && peer.barrier_wanted > peer.stream_flushed && written;
+  const bool answers = peer.incarnation != 0 && peer.barrier_wanted > peer.stream_stable && written;
   if (!answers && !holds_applies() && !owes_stable_copy()) return;
   if (LOCKSTEP_MUTANT("barrier-answered-without-flush")) {
-    peer.stream_flushed = peer.stream_written;
+    peer.stream_flushed = peer.stream_stable = peer.stream_written;
     peer.acknowledge = true;
   }
   local_flush_in_flight = true;

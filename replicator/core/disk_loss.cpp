@@ -77,6 +77,7 @@ void Replica::State::lose_disk(DiskState to, const char* why, bool flush_failed)
   if (unstable_from != kNoPeer) forget_unstable(unstable_from);
   activity_log.reset();
   activity_log_persist = 0;
+  position_persist = 0;
 
   if (goes_on || others_go_on) {
     old_when_attached = true;

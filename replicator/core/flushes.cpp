@@ -130,7 +130,7 @@ void Replica::State::finish_flush_cycle_if_done() {
       ++flush_waiting;
       continue;
     }
-    ++flushes;
+    if (clients[slot].operation == ClientOperation::Flush) ++flushes;
     reply(slot, must_fail_requests() ? failure_errno() : 0);
   }
   release_stable_entries();

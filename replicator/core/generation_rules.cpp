@@ -44,6 +44,16 @@ bool has_lived_on(const StateReport& report) {
   return is_up_to_date(report) && (!has_third_nodes(report) || report.position.stream != 0);
 }
 
+// It knows more of what it holds of a stream: all, or what it had made stable when it was restarted. But one that is
+// UpToDate and knows nothing may have been the Primary, and have given up its role.
+bool knows_more(const StateReport& report, const StateReport& other) {
+  if (report.position.stream != 0 || other.position.stream != 0) {
+    return report.position.stream != 0 && other.position.stream == 0;
+  }
+  return report.stable_position.stream != 0 && other.stable_position.stream == 0 && !is_up_to_date(other) &&
+         !LOCKSTEP_MUTANT("stable-position-not-compared");
+}
+
 // `report` is of a Primary that crashed, and `other` may lack what it answered, as it knows itself or the other does.
 bool is_ahead(const StateReport& report, const StateReport& other) {
   return report.answered_ahead ||
@@ -115,6 +125,16 @@ Verdict decide_equal(const StateReport& self, const StateReport& peer) {
     // It crashed as Primary under protocol A: only its own disk has all that it answered.
     return self_is_ahead ? source(kBitmap, Rule::EqualSelfCrashedAhead) : target(kBitmap, Rule::EqualPeerCrashedAhead);
   }
+  // With several peers a Primary may have answered what only some of them had. Of any three equal nodes one must be no
+  // target of the other two: each of these rules goes by what a node is, before those that go by what two know of each
+  // other. This one comes first: a node that was not waited for has been no Primary since it was told so.
+  const bool self_waited_for = self.waited_for == WaitedFor::Yes && peer.waited_for == WaitedFor::No;
+  const bool peer_waited_for = peer.waited_for == WaitedFor::Yes && self.waited_for == WaitedFor::No;
+  const bool crash_counts = self.crashed_primary != peer.crashed_primary && LOCKSTEP_MUTANT("crash-before-waited-for");
+  if (self_waited_for != peer_waited_for && !crash_counts &&
+      !LOCKSTEP_MUTANT("survivor-that-lacks-answers-is-source")) {
+    return self_waited_for ? source(kBitmap, Rule::EqualPeerMayLack) : target(kBitmap, Rule::EqualSelfMayLack);
+  }
   if (!crash_is_past && self.crashed_primary != peer.crashed_primary) {
     // A peer that lived on completed what the crashed Primary may have lost from its volatile cache. If it was
     // restarted too, it only knows that its data is consistent, and the Primary had every write first.
@@ -126,23 +146,18 @@ Verdict decide_equal(const StateReport& self, const StateReport& peer) {
     return has_lived_on(self) && !ignores_survivor ? source(kBitmap, Rule::EqualPeerCrashed)
                                                    : target(kBitmap, Rule::EqualPeerCrashedAlone);
   }
-  // With several peers a Primary may have answered what only some of them had. Of any three equal nodes one must be no
-  // target of the other two: each of these rules goes by what a node is, before those that go by what two know of each
-  // other.
-  const bool self_waited_for = self.waited_for == WaitedFor::Yes && peer.waited_for == WaitedFor::No;
-  const bool peer_waited_for = peer.waited_for == WaitedFor::Yes && self.waited_for == WaitedFor::No;
-  if (self_waited_for != peer_waited_for && !LOCKSTEP_MUTANT("survivor-that-lacks-answers-is-source")) {
-    return self_waited_for ? source(kBitmap, Rule::EqualPeerMayLack) : target(kBitmap, Rule::EqualSelfMayLack);
+  const StreamPosition self_holds = holds_at_least(self);
+  const StreamPosition peer_holds = holds_at_least(peer);
+  const bool comparable = self_holds.stream != 0 && self_holds.stream == peer_holds.stream &&
+                          (same_stream || !LOCKSTEP_MUTANT("stable-position-not-compared"));
+  if (comparable && self_holds.through != peer_holds.through && !LOCKSTEP_MUTANT("survivor-with-less-is-source")) {
+    return self_holds.through > peer_holds.through ? source(kBitmap, Rule::EqualSelfReceivedMore)
+                                                   : target(kBitmap, Rule::EqualPeerReceivedMore);
   }
-  if (same_stream && self.position.through != peer.position.through &&
-      !LOCKSTEP_MUTANT("survivor-with-less-is-source")) {
-    return self.position.through > peer.position.through ? source(kBitmap, Rule::EqualSelfReceivedMore)
-                                                         : target(kBitmap, Rule::EqualPeerReceivedMore);
-  }
-  // One of them was restarted and does not know how much of the stream it lacks.
-  if (!LOCKSTEP_MUTANT("bits-before-who-lived-on") && (self.position.stream != 0) != (peer.position.stream != 0)) {
-    return self.position.stream != 0 ? source(kBitmap, Rule::EqualSelfReceivedMore)
-                                     : target(kBitmap, Rule::EqualPeerReceivedMore);
+  // One of them was restarted, and the other has all that it is known to have made stable.
+  if (knows_more(self, peer) != knows_more(peer, self) && !LOCKSTEP_MUTANT("bits-before-who-lived-on")) {
+    return knows_more(self, peer) ? source(kBitmap, Rule::EqualSelfReceivedMore)
+                                  : target(kBitmap, Rule::EqualPeerReceivedMore);
   }
   // Of three nodes two may have gone on without the one that left, in the same generation.
   const bool self_left = self.disk_state == DiskState::Outdated;
@@ -419,6 +434,10 @@ bool all_known_behind(const SuperblockImage& image, uint8_t peer_count) {
                                  !LOCKSTEP_MUTANT("begun-resync-makes-up-to-date");
     return !record.bitmap_generation.is_zero() && !may_be_promoted;
   });
+}
+
+StreamPosition holds_at_least(const StateReport& report) {
+  return report.position.stream != 0 ? report.position : report.stable_position;
 }
 
 bool undo_unanswered(SuperblockImage& image) {

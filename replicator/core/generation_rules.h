@@ -101,6 +101,9 @@ bool undo_unanswered(SuperblockImage& image);
 // does not count: it may have been promoted with what it held.
 bool all_known_behind(const SuperblockImage& image, uint8_t peer_count);
 
+// A restarted node does not know how much of a Primary's stream it lacks, but how much it had made stable.
+StreamPosition holds_at_least(const StateReport& report);
+
 Decision decide(const StateReport& self, const StateReport& peer);
 
 }  // namespace lockstep::repl

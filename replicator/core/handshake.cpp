@@ -40,6 +40,7 @@ StateReport Replica::State::make_report(PeerIndex index) const {
     report.unanswered_since = superblock.unanswered_since;
     report.undone = superblock.undone;
     report.position = role == Role::Primary ? StreamPosition{report.run, transfer_log.last()} : position;
+    report.stable_position = superblock.stable_position;
     report.waited_for = superblock.waited_for;
     // What it sent itself is under no bit for it here.
     if ((superblock.sync_sources & mask_of(index)) == 0) report.sync_base = superblock.sync_base;

@@ -24,10 +24,10 @@ void Replica::State::on(const LinkEstablished& event) {
   peer.resync_sent = 0;
   peer.paused_there = false;
   peer.sent = peer.received = peer.written = peer.flushed = peer.barrier_sent = peer.barrier_due = 0;
-  peer.stream_received = peer.stream_written = peer.stream_flushed = peer.barrier_wanted = 0;
+  peer.stream_received = peer.stream_written = peer.stream_flushed = peer.stream_stable = peer.barrier_wanted = 0;
   peer.acknowledge = false;
   peer.rules_told = peer.rules_obeyed = StreamRules{};
-  peer.pings = peer.pongs = peer.unaware_until = 0;
+  peer.pings = peer.pongs = peer.unaware_until = peer.records_after = 0;
   if (stream_peer == event.peer) written_besides.clear();
   send_report_when_quiet(event.peer);
 }

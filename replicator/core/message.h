@@ -11,13 +11,6 @@
 
 namespace lockstep::repl {
 
-// How far a node holds a Primary's stream of writes. The stream is known by that daemon's run; 0: of none.
-struct StreamPosition {
-  uint64_t stream = 0;
-  Sequence through = 0;
-  friend bool operator==(const StreamPosition&, const StreamPosition&) = default;
-};
-
 // First on every link, from both sides: all that the handshake's decision depends on.
 struct StateReport {
   Generation current;
@@ -55,6 +48,7 @@ struct StateReport {
   Generation undone;  // the sender had made it after its current one, and went back: to hold that is to hold this
   // Of a Secondary what it holds, as long as its daemon lives; of a Primary its last write.
   StreamPosition position;
+  StreamPosition stable_position;             // as in the metadata
   WaitedFor waited_for = WaitedFor::Unknown;  // as in the metadata
 };
 
@@ -85,13 +79,14 @@ struct WriteZeroes {
   bool resync = false;
   bool may_deallocate = false;  // TRIM, and WRITE_ZEROES without NO_HOLE: reads back as zeroes in any case
 };
-// What the receiver owes the sender of the stream, from this place in it on. Neither at a link's start.
+// What the receiver owes the sender of the stream, from this place in it on. Nothing at a link's start.
 struct StreamRules {
   bool ordered = false;  // nothing behind a Barrier starts before the barrier is done
   bool prompt = false;   // what was received is acknowledged at the end of the turn, before it is written
   // With more than one peer: the sender answers nothing that the receiver lacks, as it does under protocol A. No duty,
   // but what survivors must know of each other.
   bool waited_for = false;
+  bool recorded = false;  // how far it is stable is in the receiver's metadata before a barrier is acknowledged
   friend bool operator==(const StreamRules&, const StreamRules&) = default;
 };
 // Stands in the stream as a write would: the receiver reads the range when all before it is written and before anything

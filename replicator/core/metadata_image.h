@@ -37,6 +37,13 @@ struct Life {
 // What a disk ages by a full resync: more than any peer can have seen it age beyond what the source remembers.
 inline constexpr uint64_t kAgesOfFullResync = uint64_t{1} << 40;
 
+// How far a disk holds a Primary's stream of writes. The stream is known by that daemon's run; 0: of none.
+struct StreamPosition {
+  uint64_t stream = 0;
+  Sequence through = 0;
+  friend bool operator==(const StreamPosition&, const StreamPosition&) = default;
+};
+
 // The part of the superblock that changes while the node runs. Always written whole.
 struct SuperblockImage {
   Generation current;  // zero: the disk was zeroed by create and nobody has been Primary since
@@ -57,6 +64,8 @@ struct SuperblockImage {
   Generation undone;
   // With more than one peer; of this node, or of the one that its data was copied from.
   WaitedFor waited_for = WaitedFor::Unknown;
+  // With more than one peer: of that stream this disk has made stable at least so much.
+  StreamPosition stable_position;
   std::array<PeerRecord, kMaximumPeers> peers{};
   // Not zero: the disk has room up to there and reads as zeroes beyond the present size. A peer that has grown so far
   // is followed.

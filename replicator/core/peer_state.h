@@ -49,7 +49,8 @@ struct Peer {
   StreamRules rules_told;                // on this link
   // It was told that answers do not wait for it: they do until it has answered this Ping, which came behind that.
   uint64_t unaware_until = 0;
-  StreamRules rules_obeyed;  // what the peer told us
+  Sequence records_after = 0;  // what it makes stable behind this is in its metadata
+  StreamRules rules_obeyed;    // what the peer told us
 
   // Its promises about our stream.
   Sequence sent = 0, received = 0, written = 0, flushed = 0;
@@ -65,6 +66,7 @@ struct Peer {
 
   // Our promises about its stream.
   Sequence stream_received = 0, stream_written = 0, stream_flushed = 0, barrier_wanted = 0;
+  Sequence stream_stable = 0;  // of what was flushed here: where it is to be recorded, stream_flushed follows that
   bool acknowledge = false;
 
   // As resync target, of several nodes: the start that waits for a round trip.

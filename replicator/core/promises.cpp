@@ -18,6 +18,7 @@ bool Replica::State::waits_for_some() const {
 // Some: a target is no copy yet, so its promise is worth nothing. Fewer in sync than are wanted are all waited for.
 bool Replica::State::enough(const Promise& promise) const {
   if (!waits_for_some()) return (promise.asked & ~promise.kept) == 0;
+  if ((promise.asked & ~promise.kept & unrecorded_peers()) != 0) return false;
   const uint32_t wanted = options.sync.count;
   uint32_t missing = 0;  // of those in sync that were looked at
   uint32_t kept = 0;

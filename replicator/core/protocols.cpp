@@ -37,8 +37,10 @@ void Replica::State::tell_stream_rules(PeerIndex index, bool again) {
   // Before it opens it has answered nothing, and does not say how it will.
   const bool is_open = role == Role::Primary && stage != OrderStage::Opening;
   const bool waits = has_third_nodes() && is_open && !superblock.peers[index].answered_ahead;
-  const StreamRules rules{wanted, wanted, waits};
+  const bool records = has_third_nodes() && waits_for_some();
+  const StreamRules rules{wanted, wanted, waits, records};
   if (rules == peer.rules_told && !again) return;
+  if (records && !peer.rules_told.recorded) peer.records_after = peer.sent;
   peer.rules_told = rules;
   send(index, rules);
   peer.unaware_until = 0;

@@ -186,6 +186,7 @@ void Replica::State::on(const PersistCompleted& event) {
   }
   restart_links_when_durable();
   tell_life_when_durable();
+  position_recorded();
 }
 
 Replica::Replica(const ReplicaOptions& options) : state_(std::make_unique<State>(options)) {}

@@ -205,6 +205,10 @@ struct Replica::State {
   void peers_in_sync_arrived(PeerIndex peer, const PeersInSync& message);
   void third_node_copies(PeerIndex index);
   void note_position_in_sync(const Peer& peer);
+  void record_position(Peer& peer);
+  void position_recorded();
+  void note_stable_position(const Peer& source);
+  PeerMask unrecorded_peers() const;
   void set_in_sync_by_primary(PeerIndex peer, bool in_sync);
   bool forget_differences(PeerIndex peer);
   void take_over_view(PeerIndex from, const Generation& old, NodeMask may_hold);
@@ -562,6 +566,11 @@ struct Replica::State {
   uint64_t unstable_first = 0, unstable_end = 0;
   PeerIndex unstable_from = kNoPeer;  // whose stream that is
   StreamPosition position;            // what this disk holds of a Primary's stream
+  // What it has made stable of it, on its way to the metadata.
+  PersistId position_persist = 0;
+  PeerIndex position_peer = 0;
+  Incarnation position_incarnation = 0;
+  Sequence position_through = 0;
 
   std::vector<ResyncSlot> resyncs;
   Pace pace;

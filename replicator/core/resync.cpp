@@ -240,6 +240,7 @@ void Replica::State::resync_done_arrived(PeerIndex index, const ResyncDone& mess
   if (position.stream == run) position.through = std::max(position.through, peer.stream_received);
   superblock.peers[index] = PeerRecord{};
   if (has_third_nodes()) {
+    note_stable_position(peer);
     superblock.waited_for = peer.role == Role::Primary ? waited_for_by(peer) : peer.peer_report.waited_for;
   }
   become_up_to_date();

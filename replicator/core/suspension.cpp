@@ -85,6 +85,11 @@ void Replica::State::release_held_slots() {
       --held_slots;
       // While it was held the peer may have gone for good: then it promises what only this node has.
       if (serves_locally()) record_divergence();
+      // So may the one that was enough. Whoever is left makes stable what the answer promises.
+      if (waits_for_some() && !LOCKSTEP_MUTANT("held-answer-is-promised-by-the-lost")) {
+        queue_flush(slot);
+        continue;
+      }
       reply(slot, must_fail_requests() ? failure_errno() : 0);
     } else if (phase == ClientSlot::Phase::Suspended) {
       --held_slots;

@@ -38,6 +38,7 @@ Superblock example(uint64_t sequence) {
   image.forced = sequence % 3 == 1;
   image.reserved = {9, sequence};
   image.undone = {10, sequence};
+  image.stable_position = {11, sequence + 1};
   for (uint64_t i = 0; i < kMaximumPeers; ++i) image.peers[i] = {{7, i}, {8, sequence}, i % 2 == 0};
   return superblock;
 }

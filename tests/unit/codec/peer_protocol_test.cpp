@@ -41,6 +41,7 @@ std::vector<Message> examples() {
   report.unanswered_since = {16, 17};
   report.undone = {20, 21};
   report.position = {18, 19};
+  report.stable_position = {22, 23};
   Acknowledged acknowledged{10, 9, 8, 2, {}};
   acknowledged.besides[0] = 11;
   acknowledged.besides[1] = UINT64_MAX;
@@ -55,6 +56,7 @@ std::vector<Message> examples() {
           WriteZeroes{45, {512, 512}, false, false},
           StreamRules{true, false},
           StreamRules{true, true, true},
+          StreamRules{true, true, false, true},
           StreamRules{false, true},
           RangeDigests{46, {kDeviceBytes - kBlockBytes, kBlockBytes}, false, std::span(digests).first(1)},
           RangeDigests{47, {kBlockBytes, kBlocksPerComparison * kBlockBytes}, true, digests},

@@ -82,6 +82,10 @@ struct Says : StateReport {
   Says holds(uint64_t stream, Sequence through) const {
     return with([&](Says& says) { says.position = {stream, through}; });
   }
+  // It was restarted, and had recorded so much as stable.
+  Says recorded(uint64_t stream, Sequence through) const {
+    return with([&](Says& says) { says.stable_position = {stream, through}; });
+  }
   Says sees_a_primary() const {
     return with([&](Says& says) { says.sees_primary = true; });
   }
@@ -257,6 +261,22 @@ std::vector<Row> table() {
       {Says(kG1).bits(1).holds(7, 20), Says(kG1).bits(1).holds(8, 21), kSource(kBitmap, Rule::EqualSelfFirst)},
       {Says(kG1).bits(1).holds(7, 20), Says(kG1).bits(1).holds(7, 20), kSource(kBitmap, Rule::EqualSelfFirst)},
       {Says(kG1).crashed(), Says(kG1).crashed(), kSource(kBitmap, Rule::EqualSelfFirst)},
+      // It crashed once as Primary, and a later one has not waited for it.
+      {Says(kG1).crashed().of_three().not_waited(), Says(kG1, kConsistent).of_three().waited(),
+       kTarget(kBitmap, Rule::EqualSelfMayLack)},
+      // Restarted, and it is known how much they had made stable.
+      {Says(kG1, kConsistent).recorded(7, 20), Says(kG1, kConsistent).bits(1).recorded(7, 21),
+       kTarget(kBitmap, Rule::EqualPeerReceivedMore)},
+      {Says(kG1, kConsistent).bits(1).recorded(7, 21), Says(kG1).holds(7, 20).recorded(7, 3),
+       kSource(kBitmap, Rule::EqualSelfReceivedMore)},
+      {Says(kG1, kConsistent).bits(1).recorded(7, 20), Says(kG1).holds(7, 20),
+       kTarget(kBitmap, Rule::EqualPeerReceivedMore)},
+      {Says(kG1, kConsistent).recorded(7, 2), Says(kG1, kConsistent).bits(1),
+       kSource(kBitmap, Rule::EqualSelfReceivedMore)},
+      // … but one that was Primary a moment ago has no position.
+      {Says(kG1, kConsistent).recorded(7, 2), Says(kG1).bits(1), kTarget(kBitmap, Rule::EqualPeerHasBits)},
+      {Says(kG1, kConsistent).bits(1).recorded(7, 2), Says(kG1, kConsistent).bits(1).recorded(8, 3),
+       kSource(kBitmap, Rule::EqualSelfFirst)},
 
       // One of them wrote alone.
       {Says(kG2).since(kG1), Says(kG1), kSource(kBitmap, Rule::PeerIsBehind)},

@@ -20,11 +20,24 @@ bool answered(const Side& side, uint32_t slot) {
   return side.replies.count(slot) != 0 && side.replies.at(slot) == 0;
 }
 
+// Both peers have recorded something of the Primary's stream, so that one of them is enough.
+void let_record(Trio& trio, Side& primary) {
+  write(trio, primary, blocks(20005), 1);
+  primary.flush(9);
+  trio.run();
+  REQUIRE(answered(primary, 9));
+}
+
+void make_recorded(Trio& trio) {
+  trio.make_mirrored();
+  let_record(trio, trio.alpha);
+}
+
 }  // namespace
 
 TEST_CASE("any 1: a write and a flush are answered when one peer of two keeps what was promised") {
   Trio trio = trio_with(SyncChoice::Any, 1);
-  trio.make_mirrored();
+  make_recorded(trio);
   const int silent = GENERATE(1, 2);
   trio.holds[0][static_cast<size_t>(silent)] = true;
   trio.alpha.write(1, blocks(6), 2);
@@ -48,7 +61,7 @@ TEST_CASE("any 1: a write and a flush are answered when one peer of two keeps wh
 
 TEST_CASE("any 1: the survivor that kept its promise is the source, whatever its name") {
   Trio trio = trio_with(SyncChoice::Any, 1);
-  trio.make_mirrored();
+  make_recorded(trio);
   const int silent = GENERATE(1, 2);
   trio.holds[0][static_cast<size_t>(silent)] = true;
   trio.alpha.write(1, blocks(6), 2);
@@ -64,7 +77,7 @@ TEST_CASE("any 1: the survivor that kept its promise is the source, whatever its
 
 TEST_CASE("first 1: the preferred peer is waited for, and the next one when it is lost") {
   Trio trio = trio_with(SyncChoice::First, 1);
-  trio.make_mirrored();
+  make_recorded(trio);
   trio.holds[0][2] = true;
   trio.alpha.write(1, blocks(6), 2);
   trio.run();
@@ -86,7 +99,7 @@ TEST_CASE("first 1: the preferred peer is waited for, and the next one when it i
 
 TEST_CASE("a peer that lags behind what was answered is left behind in its generation when it is lost") {
   Trio trio = trio_with(SyncChoice::Any, 1);
-  trio.make_mirrored();
+  make_recorded(trio);
   trio.holds[0][2] = true;
   trio.alpha.write(1, blocks(6), 2);
   trio.run();
@@ -96,6 +109,126 @@ TEST_CASE("a peer that lags behind what was answered is left behind in its gener
   trio.run();
   CHECK(trio.alpha.superblock.current != before);
   CHECK(trio.beta.superblock.current == trio.alpha.superblock.current);
+}
+
+// One of the two has what was flushed; both lose their power, or the other lives on.
+TEST_CASE("any 1: of two survivors the one that has made more stable is the source, though it was restarted") {
+  Trio trio = trio_with(SyncChoice::Any, 1);
+  make_recorded(trio);
+  const int silent = GENERATE(1, 2);
+  const bool other_lives_on = GENERATE(false, true);
+  Side& keeps = silent == 1 ? trio.gamma : trio.beta;
+  Side& lacks = silent == 1 ? trio.beta : trio.gamma;
+  trio.holds[0][static_cast<size_t>(silent)] = true;
+  trio.alpha.write(1, blocks(6), 2);
+  trio.run();
+  trio.alpha.flush(2);
+  trio.run();
+  REQUIRE(answered(trio.alpha, 2));
+  trio.alpha.crash(true);
+  keeps.crash(true);
+  if (!other_lives_on) lacks.crash(true);
+  trio.holds[0][static_cast<size_t>(silent)] = false;
+  trio.run();
+  keeps.start();
+  if (!other_lives_on) lacks.start();
+  trio.connect(keeps, lacks);
+  CHECK(trio.peer(keeps, lacks).own_report.stable_position.through >
+        trio.peer(keeps, lacks).peer_report.stable_position.through);
+  CHECK(keeps.disk[6] == 2);
+  CHECK(lacks.disk[6] == 2);
+  CHECK(trio.are_alike(trio.beta, trio.gamma));
+  // What was copied was made stable, and the target knows it.
+  CHECK(lacks.superblock.stable_position == keeps.superblock.stable_position);
+}
+
+TEST_CASE("any 1: a peer acknowledges a barrier when it has recorded how far it is stable") {
+  Trio trio = trio_with(SyncChoice::Any, 1);
+  make_recorded(trio);
+  trio.holds[0][2] = true;
+  trio.alpha.write(1, blocks(6), 2);
+  trio.run();
+  trio.beta.holds_persists = true;
+  trio.alpha.flush(2);
+  trio.run();
+  CHECK(trio.beta.stable_disk[6] == 2);
+  CHECK_FALSE(answered(trio.alpha, 2));
+  const StreamPosition before = trio.beta.superblock.stable_position;
+  trio.beta.holds_persists = false;
+  trio.run();
+  CHECK(answered(trio.alpha, 2));
+  CHECK(trio.beta.superblock.stable_position.stream == before.stream);
+  CHECK(trio.beta.superblock.stable_position.through > before.through);
+}
+
+// What it holds may look like more than what another one has flushed of the new stream.
+TEST_CASE("any 1: a peer that has recorded nothing of a Primary's stream is waited for") {
+  Trio trio = trio_with(SyncChoice::Any, 1);
+  trio.make_mirrored();
+  const int silent = GENERATE(1, 2);
+  trio.holds[0][static_cast<size_t>(silent)] = true;
+  trio.alpha.write(1, blocks(6), 2);
+  trio.run();
+  CHECK_FALSE(answered(trio.alpha, 1));
+  trio.holds[0][static_cast<size_t>(silent)] = false;
+  trio.run();
+  CHECK(answered(trio.alpha, 1));
+  trio.holds[0][static_cast<size_t>(silent)] = true;
+  trio.alpha.flush(2);
+  trio.run();
+  CHECK_FALSE(answered(trio.alpha, 2));
+  trio.holds[0][static_cast<size_t>(silent)] = false;
+  trio.run();
+  CHECK(answered(trio.alpha, 2));
+  trio.holds[0][static_cast<size_t>(silent)] = true;
+  trio.alpha.write(3, blocks(7), 3);
+  trio.run();
+  CHECK(answered(trio.alpha, 3));
+}
+
+TEST_CASE("any 1: who is promoted keeps what it had recorded of the last Primary's stream") {
+  Trio trio = trio_with(SyncChoice::Any, 1);
+  make_recorded(trio);
+  const StreamPosition recorded = trio.beta.superblock.stable_position;
+  REQUIRE(recorded.stream != 0);
+  trio.alpha.order(OrderKind::Demote);
+  trio.run();
+  trio.beta.order(OrderKind::Promote);
+  trio.run();
+  REQUIRE(trio.beta.is_primary());
+  CHECK(trio.beta.superblock.stable_position == recorded);
+}
+
+// What the answer of a flush promised is on beta, which is lost for good before the answer is given.
+TEST_CASE("any 1: an answer that was held is promised by those who are left") {
+  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
+  for (ReplicaOptions& each : options) {
+    each.sync = {SyncChoice::Any, 1};
+    each.on_peer_loss = LossPolicy::Suspend;
+  }
+  Trio trio(options[0], options[1], options[2]);
+  make_recorded(trio);
+  trio.gamma.holds_writes = true;
+  trio.alpha.holds_writes = true;
+  trio.alpha.write(1, blocks(6), 2);
+  trio.run();
+  trio.alpha.order(OrderKind::Suspend);
+  trio.alpha.holds_writes = false;
+  trio.run();
+  REQUIRE_FALSE(answered(trio.alpha, 1));
+  trio.lose_link(trio.alpha, trio.beta);
+  trio.run();
+  OrderGiven resume;
+  resume.kind = OrderKind::Resume;
+  resume.alone = true;
+  trio.alpha.order(resume);
+  trio.run();
+  CHECK(trio.gamma.superblock.current == trio.alpha.superblock.current);
+  CHECK_FALSE(answered(trio.alpha, 1));
+  trio.gamma.holds_writes = false;
+  trio.run();
+  CHECK(answered(trio.alpha, 1));
+  CHECK(trio.gamma.disk[6] == 2);
 }
 
 TEST_CASE("who crashed as Primary that waited for some peers only is the source") {
@@ -117,7 +250,7 @@ TEST_CASE("first 1: a disk that a peer has served for is ahead still of one that
     each.on_peer_loss = LossPolicy::Suspend;
   }
   Trio trio(options[0], options[1], options[2]);
-  trio.make_mirrored();
+  make_recorded(trio);
   trio.lose_link(trio.beta, trio.gamma);
   trio.holds[0][2] = true;
   trio.alpha.write(1, blocks(6), 2);
@@ -149,7 +282,7 @@ TEST_CASE("any 1: who has everything when a suspended Primary gives up the role 
     each.on_peer_loss = LossPolicy::Suspend;
   }
   Trio trio(options[0], options[1], options[2]);
-  trio.make_mirrored();
+  make_recorded(trio);
   trio.holds[0][1] = true;
   trio.alpha.write(1, blocks(6), 2);
   trio.alpha.flush(2);
@@ -180,7 +313,7 @@ TEST_CASE("any 1: who has everything when a suspended Primary gives up the role 
 
 TEST_CASE("first 1: an export opens when what was flushed elsewhere is stable here, too") {
   Trio trio = trio_with(SyncChoice::First, 1);
-  trio.make_mirrored();
+  make_recorded(trio);
   trio.gamma.holds_flushes = true;
   trio.alpha.write(1, blocks(6), 2);
   trio.run();
@@ -215,7 +348,7 @@ TEST_CASE("any 1: a generation that was made just before all peers were lost is 
     each.on_peer_loss = LossPolicy::Suspend;
   }
   Trio trio(options[0], options[1], options[2]);
-  trio.make_mirrored();
+  make_recorded(trio);
   trio.alpha.order(OrderKind::Demote);
   trio.run();
   trio.gamma.order(OrderKind::Invalidate);
@@ -227,6 +360,7 @@ TEST_CASE("any 1: a generation that was made just before all peers were lost is 
   trio.alpha.order(OrderKind::Promote);
   trio.run();
   REQUIRE(trio.alpha.is_primary());
+  let_record(trio, trio.alpha);
   // Only beta has the write that is answered; then gamma is lost, and beta before it hears of the new generation.
   trio.holds[0][2] = true;
   trio.alpha.write(1, blocks(20006), 2);
@@ -262,7 +396,7 @@ TEST_CASE("a generation that a suspended Primary made, and nobody stored, is use
   std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
   for (ReplicaOptions& each : options) each.on_peer_loss = LossPolicy::Suspend;
   Trio trio(options[0], options[1], options[2]);
-  trio.make_mirrored();
+  make_recorded(trio);
   trio.lose_link(trio.alpha, trio.gamma);
   trio.holds[0][1] = true;
   OrderGiven resume;
@@ -287,12 +421,13 @@ TEST_CASE("a generation that a suspended Primary made, and nobody stored, is use
 
 TEST_CASE("any 1: who lost its power before its export opened gives way to the Primary that had answered") {
   Trio trio = trio_with(SyncChoice::Any, 1);
-  trio.make_mirrored();
+  make_recorded(trio);
   trio.alpha.order(OrderKind::Demote);
   trio.run();
   trio.beta.order(OrderKind::Promote);
   trio.settle();
   REQUIRE(trio.beta.is_primary());
+  let_record(trio, trio.beta);
   trio.holds[1][0] = true;
   trio.beta.write(1, blocks(6), 2);
   trio.run();
