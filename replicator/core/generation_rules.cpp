@@ -159,6 +159,12 @@ Verdict decide_equal(const StateReport& self, const StateReport& peer) {
     return knows_more(self, peer) ? source(kBitmap, Rule::EqualSelfReceivedMore)
                                   : target(kBitmap, Rule::EqualPeerReceivedMore);
   }
+  // One that has granted a promotion does not know any more. The other has all that was answered in this generation.
+  const bool self_was_waited_for = self.waited_for == WaitedFor::Yes;
+  const bool peer_was_waited_for = peer.waited_for == WaitedFor::Yes;
+  if (self_was_waited_for != peer_was_waited_for && !LOCKSTEP_MUTANT("granted-promotion-makes-equal")) {
+    return self_was_waited_for ? source(kBitmap, Rule::EqualPeerMayLack) : target(kBitmap, Rule::EqualSelfMayLack);
+  }
   // Of three nodes two may have gone on without the one that left, in the same generation.
   const bool self_left = self.disk_state == DiskState::Outdated;
   const bool peer_left = peer.disk_state == DiskState::Outdated;

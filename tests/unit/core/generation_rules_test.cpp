@@ -264,6 +264,12 @@ std::vector<Row> table() {
       // It crashed once as Primary, and a later one has not waited for it.
       {Says(kG1).crashed().of_three().not_waited(), Says(kG1, kConsistent).of_three().waited(),
        kTarget(kBitmap, Rule::EqualSelfMayLack)},
+      // One does not know, since it has granted a promotion.
+      {Says(kG1, kConsistent).crashed().recorded(7, 20), Says(kG1, kConsistent).crashed().recorded(8, 2).waited(),
+       kTarget(kBitmap, Rule::EqualSelfMayLack)},
+      {Says(kG1, kConsistent).bits(1), Says(kG1).of_three().waited().holds(7, 20),
+       kTarget(kBitmap, Rule::EqualPeerReceivedMore)},
+      {Says(kG1, kConsistent).waited(), Says(kG1).bits(1).holds(7, 20), kTarget(kBitmap, Rule::EqualPeerReceivedMore)},
       // Restarted, and it is known how much they had made stable.
       {Says(kG1, kConsistent).recorded(7, 20), Says(kG1, kConsistent).bits(1).recorded(7, 21),
        kTarget(kBitmap, Rule::EqualPeerReceivedMore)},

@@ -7,10 +7,11 @@
 namespace lockstep::repl {
 namespace {
 
-Trio trio_with(SyncChoice choice, uint8_t count) {
+Trio trio_with(SyncChoice choice, uint8_t count, LossPolicy policy = LossPolicy::Continue) {
   const auto options = [&](int number) {
     ReplicaOptions result = trio_options(number);
     result.sync = {choice, count};
+    result.on_peer_loss = policy;
     return result;
   };
   return {options(0), options(1), options(2)};
@@ -201,12 +202,7 @@ TEST_CASE("any 1: who is promoted keeps what it had recorded of the last Primary
 
 // What the answer of a flush promised is on beta, which is lost for good before the answer is given.
 TEST_CASE("any 1: an answer that was held is promised by those who are left") {
-  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
-  for (ReplicaOptions& each : options) {
-    each.sync = {SyncChoice::Any, 1};
-    each.on_peer_loss = LossPolicy::Suspend;
-  }
-  Trio trio(options[0], options[1], options[2]);
+  Trio trio = trio_with(SyncChoice::Any, 1, LossPolicy::Suspend);
   make_recorded(trio);
   trio.gamma.holds_writes = true;
   trio.alpha.holds_writes = true;
@@ -244,12 +240,7 @@ TEST_CASE("who crashed as Primary that waited for some peers only is the source"
 }
 
 TEST_CASE("first 1: a disk that a peer has served for is ahead still of one that never got what was answered") {
-  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
-  for (ReplicaOptions& each : options) {
-    each.sync = {SyncChoice::First, 1};
-    each.on_peer_loss = LossPolicy::Suspend;
-  }
-  Trio trio(options[0], options[1], options[2]);
+  Trio trio = trio_with(SyncChoice::First, 1, LossPolicy::Suspend);
   make_recorded(trio);
   trio.lose_link(trio.beta, trio.gamma);
   trio.holds[0][2] = true;
@@ -276,12 +267,7 @@ TEST_CASE("first 1: a disk that a peer has served for is ahead still of one that
 }
 
 TEST_CASE("any 1: who has everything when a suspended Primary gives up the role knows that another one has not") {
-  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
-  for (ReplicaOptions& each : options) {
-    each.sync = {SyncChoice::Any, 1};
-    each.on_peer_loss = LossPolicy::Suspend;
-  }
-  Trio trio(options[0], options[1], options[2]);
+  Trio trio = trio_with(SyncChoice::Any, 1, LossPolicy::Suspend);
   make_recorded(trio);
   trio.holds[0][1] = true;
   trio.alpha.write(1, blocks(6), 2);
@@ -342,12 +328,7 @@ TEST_CASE("first 1: an export opens when what was flushed elsewhere is stable he
 }
 
 TEST_CASE("any 1: a generation that was made just before all peers were lost is undone, whoever goes on") {
-  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
-  for (ReplicaOptions& each : options) {
-    each.sync = {SyncChoice::Any, 1};
-    each.on_peer_loss = LossPolicy::Suspend;
-  }
-  Trio trio(options[0], options[1], options[2]);
+  Trio trio = trio_with(SyncChoice::Any, 1, LossPolicy::Suspend);
   make_recorded(trio);
   trio.alpha.order(OrderKind::Demote);
   trio.run();
