@@ -25,10 +25,13 @@ void Replica::State::position_recorded() {
   if (position_persist == 0 || !is_durable(position_persist)) return;
   position_persist = 0;
   Peer& peer = peers[position_peer];
-  if (peer.incarnation == 0 || peer.incarnation != position_incarnation) return;
-  peer.stream_flushed = std::max(peer.stream_flushed, position_through);
-  peer.acknowledge = true;
-  if (peer.stream_stable > peer.stream_flushed) record_position(peer);
+  if (peer.incarnation != 0 && peer.incarnation == position_incarnation) {
+    peer.stream_flushed = std::max(peer.stream_flushed, position_through);
+    peer.acknowledge = true;
+  }
+  for (Peer& each : peers) {  // another Primary's stream may have begun meanwhile
+    if (each.incarnation != 0 && each.stream_stable > each.stream_flushed) return record_position(each);
+  }
 }
 
 // The end of a resync: this disk holds what the source holds. All of it is stable if anything was made so on this link.
