@@ -220,8 +220,10 @@ void Checker::check_source_has_more(int source, int target) {
   const Knowledge& lost = known(target);
   const DiskState state = world_.node(target).peer(source).own_report.disk_state;
   if (!world_.node(source).alive() && known(source).replaced) return;  // its last word, of before
-  if (!lost.steady || lost.behind || lost.gone || lost.replaced || state == DiskState::Inconsistent) return;
-  const bool lived_on = known(source).steady && !known(source).from_crashed &&
+  if (lost.behind || lost.gone || lost.replaced || state == DiskState::Inconsistent) return;
+  // One that was restarted may have lost what nobody flushed. If it lacks other things as well, no copy is whole here.
+  if (!lost.steady && !keeps(target, Promise::Flushed)) return;
+  const bool lived_on = lost.steady && known(source).steady && !known(source).from_crashed &&
                         !world_.node(target).peer(source).peer_report.crashed_primary;
   const Promise promise = lived_on ? Promise::Acknowledged : Promise::Flushed;
   // Of one stream the source got more. Zeroes of a write that neither has got the target may hold from before all.

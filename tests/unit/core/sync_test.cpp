@@ -200,7 +200,7 @@ TEST_CASE("any 1: who is promoted keeps what it had recorded of the last Primary
   CHECK(trio.beta.superblock.stable_position == recorded);
 }
 
-// What the answer of a flush promised is on beta, which is lost for good before the answer is given.
+// What the answer promised is on beta, which is lost for good before the answer is given.
 TEST_CASE("any 1: an answer that was held is promised by those who are left") {
   Trio trio = trio_with(SyncChoice::Any, 1, LossPolicy::Suspend);
   make_recorded(trio);
@@ -377,7 +377,7 @@ TEST_CASE("a generation that a suspended Primary made, and nobody stored, is use
   std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
   for (ReplicaOptions& each : options) each.on_peer_loss = LossPolicy::Suspend;
   Trio trio(options[0], options[1], options[2]);
-  make_recorded(trio);
+  trio.make_mirrored();
   trio.lose_link(trio.alpha, trio.gamma);
   trio.holds[0][1] = true;
   OrderGiven resume;
