@@ -82,6 +82,7 @@ bool Replica::State::try_start_write(uint32_t slot) {
       return false;
     }
   } else if (peer_count() > 0) {
+    if (!is_recorded_as_used()) return false;
     if (client.extents_reserved) {
       if (!activity_log.acquire_hot(client.range)) return false;
       activity_log.release(client.range);  // the reservation's own references stand for it from here on
@@ -91,6 +92,15 @@ bool Replica::State::try_start_write(uint32_t slot) {
   }
   start_write(slot);
   return true;
+}
+
+// In a first generation nothing is written before it is recorded that there is something to lose.
+bool Replica::State::is_recorded_as_used() {
+  if (superblock.unanswered_since == kHeldByNobody) {
+    superblock.unanswered_since = Generation{};
+    first_write_persist = persist_superblock();
+  }
+  return is_durable(first_write_persist);
 }
 
 void Replica::State::start_write(uint32_t slot) {

@@ -54,7 +54,7 @@ void Replica::State::pump_resync(PeerIndex index) {
         const bool ends_suspension = has_third_nodes() && is_suspended() && generation_unconfirmed == 0 &&
                                      (awaited_peers_are_targets() || LOCKSTEP_MUTANT("resync-ends-for-another-peer"));
         if (may_finish && has_third_nodes() && since != kHeldByNobody) record_that_generation_is_used();
-        if (may_finish && (since.is_zero() || since == kHeldByNobody || ends_suspension)) {
+        if (may_finish && (!is_a_name(since) || ends_suspension)) {
           if (ends_suspension) since = Generation{};  // with the target, which is waited for
           finish_resync(index);
         }

@@ -94,7 +94,7 @@ void Replica::State::lose_disk(DiskState to, const char* why, bool flush_failed)
       superblock.primary = true;  // as the disk says still, and as peers are told
       set_answered_ahead(true);
     }
-    reply_floor = apply_floor = 0;
+    reply_floor = apply_floor = first_write_persist = 0;
   } else {
     for (PeerIndex index = 0; index < peer_count(); ++index) persist_bitmap(index, false);
     if (goes_on) {
@@ -138,7 +138,7 @@ void Replica::State::lose_disk(DiskState to, const char* why, bool flush_failed)
 // it, and a link that lacks that begins anew.
 void Replica::State::metadata_lost_late() {
   generation_void = !is_durable(generation_persist);
-  reply_floor = apply_floor = 0;
+  reply_floor = apply_floor = first_write_persist = 0;
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     const PersistId floor = std::exchange(peers[index].send_floor, 0);
     if (!is_durable(floor)) say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
@@ -195,7 +195,7 @@ PersistId Replica::State::attach(const DurableState& durable) {
   has_metadata = true;
   disk_released = false;
   const PersistId durable_now = persisted;
-  reply_floor = apply_floor = 0;
+  reply_floor = apply_floor = first_write_persist = 0;
   for (Peer& peer : peers) peer.send_floor = 0;
   recover(found);
   // Whoever has served has the newest copy. This one is ahead still of those that never got what it answered.

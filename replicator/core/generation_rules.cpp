@@ -60,10 +60,6 @@ bool is_ahead(const StateReport& report, const StateReport& other) {
          (report.crashed_primary && other.waited_for == WaitedFor::No && !other.crashed_primary);
 }
 
-bool is_a_name(const Generation& generation) {
-  return !generation.is_zero() && generation != kHeldByNobody;
-}
-
 // The bitmap of `report` knows every change since `generation`.
 bool tracks_since(const StateReport& report, const Generation& generation) {
   return is_a_name(generation) &&
@@ -448,7 +444,7 @@ StreamPosition holds_at_least(const StateReport& report) {
 
 bool undo_unanswered(SuperblockImage& image) {
   const Generation since = image.unanswered_since;
-  if (since.is_zero() || since == kHeldByNobody) return false;
+  if (!is_a_name(since)) return false;
   image.undone = std::exchange(image.current, since);
   image.unanswered_since = Generation{};
   for (PeerRecord& peer : image.peers) {

@@ -250,7 +250,7 @@ void Replica::State::hold_generation(const Generation& generation) {
 
 void Replica::State::remember(const Generation& generation) {
   auto& history = superblock.history;
-  if (generation.is_zero() || generation == kHeldByNobody) return;
+  if (!is_a_name(generation)) return;
   if (const auto found = std::find(history.begin(), history.end(), generation); found != history.end()) {
     if (has_third_nodes()) std::rotate(history.begin(), found, found + 1);  // it is of use still: others go first
     return;

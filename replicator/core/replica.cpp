@@ -184,6 +184,7 @@ void Replica::State::on(const PersistCompleted& event) {
     ++activity_log_transactions;
     waiting_may_start = true;
   }
+  if (event.id == first_write_persist) waiting_may_start = true;
   restart_links_when_durable();
   tell_life_when_durable();
   position_recorded();

@@ -75,6 +75,7 @@ struct Replica::State {
   void start_request(uint32_t slot);
   void reply(uint32_t slot, int error_errno);
   bool try_start_write(uint32_t slot);
+  bool is_recorded_as_used();
   void start_write(uint32_t slot);
   void retry_waiting_writes();
   void build_activity_log_transaction();
@@ -451,13 +452,14 @@ struct Replica::State {
   PersistId asked_persist = 0;  // the last that was asked for
   PersistId persisted = 0;      // the last that is durable
   bool persist_failed = false;
-  PersistId reply_floor = 0;         // no write is answered before: the generation that records our divergence
-  PersistId generation_persist = 0;  // what records the generation that this node made last
-  bool generation_void = false;      // the metadata failed before that
-  Generation generation_before;      // … and this is what was held until then
-  bool old_when_attached = false;    // others went on while there was no disk, whatever its metadata was told
-  Generation divergence;             // the last that this node made to answer without a peer
-  PersistId apply_floor = 0;         // no stream write reaches the disk before: Inconsistent is durable
+  PersistId reply_floor = 0;          // no write is answered before: the generation that records our divergence
+  PersistId generation_persist = 0;   // what records the generation that this node made last
+  bool generation_void = false;       // the metadata failed before that
+  Generation generation_before;       // … and this is what was held until then
+  bool old_when_attached = false;     // others went on while there was no disk, whatever its metadata was told
+  Generation divergence;              // the last that this node made to answer without a peer
+  PersistId apply_floor = 0;          // no stream write reaches the disk before: Inconsistent is durable
+  PersistId first_write_persist = 0;  // … and no write of a client: that the first generation is used
   bool stopping = false;
   Life durable_life;           // what peers may be told
   PersistId life_persist = 0;  // of the last superblock that was asked for

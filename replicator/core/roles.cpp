@@ -334,16 +334,18 @@ void Replica::State::become_primary() {
     }
     generation_before = superblock.current;
     hold_generation(order.give_generation ? fresh_generation() : first_generation);
-    superblock.unanswered_since = Generation{};
+    const bool is_unused = !order.give_generation && !LOCKSTEP_MUTANT("first-generation-used-when-promoted");
+    superblock.unanswered_since = is_unused ? kHeldByNobody : Generation{};
   }
   if (disk_state == DiskState::Consistent) become_up_to_date();  // the arbiter knows it to be
   if (order.give_generation) {
     superblock.forced = true;
     become_up_to_date();
   }
-  // What is answered from here on is in this generation: no restart may go back from it.
+  // What is answered from here on is in this generation: no restart may go back from it. A first one is unused until
+  // something is written.
   const bool is_stored = generation_unconfirmed == 0 && !LOCKSTEP_MUTANT("promoted-in-generation-that-is-undone");
-  if (superblock.unanswered_since == kHeldByNobody || is_stored) superblock.unanswered_since = Generation{};
+  if (superblock.unanswered_since != kHeldByNobody && is_stored) superblock.unanswered_since = Generation{};
   set_answered_ahead(LOCKSTEP_MUTANT("promoted-ahead-before-it-opens"));
   may_hold_current = 0;
   for (PeerIndex index = 0; index < peer_count(); ++index) {
@@ -455,7 +457,7 @@ void Replica::State::advance_demotion() {
         // Of several peers one that is away has bits of its own, by which it would pass for as good.
         const Generation& since = superblock.unanswered_since;  // what a restart would go back to
         const bool may_be_alike =
-            some_lack || may_hold_our_current(record) || (!since.is_zero() && record.bitmap_generation == since);
+            some_lack || may_hold_our_current(record) || (is_a_name(since) && record.bitmap_generation == since);
         const bool may_lack = has_third_nodes() && record.answered_ahead && !gets_stream(peers[index]) &&
                               may_be_alike && !LOCKSTEP_MUTANT("demoted-ahead-of-third-forgotten");
         if (std::exchange(peers[index].lacks_answered, false) || may_lack) {

@@ -391,7 +391,7 @@ void Replica::State::take_over_view_at_end(PeerIndex source, const ResyncDone& m
     }
     PeerRecord& record = superblock.peers[index];
     Generation since = record.bitmap_generation;
-    if (since.is_zero() || since == kHeldByNobody) since = record.previous_bitmap_generation;
+    if (!is_a_name(since)) since = record.previous_bitmap_generation;
     if (since.is_zero()) since = superblock.sync_base;
     if (since == message.current) since = Generation{};
     remember(record.bitmap_generation);

@@ -38,6 +38,9 @@ struct Generation {
 
 // Equal to no node's current generation: stands in a bitmap slot whose peer never held a generation of ours.
 inline constexpr Generation kHeldByNobody{UINT64_MAX, UINT64_MAX};
+constexpr bool is_a_name(const Generation& generation) {
+  return !generation.is_zero() && generation != kHeldByNobody;
+}
 
 std::string to_string(const Generation& generation);         // 32 hex digits
 Result<Generation> parse_generation(std::string_view text);  // the same; Invalid on anything else

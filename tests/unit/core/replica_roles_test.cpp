@@ -81,6 +81,45 @@ TEST_CASE("a first generation is used as soon as the peer writes what the Primar
   CHECK(pair.beta.superblock.unanswered_since.is_zero());
 }
 
+TEST_CASE("a Primary that was replaced before it wrote anything gives way to the one that did") {
+  Pair pair;
+  pair.run();
+  pair.connect();
+  pair.run();
+  pair.lose_link();
+  pair.alpha.order(promote_fenced());
+  pair.run();
+  REQUIRE(pair.alpha.is_primary());
+  pair.alpha.crash();
+  pair.run();
+  pair.beta.order(promote_fenced());
+  pair.run();
+  pair.beta.write(0, blocks(5), 1);
+  pair.run();
+  REQUIRE(pair.beta.replies.at(0) == 0);
+
+  pair.alpha.start();
+  pair.connect();
+  pair.run();
+  CHECK(pair.alpha.peer().decision.rule == Rule::SelfIsUnanswered);
+  CHECK(pair.alpha.disk[5] == 1);
+  CHECK(pair.alpha.superblock.current == pair.beta.superblock.current);
+}
+
+TEST_CASE("of a first generation it is recorded that it is used before anything is written in it") {
+  Pair pair;
+  pair.make_mirrored();
+  REQUIRE(pair.alpha.superblock.unanswered_since == kHeldByNobody);
+  pair.alpha.seen.clear();
+  pair.alpha.write(0, blocks(5), 1);
+  pair.alpha.write(1, blocks(6), 2);
+  pair.run();
+  CHECK(pair.alpha.replies.at(0) == 0);
+  CHECK(pair.alpha.superblock.unanswered_since.is_zero());
+  CHECK(pair.alpha.count_seen("persist superblock") == 1);
+  CHECK(pair.alpha.place_of("persist superblock") < pair.alpha.place_of("write"));
+}
+
 TEST_CASE("a peer that comes back within one turn before the promotion is asked for its grant") {
   Pair pair;
   pair.make_mirrored();

@@ -51,6 +51,8 @@ TEST_CASE("zeroes travel as zeroes and land on both disks") {
 TEST_CASE("no client write reaches a disk before its activity-log record is durable") {
   Pair pair;
   pair.make_mirrored();
+  pair.alpha.write(0, blocks(kBlocksPerExtent), 41);  // the generation is used from here on
+  pair.run();
   pair.alpha.seen.clear();
   pair.alpha.holds_persists = true;
   pair.alpha.write(0, blocks(5), 42);
