@@ -107,7 +107,7 @@ struct Peer {
   bool lost_as_target = false;   // … in a resync from this node's disk: it lacks what was not copied
   // It may get its data from the last peer that served, whose cache held answered writes up to here.
   Sequence handed_on_through = 0;
-  uint64_t run = 0;  // of its daemon, at that time
+  uint64_t run = 0;  // of its daemon, and its disk, when it was sent something last
 
   // We serve its clients.
   bool served_here = false;

@@ -54,6 +54,7 @@ void Replica::State::sent_to_peer(PeerIndex index, Sequence sequence, const Tran
   Peer& peer = peers[index];
   if (peer.sent == peer.received) peer.receiving_since_us = now_us;
   peer.sent = sequence;
+  peer.run = peer.peer_report.run;
   peer.unwritten_bytes += entry.range.length_bytes;
   peer.unreceived_payload_bytes += entry.payload_bytes;
 }

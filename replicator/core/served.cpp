@@ -92,7 +92,8 @@ void Replica::State::note_who_lacks_answered() {
     if (gets_stream(peer) || LOCKSTEP_MUTANT("absent-server-lacks-nothing")) continue;
     peer.lost_unreceived = peer.lacks_answered;
     peer.lost_unflushed = peer.bitmap.dirty_blocks() > 0;
-    peer.run = peer.peer_report.run;
+    const bool was_sent_something = peer.run != 0 && !LOCKSTEP_MUTANT("cache-lost-before-its-primary");
+    if (!was_sent_something) peer.run = peer.peer_report.run;
   }
 }
 
@@ -242,7 +243,6 @@ void Replica::State::server_lost(PeerIndex index) {
       peer.lost_unflushed = true;
       unflushed_through = sequence;
     }
-    peer.run = peer.peer_report.run;
     peer.lost_unreceived = peer.lost_unreceived || has_answered_unreceived(index);
     peer.lost_as_target = peer.lost_as_target || (is_resync_source(peer) && !peer.resync_done_sent);
     if (paused_for == index || LOCKSTEP_MUTANT("any-lost-server-ends-pause")) {

@@ -380,6 +380,38 @@ TEST_CASE("a node is not promoted beside one that it was behind while there was 
   CHECK_FALSE(trio.gamma.is_primary());
 }
 
+TEST_CASE(
+    "a peer whose disk failed with what it had received does not serve, also when it says so before there is need") {
+  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
+  for (ReplicaOptions& each : options) each.protocol = Protocol::B;
+  Trio trio(options[0], options[1], options[2]);
+  trio.make_mirrored();
+  trio.beta.holds_writes = true;
+  trio.beta.next_io_errno = EIO;
+  trio.alpha.write(0, blocks(6), 2);
+  trio.run();
+  REQUIRE(trio.alpha.replies.at(0) == 0);  // beta has received it
+  trio.beta.holds_writes = false;
+  trio.run();
+  trio.connect();
+  REQUIRE(trio.peer(trio.alpha, trio.beta).disk_state == DiskState::Failed);
+  REQUIRE(trio.beta.disk[6] == 0);
+  // gamma, which has it, is to serve, and is not heard of.
+  trio.holds[0][2] = true;
+  trio.alpha.order(OrderKind::Detach);
+  trio.run();
+  trio.beta.attach();
+  trio.run();
+  trio.connect(trio.alpha, trio.beta);
+  CHECK_FALSE(has_noted(trio.beta, NoteKind::ServesPeer));
+  CHECK_FALSE(has_noted(trio.alpha, NoteKind::DataLost));
+  trio.holds[0][2] = false;
+  trio.run();
+  trio.alpha.request(1, ClientOperation::Read, blocks(6));
+  trio.run();
+  CHECK(trio.alpha.read_values.at(1) == std::vector<uint32_t>{2});
+}
+
 TEST_CASE("what the only peer that served never got no third one can bring") {
   std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
   for (ReplicaOptions& each : options) each.protocol = Protocol::A;
