@@ -139,6 +139,8 @@ FrameKind encode(const StateReport& report, LittleWriter& writer) {
   write_position(writer, report.position);
   write_position(writer, report.stable_position);
   writer.u8(wire_number(kWaitedFor, report.waited_for));
+  writer.u32(report.term);
+  writer.u32(report.ahead_term);
   return FrameKind::StateReport;
 }
 void decode(BodyReader& reader, const DecodingContext&, StateReport& report) {
@@ -172,6 +174,8 @@ void decode(BodyReader& reader, const DecodingContext&, StateReport& report) {
   report.position = read_position(reader);
   report.stable_position = read_position(reader);
   report.waited_for = reader.enumerator(kWaitedFor);
+  report.term = reader.u32();
+  report.ahead_term = reader.u32();
 }
 
 FrameKind encode(const StateChanged& changed, LittleWriter& writer) {
@@ -233,6 +237,7 @@ FrameKind encode(const StreamRules& rules, LittleWriter& writer) {
   writer.u8(rules.prompt ? 1 : 0);
   writer.u8(rules.waited_for ? 1 : 0);
   writer.u8(rules.recorded ? 1 : 0);
+  writer.u32(rules.term);
   return FrameKind::StreamRules;
 }
 void decode(BodyReader& reader, const DecodingContext&, StreamRules& rules) {
@@ -240,6 +245,7 @@ void decode(BodyReader& reader, const DecodingContext&, StreamRules& rules) {
   rules.prompt = reader.flag();
   rules.waited_for = reader.flag();
   rules.recorded = reader.flag();
+  rules.term = reader.u32();
 }
 
 FrameKind encode(const RangeDigests& message, LittleWriter& writer) {
@@ -405,6 +411,8 @@ FrameKind encode(const ResyncDone& done, LittleWriter& writer) {
   writer.u8(done.in_sync);
   writer.u8(done.crashed);
   writer.u8(done.answered_ahead);
+  for (const uint32_t term : done.ahead_terms) writer.u32(term);
+  writer.u32(done.term);
   return FrameKind::ResyncDone;
 }
 void decode(BodyReader& reader, const DecodingContext&, ResyncDone& done) {
@@ -414,6 +422,8 @@ void decode(BodyReader& reader, const DecodingContext&, ResyncDone& done) {
   done.in_sync = reader.u8();
   done.crashed = reader.u8();
   done.answered_ahead = reader.u8();
+  for (uint32_t& term : done.ahead_terms) term = reader.u32();
+  done.term = reader.u32();
 }
 
 FrameKind encode(const GenerationStored& stored, LittleWriter& writer) {

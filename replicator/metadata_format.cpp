@@ -137,7 +137,8 @@ void write_image(LittleWriter& writer, const SuperblockImage& image) {
     writer.u8(static_cast<uint8_t>((peer.crashed_primary ? kCrashedPrimaryFlag : 0) |
                                    (peer.answered_ahead ? kAnsweredAheadFlag : 0) |
                                    (peer.bitmap_in_memory ? kBitmapInMemoryFlag : 0)));
-    writer.zeroes(7);
+    writer.zeroes(3);
+    writer.u32(peer.ahead_term);
   }
 }
 
@@ -165,7 +166,8 @@ bool read_image(LittleReader& reader, SuperblockImage& image) {
     peer.bitmap_generation = read_generation(reader);
     peer.previous_bitmap_generation = read_generation(reader);
     const uint8_t peer_flags = reader.u8();
-    reader.skip(7);
+    reader.skip(3);
+    peer.ahead_term = reader.u32();
     if ((peer_flags & ~(kCrashedPrimaryFlag | kAnsweredAheadFlag | kBitmapInMemoryFlag)) != 0) return false;
     peer.crashed_primary = (peer_flags & kCrashedPrimaryFlag) != 0;
     peer.answered_ahead = (peer_flags & kAnsweredAheadFlag) != 0;
@@ -282,6 +284,7 @@ void encode_superblock(const Superblock& superblock, MetadataUnit unit) {
   write_generation(writer, superblock.image.undone);
   writer.u64(superblock.image.stable_position.stream);
   writer.u64(superblock.image.stable_position.through);
+  writer.u32(superblock.image.term);
   writer.zeroes(writer.left_bytes());
   LittleWriter(unit.subspan(kChecksumOffset, 4)).u32(checksum_without_field(unit, kChecksumOffset));
 }
@@ -328,6 +331,7 @@ SuperblockDecoding decode_superblock(ConstMetadataUnit unit) {
   superblock.image.undone = read_generation(reader);
   superblock.image.stable_position.stream = reader.u64();
   superblock.image.stable_position.through = reader.u64();
+  superblock.image.term = reader.u32();
   if (!reader.ok()) return decoding;
   decoding.superblock = std::move(superblock);
   return decoding;

@@ -104,6 +104,7 @@ void Replica::State::lose_disk(DiskState to, const char* why, bool flush_failed)
       // answered what the peer has not made stable.
       for (PeerIndex index = 0; index < peer_count() && !flush_failed; ++index) {
         superblock.peers[index].crashed_primary = true;
+        superblock.peers[index].ahead_term = superblock.term;
       }
     }
     persist_superblock();

@@ -54,10 +54,23 @@ bool knows_more(const StateReport& report, const StateReport& other) {
          !LOCKSTEP_MUTANT("stable-position-not-compared");
 }
 
+// A later Primary than the one that crashed has brought `other` together with what was left.
+bool is_past(const StateReport& report, const StateReport& other) {
+  return other.term > report.ahead_term && !LOCKSTEP_MUTANT("crash-before-the-last-primary-counts");
+}
+
+bool has_crashed(const StateReport& report, const StateReport& other) {
+  return report.crashed_primary && !is_past(report, other);
+}
+
+bool has_answered_ahead(const StateReport& report, const StateReport& other) {
+  return report.answered_ahead && !is_past(report, other);
+}
+
 // `report` is of a Primary that crashed, and `other` may lack what it answered, as it knows itself or the other does.
 bool is_ahead(const StateReport& report, const StateReport& other) {
-  return report.answered_ahead ||
-         (report.crashed_primary && other.waited_for == WaitedFor::No && !other.crashed_primary);
+  return has_answered_ahead(report, other) ||
+         (has_crashed(report, other) && other.waited_for == WaitedFor::No && !has_crashed(other, report));
 }
 
 // The bitmap of `report` knows every change since `generation`.
@@ -105,9 +118,11 @@ Verdict decide_equal(const StateReport& self, const StateReport& peer) {
   if (is_inconsistent(peer)) return source(kBitmap, Rule::EqualPeerInconsistent);
 
   const bool ignores = LOCKSTEP_MUTANT("equal-generations-ignore-bits");
+  const bool self_crashed = has_crashed(self, peer);
+  const bool peer_crashed = has_crashed(peer, self);
   const bool self_has_bits = self.out_of_sync_blocks > 0 && !ignores;
   const bool peer_has_bits = peer.out_of_sync_blocks > 0 && !ignores;
-  if (!self_has_bits && !peer_has_bits && !self.crashed_primary && !peer.crashed_primary) {
+  if (!self_has_bits && !peer_has_bits && !self_crashed && !peer_crashed) {
     return {SyncKind::None, SyncExtent::Nothing, Rule::EqualClean};
   }
   if (is_primary(self) != is_primary(peer)) {
@@ -126,16 +141,16 @@ Verdict decide_equal(const StateReport& self, const StateReport& peer) {
   // other. This one comes first: a node that was not waited for has been no Primary since it was told so.
   const bool self_waited_for = self.waited_for == WaitedFor::Yes && peer.waited_for == WaitedFor::No;
   const bool peer_waited_for = peer.waited_for == WaitedFor::Yes && self.waited_for == WaitedFor::No;
-  const bool crash_counts = self.crashed_primary != peer.crashed_primary && LOCKSTEP_MUTANT("crash-before-waited-for");
+  const bool crash_counts = self_crashed != peer_crashed && LOCKSTEP_MUTANT("crash-before-waited-for");
   if (self_waited_for != peer_waited_for && !crash_counts &&
       !LOCKSTEP_MUTANT("survivor-that-lacks-answers-is-source")) {
     return self_waited_for ? source(kBitmap, Rule::EqualPeerMayLack) : target(kBitmap, Rule::EqualSelfMayLack);
   }
-  if (!crash_is_past && self.crashed_primary != peer.crashed_primary) {
+  if (!crash_is_past && self_crashed != peer_crashed) {
     // A peer that lived on completed what the crashed Primary may have lost from its volatile cache. If it was
     // restarted too, it only knows that its data is consistent, and the Primary had every write first.
     const bool ignores_survivor = LOCKSTEP_MUTANT("crashed-primary-wins");
-    if (self.crashed_primary) {
+    if (self_crashed) {
       return has_lived_on(peer) && !ignores_survivor ? target(kBitmap, Rule::EqualSelfCrashed)
                                                      : source(kBitmap, Rule::EqualSelfCrashedAlone);
     }
@@ -396,6 +411,7 @@ Verdict decide_served(const StateReport& self, const StateReport& peer) {
   const StateReport& client = self_is_served ? self : peer;
   const StateReport& server = self_is_served ? peer : self;
   if (is_primary(server)) return refuse(Rule::BothPrimary);
+  if (server.sees_primary && !LOCKSTEP_MUTANT("replaced-primary-is-served")) return follows_another(self);
   const bool holds_it = server.current == client.served;
   const bool held_it = is_a_name(client.served_previous) && server.current == client.served_previous;
   // Outdated, too: while it holds this generation nothing was answered without it.
@@ -415,7 +431,8 @@ Verdict decide_served(const StateReport& self, const StateReport& peer) {
 bool is_behind_diskless(const StateReport& holder, const StateReport& diskless) {
   if (is_primary(holder) || diskless.current.is_zero() || LOCKSTEP_MUTANT("diskless-peer-not-compared")) return false;
   if (has_third_nodes(diskless) && is_unused(diskless) && !LOCKSTEP_MUTANT("unused-name-makes-old")) return false;
-  if (holder.current == diskless.current) return diskless.answered_ahead && !holder.answered_ahead;
+  if (holder.current == diskless.current)
+    return has_answered_ahead(diskless, holder) && !has_answered_ahead(holder, diskless);
   if (!is_a_name(diskless.sync_toward) || LOCKSTEP_MUTANT("mixture-compared-as-a-whole-disk")) {
     return decide_lineage(holder, diskless).kind == SyncKind::Target;
   }

@@ -20,6 +20,7 @@ StateReport Replica::State::make_report(PeerIndex index) const {
   // A Primary that has lost the last copy has crashed as one, as far as what it answered is concerned.
   report.crashed_primary = record.crashed_primary || (superblock.primary && !disk_usable());
   report.answered_ahead = report.crashed_primary && record.answered_ahead;
+  report.ahead_term = record.crashed_primary ? record.ahead_term : superblock.term;
   report.discard_my_data = peers[index].discard_my_data;
   report.prepares_resync =
       options.prepares_resyncs && served.is_zero() && peers[index].preparation != Peer::Preparation::Done;
@@ -42,6 +43,7 @@ StateReport Replica::State::make_report(PeerIndex index) const {
     report.position = role == Role::Primary ? StreamPosition{report.run, transfer_log.last()} : position;
     report.stable_position = superblock.stable_position;
     report.waited_for = superblock.waited_for;
+    report.term = superblock.term;
     // What it sent itself is under no bit for it here.
     if ((superblock.sync_sources & mask_of(index)) == 0) report.sync_base = superblock.sync_base;
   }
@@ -149,6 +151,7 @@ void Replica::State::carry_out_decision(PeerIndex index) {
       peer.lacks_answered = false;
       set_answered_ahead(role == Role::Primary);
       note_alike_waited_for(peer);
+      superblock.term = std::max(superblock.term, peer.peer_report.term);
       if (disk_state != DiskState::UpToDate &&
           ((peer.peer_report.disk_state == DiskState::UpToDate && !is_behind_another(index)) ||
            all_peers_known_but(index))) {

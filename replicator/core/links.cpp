@@ -86,7 +86,7 @@ void Replica::State::on(const MessageArrived& event) {
   if (const auto* message = std::get_if<StreamRules>(&event.message)) {
     peer.rules_obeyed = *message;
     if (message->ordered) applies_owed = applies_arrived;
-    note_waited_for(index, message->waited_for);
+    note_stream_rules(index, *message);
     return;
   }
   if (const auto* message = std::get_if<StateChanged>(&event.message)) {

@@ -50,6 +50,8 @@ struct StateReport {
   StreamPosition position;
   StreamPosition stable_position;             // as in the metadata
   WaitedFor waited_for = WaitedFor::Unknown;  // as in the metadata
+  uint32_t term = 0;                          // as in the metadata
+  uint32_t ahead_term = 0;                    // of which Primary crashed_primary and answered_ahead speak
 };
 
 // Role or disk state of the sender changed.
@@ -87,6 +89,7 @@ struct StreamRules {
   // but what survivors must know of each other.
   bool waited_for = false;
   bool recorded = false;  // how far it is stable is in the receiver's metadata before a barrier is acknowledged
+  uint32_t term = 0;      // with more than one peer: of the sender, once it is open
   friend bool operator==(const StreamRules&, const StreamRules&) = default;
 };
 // Stands in the stream as a write would: the receiver reads the range when all before it is written and before anything
@@ -150,6 +153,8 @@ struct ResyncDone {  // S → T: all is copied and stable: T takes S's generatio
   // those of them that may lack what was answered (protocol A).
   NodeMask crashed = 0;
   NodeMask answered_ahead = 0;
+  std::array<uint32_t, kMaximumPeers + 1> ahead_terms{};  // by node's order: of which Primary that was
+  uint32_t term = 0;                                      // of S's data
 };
 // The receiver's current generation (ResyncDone, GenerationChanged) is stored durably by the sender.
 struct GenerationStored {

@@ -19,6 +19,8 @@ struct PeerRecord {
   // As Primary this node answers, or answered until it crashed, writes that the peer may not have received (protocol
   // A).
   bool answered_ahead = false;
+  // With more than one peer: of which Primary these two speak. Of what the peer got from a later one they say nothing.
+  uint32_t ahead_term = 0;
   // Bits that count what the peer misses are only in memory, since its clients write through this node: after a crash
   // of this node everything counts as missed.
   bool bitmap_in_memory = false;
@@ -66,6 +68,9 @@ struct SuperblockImage {
   WaitedFor waited_for = WaitedFor::Unknown;
   // With more than one peer: of that stream this disk has made stable at least so much.
   StreamPosition stable_position;
+  // With more than one peer: counts the Primaries, one after the other, and is of the last that this disk was in sync
+  // with, or was itself.
+  uint32_t term = 0;
   std::array<PeerRecord, kMaximumPeers> peers{};
   // Not zero: the disk has room up to there and reads as zeroes beyond the present size. A peer that has grown so far
   // is followed.

@@ -38,7 +38,7 @@ void Replica::State::tell_stream_rules(PeerIndex index, bool again) {
   const bool is_open = role == Role::Primary && stage != OrderStage::Opening;
   const bool waits = has_third_nodes() && is_open && !superblock.peers[index].answered_ahead;
   const bool records = has_third_nodes() && waits_for_some();
-  const StreamRules rules{wanted, wanted, waits, records};
+  const StreamRules rules{wanted, wanted, waits, records, has_third_nodes() && is_open ? superblock.term : 0};
   if (rules == peer.rules_told && !again) return;
   if (records && !peer.rules_told.recorded) peer.records_after = peer.sent;
   peer.rules_told = rules;

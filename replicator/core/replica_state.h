@@ -200,7 +200,7 @@ struct Replica::State {
   void forget_unstable(PeerIndex primary);
   void mark_copied(PeerIndex source, const ByteRange& range);
   void mark_all_but(PeerIndex source);
-  void note_waited_for(PeerIndex peer, bool waited_for);
+  void note_stream_rules(PeerIndex index, const StreamRules& rules);
   WaitedFor waited_for_by(const Peer& primary) const;
   void note_alike_waited_for(const Peer& peer);
   void peers_in_sync_arrived(PeerIndex peer, const PeersInSync& message);
@@ -387,6 +387,7 @@ struct Replica::State {
   void promote_answer_arrived(PeerIndex peer, const PromoteAnswer& message);
   void advance_order();  // whatever the order under way waits for may have happened
   void become_primary();
+  void begin_term();
   void open_export();
   void promotion_undone();
   void promote_failed(Outcome outcome, PeerIndex about);
@@ -603,6 +604,7 @@ struct Replica::State {
   Generation first_generation;
   Generation offered_generation;  // the first one, as peers were asked to take it: they may have it durably
   PersistId opening_persist = 0;
+  bool term_begun = false;
   uint64_t opening_cycle = 0;  // of flushes, after which the export opens
   PersistId demotion_persist = 0;
   bool demoting = false;

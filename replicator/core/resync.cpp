@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <bit>
 
 #include "replicator/core/probes.h"
 #include "replicator/core/replica_state.h"
@@ -214,7 +215,9 @@ void Replica::State::finish_resync(PeerIndex index) {
     const PeerRecord& of_other = superblock.peers[other];
     if (of_other.crashed_primary) done.crashed |= node_of(other);
     if (of_other.crashed_primary && of_other.answered_ahead) done.answered_ahead |= node_of(other);
+    done.ahead_terms[static_cast<size_t>(std::countr_zero(node_of(other)))] = of_other.ahead_term;
   }
+  done.term = superblock.term;
   send(index, done, {}, id);
 }
 

@@ -275,8 +275,8 @@ void Replica::State::advance_order() {
     case OrderStage::Opening:
       if (!is_durable(opening_persist) || local_cycles_done < opening_cycle) return;
       // Not before: one that crashes now has answered nothing, and gives way to a Primary that has.
-      if (set_answered_ahead(true) || (has_third_nodes() && superblock.waited_for != WaitedFor::Yes)) {
-        if (has_third_nodes()) superblock.waited_for = WaitedFor::Yes;  // what is here counts from here on
+      if (set_answered_ahead(true) || (has_third_nodes() && !term_begun)) {
+        if (has_third_nodes()) begin_term();
         reply_floor = opening_persist = persist_superblock();
         return;
       }
@@ -293,6 +293,14 @@ void Replica::State::advance_order() {
     default:
       return;
   }
+}
+
+// What is here counts from here on.
+void Replica::State::begin_term() {
+  if (std::exchange(term_begun, true)) return;
+  superblock.waited_for = WaitedFor::Yes;
+  for (const Peer& peer : peers) superblock.term = std::max(superblock.term, peer.peer_report.term);
+  ++superblock.term;
 }
 
 void Replica::State::become_primary() {
@@ -373,6 +381,7 @@ void Replica::State::become_primary() {
     if (is_connected(peers[index])) send(index, StateChanged{role, disk_state, false}, {}, reply_floor);
   }
   stage = OrderStage::Opening;
+  term_begun = false;
   opening_cycle = 0;
   if (has_third_nodes() && !LOCKSTEP_MUTANT("promoted-before-it-is-stable")) {
     // What the last Primary called flushed others may have kept stable, and not this node. A write that is durable by
@@ -462,6 +471,7 @@ void Replica::State::advance_demotion() {
                               may_be_alike && !LOCKSTEP_MUTANT("demoted-ahead-of-third-forgotten");
         if (std::exchange(peers[index].lacks_answered, false) || may_lack) {
           record.crashed_primary = record.answered_ahead = true;
+          record.ahead_term = superblock.term;
           ahead_of |= node_of(index);
         }
       }
@@ -480,6 +490,9 @@ void Replica::State::become_secondary() {
   const bool was_served = !served.is_zero();
   role = Role::Secondary;
   demoting = false;
+  if (disk_usable() && !was_served && !LOCKSTEP_MUTANT("demoted-primary-knows-nothing")) {
+    position = {run(), transfer_log.last()};  // nobody holds more of its stream
+  }
   may_hold_current = 0;
   awaited_peers = given_up_peers = 0;
   suspended_by_operator = abandons_held = data_lost = false;

@@ -88,9 +88,15 @@ void Replica::State::start_held_again() {
 // Peers that are away now may be asked to serve when they are back: what they were never sent, or may have lost since,
 // is on this node's disk alone.
 void Replica::State::note_who_lacks_answered() {
-  for (Peer& peer : peers) {
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    Peer& peer = peers[index];
     if (gets_stream(peer) || LOCKSTEP_MUTANT("absent-server-lacks-nothing")) continue;
-    peer.lost_unreceived = peer.lacks_answered;
+    const PeerRecord& record = superblock.peers[index];
+    // Of an earlier Primary, since when the two were not brought together.
+    const bool lacks_earlier = record.crashed_primary && record.answered_ahead &&
+                               peer.peer_report.term <= record.ahead_term &&
+                               !LOCKSTEP_MUTANT("what-a-crash-left-ahead-is-at-server");
+    peer.lost_unreceived = peer.lacks_answered || (has_third_nodes() && lacks_earlier);
     peer.lost_unflushed = peer.bitmap.dirty_blocks() > 0;
     const bool was_sent_something = peer.run != 0 && !LOCKSTEP_MUTANT("cache-lost-before-its-primary");
     if (!was_sent_something) peer.run = peer.peer_report.run;

@@ -54,6 +54,7 @@ void Replica::State::recover(const DurableState& durable) {
     superblock.primary = false;
     for (PeerIndex index = 0; index < peer_count() && !LOCKSTEP_MUTANT("crash-as-primary-forgotten"); ++index) {
       superblock.peers[index].crashed_primary = true;
+      superblock.peers[index].ahead_term = superblock.term;
     }
   }
   if (crashed || undone || kept_in_memory) persist_superblock();

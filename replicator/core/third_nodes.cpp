@@ -6,6 +6,7 @@
 // Primary calls missing at an absent node is marked for that node; so is what a resync brings, for all but its source.
 // So whoever meets the absent node first knows what it lacks. docs/decisions/survivors.md has the reasons.
 #include <algorithm>
+#include <bit>
 
 #include "replicator/core/probes.h"
 #include "replicator/core/replica_state.h"
@@ -254,6 +255,7 @@ void Replica::State::peers_in_sync_arrived(PeerIndex index, const PeersInSync& m
   for (PeerIndex other = 0; other < peer_count(); ++other) {
     if (other == index || (message.ahead_of & node_of(other)) == 0) continue;
     superblock.peers[other].crashed_primary = superblock.peers[other].answered_ahead = true;
+    superblock.peers[other].ahead_term = superblock.term;
     superblock_changed = true;
   }
   if (superblock_changed) persist_superblock();
@@ -261,14 +263,15 @@ void Replica::State::peers_in_sync_arrived(PeerIndex index, const PeersInSync& m
 
 // That it is waited for need not be durable: a node that has just been told, and loses its power, counts as any that
 // was restarted. That it is not must be, before the Primary hears more from here and answers what this node lacks.
-void Replica::State::note_waited_for(PeerIndex index, bool waited_for) {
+void Replica::State::note_stream_rules(PeerIndex index, const StreamRules& rules) {
   const bool gets_all_else =
       peers[index].role == Role::Primary && peers[index].replication == ReplicationState::Established;
   if (!has_third_nodes() || role == Role::Primary || !gets_all_else) return;  // the end of a resync knows
-  const WaitedFor now = waited_for ? WaitedFor::Yes : WaitedFor::No;
-  if (superblock.waited_for == now) return;
+  const WaitedFor now = rules.waited_for ? WaitedFor::Yes : WaitedFor::No;
+  if (superblock.waited_for == now && superblock.term >= rules.term) return;
   const bool was_waited_for = superblock.waited_for == WaitedFor::Yes;
   superblock.waited_for = now;
+  superblock.term = std::max(superblock.term, rules.term);
   const PersistId persist = persist_superblock();
   if (was_waited_for) peers[index].send_floor = persist;
 }
@@ -409,7 +412,10 @@ void Replica::State::take_over_view_at_end(PeerIndex source, const ResyncDone& m
     const bool still_ahead = source_has_answered && record.crashed_primary && record.answered_ahead;
     record.crashed_primary = still_ahead || (message.crashed & node_of(index)) != 0;
     record.answered_ahead = still_ahead || (message.answered_ahead & node_of(index)) != 0;
+    const auto place = static_cast<size_t>(std::countr_zero(node_of(index)));
+    if (!still_ahead) record.ahead_term = message.ahead_terms[place];
   }
+  superblock.term = message.term;
   superblock.sync_base = superblock.sync_toward = Generation{};
   superblock.sync_sources = 0;
 }

@@ -42,6 +42,8 @@ std::vector<Message> examples() {
   report.undone = {20, 21};
   report.position = {18, 19};
   report.stable_position = {22, 23};
+  report.term = 24;
+  report.ahead_term = 25;
   Acknowledged acknowledged{10, 9, 8, 2, {}};
   acknowledged.besides[0] = 11;
   acknowledged.besides[1] = UINT64_MAX;
@@ -56,7 +58,7 @@ std::vector<Message> examples() {
           WriteZeroes{45, {512, 512}, false, false},
           StreamRules{true, false},
           StreamRules{true, true, true},
-          StreamRules{true, true, false, true},
+          StreamRules{true, true, false, true, 0x01020304},
           StreamRules{false, true},
           RangeDigests{46, {kDeviceBytes - kBlockBytes, kBlockBytes}, false, std::span(digests).first(1)},
           RangeDigests{47, {kBlockBytes, kBlocksPerComparison * kBlockBytes}, true, digests},
@@ -74,7 +76,7 @@ std::vector<Message> examples() {
           BitmapRuns{false, {}},
           BitmapWanted{},
           ResyncProgress{5, 6},
-          ResyncDone{{2, 2}, history(3), 0x7F, 0x01, 0x06, 0x02},
+          ResyncDone{{2, 2}, history(3), 0x7F, 0x01, 0x06, 0x02, {1, 2, 3, 4, 5, 6, 7, 8}, 9},
           GenerationStored{{4, 4}},
           PromoteRequest{5, {6, 6}},
           PromoteAnswer{5, true},

@@ -57,6 +57,13 @@ struct Says : StateReport {
   Says not_waited() const {
     return with([&](Says& says) { says.waited_for = WaitedFor::No; });
   }
+  // The last Primary that it was in sync with, and the one of whose crash it speaks.
+  Says of_term(uint32_t own, uint32_t ahead = 0) const {
+    return with([&](Says& says) {
+      says.term = own;
+      says.ahead_term = ahead;
+    });
+  }
   Says of_three() const {
     return with([&](Says& says) { says.may_hold = 7; });
   }
@@ -183,6 +190,7 @@ std::vector<Row> table() {
       {Says(kG1, DiskState::Failed).serves(kG2), Says(kG3).since(kG2), kRefuse(Rule::ServedDataElsewhere)},
       {Says(kG1, DiskState::Failed).serves(kG2), Says(kG2, kInconsistent), kRefuse(Rule::ServedDataElsewhere)},
       {Says(kG1, DiskState::Failed).serves(kG2), Says(kG2, kOutdated), kServe(Rule::SelfServedByPeer)},
+      {Says(kG1, DiskState::Failed).serves(kG2), Says(kG2).sees_a_primary(), kRefuse(Rule::PeerFollowsAnother)},
       {Says(kG1, DiskState::Failed).serves(kG2), Says(kG2, DiskState::Failed), kRefuse(Rule::ServedDataElsewhere)},
       {Says(kG1, DiskState::Failed).serves(kG2), Says(kG3).since(kG2).primary(), kRefuse(Rule::BothPrimary)},
       // … whose disk is there again.
@@ -223,6 +231,11 @@ std::vector<Row> table() {
       {Says(kG1).crashed().bits(4), Says(kG1).bits(2), kTarget(kBitmap, Rule::EqualSelfCrashed)},
       {Says(kG1).crashed_ahead(), Says(kG1), kSource(kBitmap, Rule::EqualSelfCrashedAhead)},
       {Says(kG1), Says(kG1).crashed_ahead().bits(3), kTarget(kBitmap, Rule::EqualPeerCrashedAhead)},
+      {Says(kG1).crashed_ahead().of_term(2, 2), Says(kG1).of_term(2), kSource(kBitmap, Rule::EqualSelfCrashedAhead)},
+      {Says(kG1).crashed_ahead().of_term(2, 1), Says(kG1).of_term(2), kNone(Rule::EqualClean)},
+      {Says(kG1).crashed_ahead().of_term(1, 1), Says(kG1).bits(1).of_term(2), kTarget(kBitmap, Rule::EqualPeerHasBits)},
+      {Says(kG1, kConsistent).crashed().of_term(1, 1), Says(kG1).bits(1).not_waited().of_term(2),
+       kTarget(kBitmap, Rule::EqualPeerHasBits)},
       {Says(kG1).crashed_ahead(), Says(kG1).crashed(), kSource(kBitmap, Rule::EqualSelfCrashedAhead)},
       {Says(kG1).crashed_ahead(), Says(kG1).primary(), kTarget(kBitmap, Rule::EqualPeerPrimary)},
       {Says(kG1, kInconsistent).crashed_ahead(), Says(kG1), kTarget(kBitmap, Rule::EqualSelfInconsistent)},

@@ -239,6 +239,38 @@ TEST_CASE("who crashed as Primary that waited for some peers only is the source"
   CHECK(trio.alpha.superblock.peers[1].answered_ahead == (count == 1));
 }
 
+TEST_CASE("any 1: that a Primary crashed says nothing of who has got a later one's stream since") {
+  Trio trio = trio_with(SyncChoice::Any, 1);
+  make_recorded(trio);
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.lose_link(trio.beta, trio.gamma);
+  trio.alpha.crash();
+  trio.alpha.start();
+  trio.connect(trio.alpha, trio.beta);
+  const PeerRecord& of_gamma = trio.beta.superblock.peers[Trio::place(trio.beta, trio.gamma)];
+  REQUIRE(of_gamma.answered_ahead);  // as its source was
+  trio.connect(trio.alpha, trio.gamma);
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.alpha.order(promote_fenced());
+  trio.run();
+  REQUIRE(trio.alpha.is_primary());
+  trio.holds[0][1] = true;  // beta does not hear that gamma is in sync
+  trio.connect(trio.alpha, trio.gamma);
+  trio.alpha.write(1, blocks(6), 2);
+  trio.alpha.flush(2);
+  trio.run();
+  REQUIRE(answered(trio.alpha, 2));
+  trio.alpha.crash();
+  trio.beta.crash();
+  trio.holds[0][1] = false;
+  trio.beta.start();
+  REQUIRE(of_gamma.answered_ahead);
+  REQUIRE(trio.beta.superblock.current == trio.gamma.superblock.current);
+  trio.connect(trio.beta, trio.gamma);
+  CHECK(trio.beta.disk[6] == 2);
+  CHECK(trio.are_alike(trio.beta, trio.gamma));
+}
+
 TEST_CASE("first 1: a disk that a peer has served for is ahead still of one that never got what was answered") {
   Trio trio = trio_with(SyncChoice::First, 1, LossPolicy::Suspend);
   make_recorded(trio);

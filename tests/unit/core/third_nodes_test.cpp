@@ -502,8 +502,14 @@ TEST_CASE("a Primary that gives up its role is ahead of whom the peer that it ha
   trio.connect(trio.beta, trio.gamma);
   REQUIRE(trio.are_alike(trio.beta, trio.gamma));
   REQUIRE(trio.gamma.superblock.current == trio.alpha.superblock.current);
+  const bool restarts = GENERATE(true, false);
+  if (restarts) {
+    trio.alpha.crash();
+    trio.alpha.start();
+  }
+  const Rule rule = restarts ? Rule::EqualSelfCrashedAhead : Rule::EqualPeerMayLack;  // who lives knows what it wrote
   trio.connect(trio.alpha, trio.gamma);
-  CHECK(trio.peer(trio.alpha, trio.gamma).decision.rule == Rule::EqualSelfCrashedAhead);
+  CHECK(trio.peer(trio.alpha, trio.gamma).decision.rule == rule);
   CHECK(trio.gamma.disk[6] == 2);
   trio.settle();
   CHECK(trio.are_alike(trio.alpha, trio.beta));
@@ -542,6 +548,30 @@ TEST_CASE(
   CHECK(trio.peer(trio.alpha, trio.gamma).decision.rule == Rule::EqualPeerCrashedAhead);
   CHECK(trio.alpha.disk[6] == 2);
   CHECK(trio.gamma.disk[6] == 2);
+}
+
+TEST_CASE("a Primary that has given up its role holds more than who was restarted since, whoever was promoted nearly") {
+  Trio trio;
+  trio.make_mirrored();
+  trio.gamma.holds_flushes = true;  // what it has is in its cache
+  write(trio, trio.alpha, blocks(5), 1);
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.lose_link(trio.beta, trio.gamma);
+  trio.gamma.crash(true);
+  trio.gamma.holds_flushes = false;
+  trio.alpha.order(OrderKind::Demote);
+  trio.run();
+  REQUIRE(trio.gamma.disk[5] == 0);
+  trio.holds[0][1] = true;  // alpha grants beta's promotion, and does not know any more who was waited for
+  trio.beta.order(promote_fenced());
+  trio.run();
+  REQUIRE(trio.alpha.superblock.waited_for == WaitedFor::Unknown);
+  trio.beta.crash();
+  trio.holds[0][1] = false;
+  trio.gamma.start();
+  trio.connect(trio.alpha, trio.gamma);
+  CHECK(trio.alpha.disk[5] == 1);
+  CHECK(trio.gamma.disk[5] == 1);
 }
 
 TEST_CASE("a node that gives up its data while it compares them with another breaks no rule") {
@@ -651,8 +681,10 @@ TEST_CASE("what a node gets is missing at the one that it has just brought up to
   REQUIRE_FALSE(trio.alpha.is_primary());
   trio.lose_link(trio.beta, trio.gamma);
   trio.lose_link_unnoticed(trio.alpha, trio.gamma);
+  trio.alpha.crash();
+  trio.alpha.start();
   trio.connect(trio.alpha, trio.beta);
-  REQUIRE(trio.alpha.disk[5] == 0);  // beta was its source
+  REQUIRE(trio.alpha.disk[5] == 0);  // beta, which lives, was its source
   trio.connect(trio.beta, trio.gamma);
   REQUIRE(trio.beta.disk[5] == 2);
   trio.connect(trio.alpha, trio.beta);
