@@ -607,6 +607,7 @@ struct Replica::State {
   bool term_begun = false;
   uint64_t opening_cycle = 0;  // of flushes, after which the export opens
   PersistId demotion_persist = 0;
+  bool undone_at_demotion = false;  // a generation that was not answered in: whoever is connected must hear of it
   bool demoting = false;
   // On whose behalf: an operator's of this node, a peer's that wants to be switched over to, a peer's that has
   // demoted itself and asks us to take over, or this node's own that it has to step down.

@@ -350,10 +350,6 @@ void Replica::State::become_primary() {
     superblock.forced = true;
     become_up_to_date();
   }
-  // What is answered from here on is in this generation: no restart may go back from it. A first one is unused until
-  // something is written.
-  const bool is_stored = generation_unconfirmed == 0 && !LOCKSTEP_MUTANT("promoted-in-generation-that-is-undone");
-  if (superblock.unanswered_since != kHeldByNobody && is_stored) superblock.unanswered_since = Generation{};
   set_answered_ahead(LOCKSTEP_MUTANT("promoted-ahead-before-it-opens"));
   may_hold_current = 0;
   for (PeerIndex index = 0; index < peer_count(); ++index) {
@@ -477,6 +473,9 @@ void Replica::State::advance_demotion() {
       }
       tell_ahead_of(ahead_of);
       set_answered_ahead(false);
+      // As at a restart: whoever was lost may be promoted, and a resync would call used what it is to go on from.
+      undone_at_demotion =
+          has_third_nodes() && !LOCKSTEP_MUTANT("demoted-in-unanswered-generation") && undo_unanswered(superblock);
       demotion_persist = persist_superblock();
     }
     stage = OrderStage::WaitForDemotion;
@@ -517,6 +516,12 @@ void Replica::State::become_secondary() {
   }
   note(NoteKind::Demoted, 0);
   tell_state();
+  if (std::exchange(undone_at_demotion, false)) {
+    generation_unconfirmed = 0;
+    for (PeerIndex index = 0; index < peer_count(); ++index) {
+      if (is_connected(peers[index])) say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);
+    }
+  }
   // A peer that was not asked to serve, because data was lost: who of both has what is left, the handshake tells.
   for (PeerIndex index = 0; index < peer_count() && was_served; ++index) {
     const Peer& peer = peers[index];

@@ -412,6 +412,36 @@ TEST_CASE(
   CHECK(trio.alpha.read_values.at(1) == std::vector<uint32_t>{2});
 }
 
+TEST_CASE("a peer that may lack what an earlier Primary answered does not serve while it prepares its resync") {
+  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
+  options[2].prepares_resyncs = true;
+  Trio trio(options[0], options[1], options[2]);
+  trio.make_mirrored();
+  trio.alpha.order(OrderKind::Demote);
+  trio.run();
+  trio.lose_link(trio.beta, trio.gamma);
+  trio.alpha.crash();
+  // It has its data from a Primary that crashed, ahead of gamma.
+  PeerRecord& of_gamma = trio.alpha.superblock.peers[Trio::place(trio.alpha, trio.gamma)];
+  of_gamma.crashed_primary = of_gamma.answered_ahead = true;
+  of_gamma.ahead_term = trio.alpha.superblock.term;
+  trio.alpha.start();
+  trio.connect(trio.alpha, trio.beta);
+  trio.alpha.order(promote_fenced());
+  trio.run();
+  REQUIRE(trio.alpha.is_primary());
+  trio.connect(trio.alpha, trio.gamma);
+  REQUIRE(trio.peer(trio.alpha, trio.gamma).decision.rule == Rule::PeerPrepares);
+  trio.beta.holds_persists = true;  // it confirms later
+  trio.alpha.order(OrderKind::Detach);
+  trio.run();
+  trio.connect(trio.alpha, trio.gamma);
+  trio.beta.holds_persists = false;
+  trio.run();
+  CHECK(has_noted(trio.beta, NoteKind::ServesPeer));
+  CHECK_FALSE(has_noted(trio.gamma, NoteKind::ServesPeer));
+}
+
 TEST_CASE("what the only peer that served never got no third one can bring") {
   std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
   for (ReplicaOptions& each : options) each.protocol = Protocol::A;
