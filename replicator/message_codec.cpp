@@ -93,10 +93,12 @@ bool good_range(const ByteRange& range, const DecodingContext& context) {
 void write_position(LittleWriter& writer, const StreamPosition& position) {
   writer.u64(position.stream);
   writer.u64(position.through);
+  writer.u32(position.term);
 }
 StreamPosition read_position(BodyReader& reader) {
   const uint64_t stream = reader.u64();
-  return {stream, reader.u64()};
+  const Sequence through = reader.u64();
+  return {stream, through, reader.u32()};
 }
 
 void write_life(LittleWriter& writer, const Life& life) {

@@ -285,6 +285,7 @@ void encode_superblock(const Superblock& superblock, MetadataUnit unit) {
   writer.u64(superblock.image.stable_position.stream);
   writer.u64(superblock.image.stable_position.through);
   writer.u32(superblock.image.term);
+  writer.u32(superblock.image.stable_position.term);
   writer.zeroes(writer.left_bytes());
   LittleWriter(unit.subspan(kChecksumOffset, 4)).u32(checksum_without_field(unit, kChecksumOffset));
 }
@@ -332,6 +333,7 @@ SuperblockDecoding decode_superblock(ConstMetadataUnit unit) {
   superblock.image.stable_position.stream = reader.u64();
   superblock.image.stable_position.through = reader.u64();
   superblock.image.term = reader.u32();
+  superblock.image.stable_position.term = reader.u32();
   if (!reader.ok()) return decoding;
   decoding.superblock = std::move(superblock);
   return decoding;

@@ -128,7 +128,7 @@ Verdict decide_equal(const StateReport& self, const StateReport& peer) {
   if (is_primary(self) != is_primary(peer)) {
     return is_primary(self) ? source(kBitmap, Rule::EqualSelfPrimary) : target(kBitmap, Rule::EqualPeerPrimary);
   }
-  const bool same_stream = self.position.stream != 0 && self.position.stream == peer.position.stream;
+  const bool same_stream = self.position.is_same_stream(peer.position);
   // A crash before both got the same later Primary's stream says nothing of what they hold now.
   const bool crash_is_past = same_stream && !LOCKSTEP_MUTANT("past-crash-counts");
   const bool self_is_ahead = is_ahead(self, peer);
@@ -159,11 +159,15 @@ Verdict decide_equal(const StateReport& self, const StateReport& peer) {
   }
   const StreamPosition self_holds = holds_at_least(self);
   const StreamPosition peer_holds = holds_at_least(peer);
-  const bool comparable = self_holds.stream != 0 && self_holds.stream == peer_holds.stream &&
-                          (same_stream || !LOCKSTEP_MUTANT("stable-position-not-compared"));
-  if (comparable && self_holds.through != peer_holds.through && !LOCKSTEP_MUTANT("survivor-with-less-is-source")) {
-    return self_holds.through > peer_holds.through ? source(kBitmap, Rule::EqualSelfReceivedMore)
-                                                   : target(kBitmap, Rule::EqualPeerReceivedMore);
+  const bool comparable =
+      self_holds.is_same_stream(peer_holds) && (same_stream || !LOCKSTEP_MUTANT("stable-position-not-compared"));
+  const bool of_two_terms = self_holds.stream != 0 && peer_holds.stream != 0 && self_holds.term != peer_holds.term &&
+                            !LOCKSTEP_MUTANT("places-of-two-terms-not-compared");
+  const bool differ = of_two_terms || (comparable && self_holds.through != peer_holds.through);
+  if (differ && !LOCKSTEP_MUTANT("survivor-with-less-is-source")) {
+    const bool self_has_more =
+        of_two_terms ? self_holds.term > peer_holds.term : self_holds.through > peer_holds.through;
+    return self_has_more ? source(kBitmap, Rule::EqualSelfReceivedMore) : target(kBitmap, Rule::EqualPeerReceivedMore);
   }
   // One of them was restarted, and the other has all that it is known to have made stable.
   if (knows_more(self, peer) != knows_more(peer, self) && !LOCKSTEP_MUTANT("bits-before-who-lived-on")) {

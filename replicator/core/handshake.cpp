@@ -40,7 +40,8 @@ StateReport Replica::State::make_report(PeerIndex index) const {
     report.sync_toward = superblock.sync_toward;
     report.unanswered_since = superblock.unanswered_since;
     report.undone = superblock.undone;
-    report.position = role == Role::Primary ? StreamPosition{report.run, transfer_log.last()} : position;
+    const bool has_stream = role == Role::Primary && term_begun;
+    report.position = has_stream ? StreamPosition{report.run, transfer_log.last(), superblock.term} : position;
     report.stable_position = superblock.stable_position;
     report.waited_for = superblock.waited_for;
     report.term = superblock.term;

@@ -39,10 +39,15 @@ struct Life {
 // What a disk ages by a full resync: more than any peer can have seen it age beyond what the source remembers.
 inline constexpr uint64_t kAgesOfFullResync = uint64_t{1} << 40;
 
-// How far a disk holds a Primary's stream of writes. The stream is known by that daemon's run; 0: of none.
+// How far a disk holds a Primary's stream of writes. The stream is known by that daemon's run (0: of none) and by the
+// term, which is 0 with one peer: of a later one each place is further.
 struct StreamPosition {
   uint64_t stream = 0;
   Sequence through = 0;
+  uint32_t term = 0;
+  bool is_same_stream(const StreamPosition& other) const {
+    return stream != 0 && stream == other.stream && term == other.term;
+  }
   friend bool operator==(const StreamPosition&, const StreamPosition&) = default;
 };
 

@@ -237,10 +237,10 @@ void Replica::State::resync_done_arrived(PeerIndex index, const ResyncDone& mess
   }
   position = peer.peer_report.position;
   // Promoted since the handshake, it could not speak of its own stream then.
-  const uint64_t run = peer.peer_report.run;
-  const bool promoted = peer.role == Role::Primary && position.stream != run;
-  if (promoted && !LOCKSTEP_MUTANT("promoted-source-has-no-stream")) position = {run, 0};
-  if (position.stream == run) position.through = std::max(position.through, peer.stream_received);
+  const StreamPosition start{peer.peer_report.run, 0, peer.rules_obeyed.term};
+  const bool promoted = peer.role == Role::Primary && start.term != 0 && !position.is_same_stream(start);
+  if (promoted && !LOCKSTEP_MUTANT("promoted-source-has-no-stream")) position = start;
+  if (position.is_same_stream(start)) position.through = std::max(position.through, peer.stream_received);
   superblock.peers[index] = PeerRecord{};
   if (has_third_nodes()) {
     note_stable_position(peer);

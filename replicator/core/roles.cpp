@@ -212,8 +212,10 @@ void Replica::State::promote_request_arrived(PeerIndex index, const PromoteReque
     changed();
   }
   if (!again || LOCKSTEP_MUTANT("second-grant-forgets-waited-for")) peer.waited_for_before = superblock.waited_for;
-  if (superblock.waited_for != WaitedFor::Unknown && disk_usable() &&
-      !LOCKSTEP_MUTANT("waited-for-by-the-one-before")) {
+  // That it was not stays true: the asker may lack as much.
+  const bool forgets = superblock.waited_for == WaitedFor::Yes ||
+                       (superblock.waited_for == WaitedFor::No && LOCKSTEP_MUTANT("granted-promotion-forgets-lack"));
+  if (forgets && disk_usable() && !LOCKSTEP_MUTANT("waited-for-by-the-one-before")) {
     superblock.waited_for = WaitedFor::Unknown;  // the new Primary says what it waits for
     after = persist_superblock();
   }
@@ -301,6 +303,7 @@ void Replica::State::begin_term() {
   superblock.waited_for = WaitedFor::Yes;
   for (const Peer& peer : peers) superblock.term = std::max(superblock.term, peer.peer_report.term);
   ++superblock.term;
+  position = StreamPosition{};  // what was made stable of the last Primary's stream is so still
 }
 
 void Replica::State::become_primary() {
@@ -320,7 +323,6 @@ void Replica::State::become_primary() {
   if (has_third_nodes()) restart_undecided_links();
   const auto restarting = static_cast<PeerMask>(absent_peers() & ~absent);
   role = Role::Primary;
-  position = StreamPosition{};  // what was made stable of the last Primary's stream is so still
   superblock.primary = !LOCKSTEP_MUTANT("primary-not-recorded");
   awaited_peers = given_up_peers = 0;
   suspended_by_operator = abandons_held = was_replaced = false;
@@ -489,8 +491,8 @@ void Replica::State::become_secondary() {
   const bool was_served = !served.is_zero();
   role = Role::Secondary;
   demoting = false;
-  if (disk_usable() && !was_served && !LOCKSTEP_MUTANT("demoted-primary-knows-nothing")) {
-    position = {run(), transfer_log.last()};  // nobody holds more of its stream
+  if (disk_usable() && !was_served && term_begun && !LOCKSTEP_MUTANT("demoted-primary-knows-nothing")) {
+    position = {run(), transfer_log.last(), superblock.term};  // nobody holds more of its stream
   }
   may_hold_current = 0;
   awaited_peers = given_up_peers = 0;

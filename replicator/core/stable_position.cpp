@@ -17,7 +17,7 @@ void Replica::State::record_position(Peer& peer) {
   position_peer = static_cast<PeerIndex>(&peer - peers.data());
   position_incarnation = peer.incarnation;
   position_through = peer.stream_stable;
-  superblock.stable_position = {peer.peer_report.run, peer.stream_stable};
+  superblock.stable_position = {peer.peer_report.run, peer.stream_stable, peer.rules_obeyed.term};
   position_persist = persist_superblock();
 }
 
@@ -37,14 +37,14 @@ void Replica::State::position_recorded() {
 // The end of a resync: this disk holds what the source holds. All of it is stable if anything was made so on this link.
 // Else what was known stays true, unless the source is of another stream.
 void Replica::State::note_stable_position(const Peer& source) {
-  const uint64_t run = source.peer_report.run;
+  const StreamPosition start{source.peer_report.run, 0, source.rules_obeyed.term};
   StreamPosition there = holds_at_least(source.peer_report);
-  if (position.stream == run && there.stream != run) there = {run, 0};  // promoted since
-  if (there.stream == run) there.through = std::max(there.through, source.stream_flushed);
+  if (position.is_same_stream(start) && !there.is_same_stream(start)) there = start;  // promoted since
+  if (there.is_same_stream(start)) there.through = std::max(there.through, source.stream_flushed);
   StreamPosition& here = superblock.stable_position;
   if (source.stream_flushed > 0) {
     here = there;
-  } else if (here.stream != there.stream || here.through > there.through) {
+  } else if (!here.is_same_stream(there) || here.through > there.through) {
     here = StreamPosition{};
   }
 }

@@ -267,6 +267,8 @@ void Replica::State::note_stream_rules(PeerIndex index, const StreamRules& rules
   const bool gets_all_else =
       peers[index].role == Role::Primary && peers[index].replication == ReplicationState::Established;
   if (!has_third_nodes() || role == Role::Primary || !gets_all_else) return;  // the end of a resync knows
+  const StreamPosition start{peers[index].peer_report.run, 0, rules.term};
+  if (rules.term != 0 && !position.is_same_stream(start)) position = start;
   const WaitedFor now = rules.waited_for ? WaitedFor::Yes : WaitedFor::No;
   if (superblock.waited_for == now && superblock.term >= rules.term) return;
   const bool was_waited_for = superblock.waited_for == WaitedFor::Yes;
@@ -314,10 +316,10 @@ void Replica::State::note_position_in_sync(const Peer& peer) {
   if (role == Role::Primary) return;
   if (peer.role == Role::Primary || position.stream == 0) {
     position = there;
-  } else if (position.stream == there.stream) {
+  } else if (position.is_same_stream(there)) {
     position.through = std::max(position.through, there.through);
   } else if (there.stream != 0) {
-    position = StreamPosition{};
+    position = position.term == there.term ? StreamPosition{} : position.term > there.term ? position : there;
   }
 }
 
@@ -458,7 +460,6 @@ void Replica::State::primary_lost(PeerIndex index) {
 
 // A peer is Primary from now on. It decides for all of its peers; resyncs between Secondaries end.
 void Replica::State::primary_appeared(PeerIndex index) {
-  if (peers[index].replication == ReplicationState::Established) position = {peers[index].peer_report.run, 0};
   restart_other_resyncs(index);
   leave_other_primaries(index);
   const Peer& peer = peers[index];

@@ -38,7 +38,7 @@ Superblock example(uint64_t sequence) {
   image.forced = sequence % 3 == 1;
   image.reserved = {9, sequence};
   image.undone = {10, sequence};
-  image.stable_position = {11, sequence + 1};
+  image.stable_position = {11, sequence + 1, 12};
   image.term = static_cast<uint32_t>(sequence + 2);
   for (uint64_t i = 0; i < kMaximumPeers; ++i)
     image.peers[i] = {{7, i}, {8, sequence}, i % 2 == 0, i % 3 == 0, static_cast<uint32_t>(i)};

@@ -40,8 +40,8 @@ std::vector<Message> examples() {
   report.sync_toward = {14, 15};
   report.unanswered_since = {16, 17};
   report.undone = {20, 21};
-  report.position = {18, 19};
-  report.stable_position = {22, 23};
+  report.position = {18, 19, 26};
+  report.stable_position = {22, 23, 27};
   report.term = 24;
   report.ahead_term = 25;
   Acknowledged acknowledged{10, 9, 8, 2, {}};
