@@ -222,7 +222,8 @@ void Checker::check_source_has_more(int source, int target) {
   if (!world_.node(source).alive() && known(source).replaced) return;  // its last word, of before
   if (lost.behind || lost.gone || lost.replaced || state == DiskState::Inconsistent) return;
   // One that was restarted may have lost what nobody flushed. If it lacks other things as well, no copy is whole here.
-  if (!lost.steady && !keeps(target, Promise::Flushed)) return;
+  // Under protocol A a write that is durable by itself waits for no peer, and who has it does not know.
+  if (!lost.steady && (world_.may_answer_under_a() || !keeps(target, Promise::Flushed))) return;
   const bool lived_on = lost.steady && known(source).steady && !known(source).from_crashed &&
                         !world_.node(target).peer(source).peer_report.crashed_primary;
   const Promise promise = lived_on ? Promise::Acknowledged : Promise::Flushed;

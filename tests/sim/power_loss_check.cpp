@@ -234,16 +234,19 @@ void Checker::trace_report(const StateReport& report) const {
   std::string history;
   for (const Generation& each : report.history) history += each.is_zero() ? "" : " " + name(each);
   world_.trace(
-      "  reports %s %s, slots %s %s, history%s; %llu blocks, crashed %d; sync from %s to %s, unanswered since %s, "
+      "  reports %s %s, slots %s %s, history%s; %llu blocks, crashed %d ahead %d of term %u; sync from %s to %s, "
+      "unanswered since %s, "
       "undone %s, may "
-      "hold %x, sees primary %d, waited for %d, position %llx %llu",
+      "hold %x, sees primary %d, waited for %d, term %u, position %llx %llu of %u, stable %llx %llu of %u",
       std::string(to_string(report.disk_state)).c_str(), name(report.current).c_str(),
       name(report.bitmap_generation).c_str(), name(report.previous_bitmap_generation).c_str(), history.c_str(),
       static_cast<unsigned long long>(report.out_of_sync_blocks), report.crashed_primary ? 1 : 0,
-      name(report.sync_base).c_str(), name(report.sync_toward).c_str(), name(report.unanswered_since).c_str(),
-      name(report.undone).c_str(), report.may_hold, report.sees_primary ? 1 : 0, static_cast<int>(report.waited_for),
-      static_cast<unsigned long long>(report.position.stream),
-      static_cast<unsigned long long>(report.position.through));
+      report.answered_ahead ? 1 : 0, report.ahead_term, name(report.sync_base).c_str(),
+      name(report.sync_toward).c_str(), name(report.unanswered_since).c_str(), name(report.undone).c_str(),
+      report.may_hold, report.sees_primary ? 1 : 0, static_cast<int>(report.waited_for), report.term,
+      static_cast<unsigned long long>(report.position.stream), static_cast<unsigned long long>(report.position.through),
+      report.position.term, static_cast<unsigned long long>(report.stable_position.stream),
+      static_cast<unsigned long long>(report.stable_position.through), report.stable_position.term);
 }
 
 std::string Checker::first_wrong(int id) const {

@@ -2,6 +2,7 @@
 // seed drew. First faults happen; then they stop, and everything must come together again.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -86,6 +87,10 @@ class World {
 
   bool uses_weak_protocols() const {
     return changes_protocols_ || has_node_protocols_ || protocol != repl::Protocol::C || waits_for_some();
+  }
+  bool may_answer_under_a() const {
+    return changes_protocols_ || protocol == repl::Protocol::A ||
+           std::find(node_protocols.begin(), node_protocols.end(), repl::Protocol::A) != node_protocols.end();
   }
   bool has_node_protocols() const { return has_node_protocols_; }
   bool waits_for_some() const { return sync.kind != repl::SyncChoice::All && sync.count < node_count_ - 1; }
