@@ -208,7 +208,9 @@ std::string report_line(std::string_view whose, const repl::StateReport& report)
   text += ", " + std::string(to_string(report.role)) + ", disk " + std::string(to_string(report.disk_state)) + ", " +
           format_size(report.out_of_sync_blocks * repl::kBlockBytes) + " out of sync";
   if (!report.served.is_zero()) text += ", serves generation " + to_string(report.served) + " from another disk";
+  if (report.term != 0) text += ", in sync last with Primary " + std::to_string(report.term);
   if (report.crashed_primary) text += ", crashed as Primary";
+  if (report.crashed_primary && report.ahead_term != 0) text += " " + std::to_string(report.ahead_term);
   if (report.answered_ahead) text += " ahead of this peer";
   if (report.discard_my_data) text += ", gives way";
   return text + "\n";

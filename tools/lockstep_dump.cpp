@@ -59,11 +59,32 @@ json dump_peer(const repl::MetadataSummary& summary, size_t peer) {
           {"crashed-primary", record.crashed_primary},
           {"bitmap-in-memory", record.bitmap_in_memory},
           {"answered-ahead", record.answered_ahead},
+          {"ahead-term", record.ahead_term},
           {"dirty-blocks", bitmap.dirty_blocks},
           {"dirty-bytes", bitmap.dirty_blocks * repl::kBlockBytes},
           {"damaged-pages", bitmap.damaged_pages},
           {"first-damaged-pages", bitmap.first_damaged},
           {"life", dump_life(summary.superblock.image.peer_lives[peer])}};
+}
+
+std::string_view waited_for(repl::WaitedFor known) {
+  switch (known) {
+    case repl::WaitedFor::Yes:
+      return "yes";
+    case repl::WaitedFor::No:
+      return "no";
+    case repl::WaitedFor::Unknown:
+      break;
+  }
+  return "unknown";
+}
+
+// With more than one peer: what survivors of a Primary tell each other.
+json dump_standing(const repl::SuperblockImage& image) {
+  const repl::StreamPosition& stable = image.stable_position;
+  return {{"term", image.term},
+          {"waited-for", waited_for(image.waited_for)},
+          {"stable", {{"stream", stable.stream}, {"through", stable.through}, {"term", stable.term}}}};
 }
 
 json dump(const repl::MetadataSummary& summary) {
@@ -89,6 +110,7 @@ json dump(const repl::MetadataSummary& summary) {
           {"forced", superblock.image.forced},
           {"generation", to_string(superblock.image.current)},
           {"history", std::move(history)},
+          {"standing", dump_standing(superblock.image)},
           {"activity-log", dump_activity_log(summary)},
           {"peers", std::move(peers)}};
 }
@@ -110,6 +132,12 @@ std::string render_dump(const json& dump) {
   lines += "  life: birth:" + text(dump["life"]["birth"]) + " age:" + text(dump["life"]["age"]) + "\n";
   if (dump["prepared-size-bytes"] != 0) lines += "  prepared-size:" + text(dump["prepared-size-bytes"]) + "\n";
   for (const json& generation : dump["history"]) lines += "  history:" + text(generation) + "\n";
+  const json& standing = dump["standing"];
+  if (standing["term"] != 0) {
+    lines += "  standing: term:" + text(standing["term"]) + " waited-for:" + text(standing["waited-for"]) +
+             " stable-through:" + text(standing["stable"]["through"]) + " of-term:" + text(standing["stable"]["term"]) +
+             "\n";
+  }
   const json& log = dump["activity-log"];
   lines += "  activity-log:" +
            (log["valid"].get<bool>() ? std::to_string(log["hot-extents"].size()) + " hot of " + text(log["slots"])

@@ -86,12 +86,12 @@ struct Says : StateReport {
   Says unanswered(Generation since) const {
     return with([&](Says& says) { says.unanswered_since = since; });
   }
-  Says holds(uint64_t stream, Sequence through) const {
-    return with([&](Says& says) { says.position = {stream, through}; });
+  Says holds(uint64_t stream, Sequence through, uint32_t of = 0) const {
+    return with([&](Says& says) { says.position = {stream, through, of}; });
   }
   // It was restarted, and had recorded so much as stable.
-  Says recorded(uint64_t stream, Sequence through) const {
-    return with([&](Says& says) { says.stable_position = {stream, through}; });
+  Says recorded(uint64_t stream, Sequence through, uint32_t of = 0) const {
+    return with([&](Says& says) { says.stable_position = {stream, through, of}; });
   }
   Says sees_a_primary() const {
     return with([&](Says& says) { says.sees_primary = true; });
@@ -273,6 +273,13 @@ std::vector<Row> table() {
       {Says(kG1).holds(7, 22), Says(kG1).bits(1).holds(7, 21), kSource(kBitmap, Rule::EqualSelfReceivedMore)},
       {Says(kG1).bits(1).holds(7, 20), Says(kG1).bits(1).holds(8, 21), kSource(kBitmap, Rule::EqualSelfFirst)},
       {Says(kG1).bits(1).holds(7, 20), Says(kG1).bits(1).holds(7, 20), kSource(kBitmap, Rule::EqualSelfFirst)},
+      // Of two Primaries' streams, the first of which may have been the same daemon's.
+      {Says(kG1).bits(1).holds(8, 30, 1), Says(kG1).bits(1).holds(7, 20, 2),
+       kTarget(kBitmap, Rule::EqualPeerReceivedMore)},
+      {Says(kG1).bits(1).holds(7, 0, 2), Says(kG1).bits(1).holds(7, 20, 1),
+       kSource(kBitmap, Rule::EqualSelfReceivedMore)},
+      {Says(kG1, kConsistent).bits(1).recorded(8, 30, 1), Says(kG1, kConsistent).bits(1).recorded(7, 20, 2),
+       kTarget(kBitmap, Rule::EqualPeerReceivedMore)},
       {Says(kG1).crashed(), Says(kG1).crashed(), kSource(kBitmap, Rule::EqualSelfFirst)},
       // It crashed once as Primary, and a later one has not waited for it.
       {Says(kG1).crashed().of_three().not_waited(), Says(kG1, kConsistent).of_three().waited(),

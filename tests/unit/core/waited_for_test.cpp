@@ -97,6 +97,25 @@ TEST_CASE("a promotion that was granted, and failed, leaves it known who was wai
   CHECK(trio.alpha.superblock.waited_for == WaitedFor::Yes);
 }
 
+TEST_CASE("a node that was not waited for knows so still when it has granted a promotion") {
+  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
+  options[0].peer_protocols = {Protocol::A, Protocol::A};
+  Trio trio(options[0], options[1], options[2]);
+  trio.make_mirrored();
+  write(trio, trio.alpha, blocks(5), 1);
+  REQUIRE(trio.gamma.superblock.waited_for == WaitedFor::No);
+  trio.alpha.crash();
+  trio.run();
+  trio.connect(trio.beta, trio.gamma);
+  REQUIRE(trio.gamma.superblock.waited_for == WaitedFor::No);
+  trio.beta.holds_flushes = true;  // it is granted, and does not open
+  trio.beta.order(promote_fenced());
+  trio.run();
+  REQUIRE(trio.gamma.answered(trio.gamma.order(promote_fenced()), Outcome::PeerSaidNo));
+  trio.beta.crash();
+  CHECK(trio.gamma.superblock.waited_for == WaitedFor::No);
+}
+
 TEST_CASE("whoever has its data from a survivor under protocol A may lack what that one lacks") {
   std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
   for (ReplicaOptions& each : options) each.peer_protocols = {Protocol::C, Protocol::A};
