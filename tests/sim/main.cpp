@@ -31,7 +31,7 @@ void usage() {
       "  --all          goes on after a violation, and prints each\n"
       "  --marks        prints how many seeds reached each mark; in sweeps of 20000 seeds and more, a mark that none\n"
       "                 reached is a failure in any case\n"
-      "  --nodes N      how many nodes there are, 2 to 4 (default: drawn by the seed)\n"
+      "  --nodes N      how many nodes there are, 2 to 4 (default: 2)\n"
       "  --protocol P   A, B or C (default: drawn by the seed, and changed in some runs)\n"
       "  --promise P    holds the runs to what this protocol promises, whichever they use: must fail for a weaker one\n"
       "  --sync CHOICE  all, first or any: whose promises a write waits for with three nodes and more (default: "
