@@ -45,7 +45,7 @@ bool has_lived_on(const StateReport& report) {
 }
 
 // It knows more of what it holds of a stream: all, or what it had made stable when it was restarted. But one that is
-// UpToDate and knows nothing may have been the Primary, and have given up its role.
+// UpToDate and knows nothing has met one that lives, and is like that one.
 bool knows_more(const StateReport& report, const StateReport& other) {
   if (report.position.stream != 0 || other.position.stream != 0) {
     return report.position.stream != 0 && other.position.stream == 0;
@@ -65,6 +65,12 @@ bool has_crashed(const StateReport& report, const StateReport& other) {
 
 bool has_answered_ahead(const StateReport& report, const StateReport& other) {
   return report.answered_ahead && !is_past(report, other);
+}
+
+// Of the last Primary's stream that it was in sync with. One that was restarted may have recorded something of an
+// earlier one only.
+bool knows_last_place(const StateReport& report) {
+  return holds_at_least(report).term == report.term;
 }
 
 // `report` is of a Primary that crashed, and `other` may lack what it answered, as it knows itself or the other does.
@@ -159,14 +165,14 @@ Verdict decide_equal(const StateReport& self, const StateReport& peer) {
   }
   const StreamPosition self_holds = holds_at_least(self);
   const StreamPosition peer_holds = holds_at_least(peer);
-  const bool comparable =
-      self_holds.is_same_stream(peer_holds) && (same_stream || !LOCKSTEP_MUTANT("stable-position-not-compared"));
-  const bool of_two_terms = self_holds.stream != 0 && peer_holds.stream != 0 && self_holds.term != peer_holds.term &&
+  const bool comparable = self_holds.is_same_stream(peer_holds) && self.term == peer.term &&
+                          (same_stream || !LOCKSTEP_MUTANT("stable-position-not-compared"));
+  const bool of_two_terms = self_holds.stream != 0 && peer_holds.stream != 0 && self.term != peer.term &&
+                            knows_last_place(self.term > peer.term ? self : peer) &&
                             !LOCKSTEP_MUTANT("places-of-two-terms-not-compared");
   const bool differ = of_two_terms || (comparable && self_holds.through != peer_holds.through);
   if (differ && !LOCKSTEP_MUTANT("survivor-with-less-is-source")) {
-    const bool self_has_more =
-        of_two_terms ? self_holds.term > peer_holds.term : self_holds.through > peer_holds.through;
+    const bool self_has_more = of_two_terms ? self.term > peer.term : self_holds.through > peer_holds.through;
     return self_has_more ? source(kBitmap, Rule::EqualSelfReceivedMore) : target(kBitmap, Rule::EqualPeerReceivedMore);
   }
   // One of them was restarted, and the other has all that it is known to have made stable.

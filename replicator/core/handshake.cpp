@@ -45,6 +45,11 @@ StateReport Replica::State::make_report(PeerIndex index) const {
     report.stable_position = superblock.stable_position;
     report.waited_for = superblock.waited_for;
     report.term = superblock.term;
+    if (role == Role::Primary && term_begun && stage == OrderStage::Opening) {
+      report.position = before_term.position;
+      report.waited_for = before_term.waited_for;
+      report.term = before_term.term;
+    }
     // What it sent itself is under no bit for it here.
     if ((superblock.sync_sources & mask_of(index)) == 0) report.sync_base = superblock.sync_base;
   }
@@ -150,6 +155,7 @@ void Replica::State::carry_out_decision(PeerIndex index) {
       remember(record.bitmap_generation);
       record = PeerRecord{};
       peer.lacks_answered = false;
+      peer.run = peer.peer_report.run;  // it has all that it was sent before
       set_answered_ahead(role == Role::Primary);
       note_alike_waited_for(peer);
       superblock.term = std::max(superblock.term, peer.peer_report.term);
@@ -212,9 +218,12 @@ void Replica::State::carry_out_decision(PeerIndex index) {
       // Nothing was answered since this peer was lost; it took our place meanwhile, or has served and gone on.
       const bool replaced = (awaited_peers & mask_of(index)) != 0 && (peer.peer_report.role == Role::Primary ||
                                                                       peer.decision.rule == Rule::PrimaryWouldBeTarget);
-      const bool overtaken = !served.is_zero() && !may_send_served() && !data_lost && is_overtaken(index);
+      // It follows another Primary, which may be one that was replaced: until that is known it may serve still.
+      const bool may_come_back = peer.decision.rule == Rule::PeerFollowsAnother;
+      const bool overtaken =
+          !served.is_zero() && !may_send_served() && !data_lost && !may_come_back && is_overtaken(index);
       const bool by_a_primary = peer.peer_report.role == Role::Primary;
-      may_serve &= static_cast<PeerMask>(~mask_of(index));
+      if (!may_come_back) may_serve &= static_cast<PeerMask>(~mask_of(index));
       say_goodbye(index, GoodbyeReason::Refused, LinkEnd::Refused);
       if (overtaken) {
         // What our clients saw is gone, or was gone on with: they must not see anything else.
@@ -418,6 +427,7 @@ void Replica::State::generation_stored(PeerIndex index, const GenerationStored& 
   if (peer.resync_done_sent) {
     LOCKSTEP_MARK("source hears that the target is done");
     peer.resync_done_sent = false;
+    peer.run = peer.peer_report.run;
     peer.replication = ReplicationState::Established;
     peer.disk_state = has_third_nodes() ? disk_state : DiskState::UpToDate;
     peer_is_back(index);

@@ -46,7 +46,7 @@ struct StateReport {
   // The sender made its current generation and has answered nothing in it: the one before. Else zero.
   Generation unanswered_since;
   Generation undone;  // the sender had made it after its current one, and went back: to hold that is to hold this
-  // Of a Secondary what it holds, as long as its daemon lives; of a Primary its last write.
+  // Of a Secondary what it holds, as long as its daemon lives; of an open Primary its last write.
   StreamPosition position;
   StreamPosition stable_position;             // as in the metadata
   WaitedFor waited_for = WaitedFor::Unknown;  // as in the metadata

@@ -66,8 +66,8 @@ struct SuperblockImage {
   // Not zero: this node made its current generation, asked peers to take it, and answers nothing in it before each of
   // them has it or is left behind. The generation before.
   Generation unanswered_since;
-  // Not zero: one that this node had made after its current one, and undid at a start. Peers may hold it still; until
-  // this node holds another they hold nothing that is not under a bit here or there.
+  // Not zero: one that this node had made after its current one, and undid at a start or a demotion. Peers may hold it
+  // still; until this node holds another they hold nothing that is not under a bit here or there.
   Generation undone;
   // With more than one peer; of this node, or of the one that its data was copied from.
   WaitedFor waited_for = WaitedFor::Unknown;

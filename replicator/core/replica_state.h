@@ -605,6 +605,12 @@ struct Replica::State {
   Generation offered_generation;  // the first one, as peers were asked to take it: they may have it durably
   PersistId opening_persist = 0;
   bool term_begun = false;
+  struct Standing {
+    uint32_t term = 0;
+    WaitedFor waited_for = WaitedFor::Unknown;
+    StreamPosition position;
+  };
+  Standing before_term;        // what is true still, and told, as long as the export has not opened
   uint64_t opening_cycle = 0;  // of flushes, after which the export opens
   PersistId demotion_persist = 0;
   bool undone_at_demotion = false;  // a generation that was not answered in: whoever is connected must hear of it

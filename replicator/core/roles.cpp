@@ -284,7 +284,8 @@ void Replica::State::advance_order() {
       }
       open_export();
       for (PeerIndex index = 0; index < peer_count() && has_third_nodes(); ++index) {
-        if (gets_stream(peers[index])) tell_stream_rules(index, true);  // none knows since it granted this promotion
+        if (gets_stream(peers[index]))
+          tell_stream_rules(index, true);  // none that was waited for knows since it granted this promotion
       }
       return;
     case OrderStage::Draining:
@@ -300,6 +301,7 @@ void Replica::State::advance_order() {
 // What is here counts from here on.
 void Replica::State::begin_term() {
   if (std::exchange(term_begun, true)) return;
+  before_term = {superblock.term, superblock.waited_for, position};
   superblock.waited_for = WaitedFor::Yes;
   for (const Peer& peer : peers) superblock.term = std::max(superblock.term, peer.peer_report.term);
   ++superblock.term;
@@ -404,6 +406,11 @@ void Replica::State::open_export() {
 void Replica::State::promotion_undone() {
   role = Role::Secondary;
   superblock.primary = false;
+  if (std::exchange(term_begun, false) && !LOCKSTEP_MUTANT("undone-promotion-keeps-its-term")) {
+    superblock.term = before_term.term;
+    superblock.waited_for = before_term.waited_for;
+    position = before_term.position;
+  }
   may_hold_current = 0;
   restoring = false;
   promote_failed(Outcome::NoDisk, 0);
@@ -475,9 +482,10 @@ void Replica::State::advance_demotion() {
       }
       tell_ahead_of(ahead_of);
       set_answered_ahead(false);
-      // As at a restart: whoever was lost may be promoted, and a resync would call used what it is to go on from.
-      undone_at_demotion =
-          has_third_nodes() && !LOCKSTEP_MUTANT("demoted-in-unanswered-generation") && undo_unanswered(superblock);
+      // As at a restart: whoever was lost may be promoted, and a resync would call used what it is to go on from. But
+      // who is to take the role over must not be lost over it.
+      undone_at_demotion = has_third_nodes() && order.kind != OrderKind::Switchover &&
+                           !LOCKSTEP_MUTANT("demoted-in-unanswered-generation") && undo_unanswered(superblock);
       demotion_persist = persist_superblock();
     }
     stage = OrderStage::WaitForDemotion;

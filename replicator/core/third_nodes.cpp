@@ -417,7 +417,7 @@ void Replica::State::take_over_view_at_end(PeerIndex source, const ResyncDone& m
     const auto place = static_cast<size_t>(std::countr_zero(node_of(index)));
     if (!still_ahead) record.ahead_term = message.ahead_terms[place];
   }
-  superblock.term = message.term;
+  superblock.term = role == Role::Primary ? std::max(superblock.term, message.term) : message.term;
   superblock.sync_base = superblock.sync_toward = Generation{};
   superblock.sync_sources = 0;
 }

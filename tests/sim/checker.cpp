@@ -691,7 +691,10 @@ void Checker::noted(int id, const Note& note) {
     // Protocol A: the source has lived on, and is one of several that never got it.
     const bool got_less = world_.node_count() > 2 && world_.uses_weak_protocols() && known(other).steady &&
                           !keeps(other, Promise::Acknowledged);
-    known(id).may_lack = source.may_lack || got_less;
+    // The source has crashed since it sent its last word, and may have answered ahead of this node until then.
+    const bool was_left = !world_.node(other).alive() && other == last_primary_ &&
+                          (world_.may_answer_under_a() || world_.waits_for_some());
+    known(id).may_lack = source.may_lack || got_less || was_left;
     // What came during the resync was not waited for, and may be on its way.
     const bool was_served =
         world_.node(other).alive() && answers_ahead(other, id) && world_.node(other).status().role == Role::Primary;

@@ -87,11 +87,17 @@ struct Says : StateReport {
     return with([&](Says& says) { says.unanswered_since = since; });
   }
   Says holds(uint64_t stream, Sequence through, uint32_t of = 0) const {
-    return with([&](Says& says) { says.position = {stream, through, of}; });
+    return with([&](Says& says) {
+      says.position = {stream, through, of};
+      says.term = std::max(says.term, of);
+    });
   }
   // It was restarted, and had recorded so much as stable.
   Says recorded(uint64_t stream, Sequence through, uint32_t of = 0) const {
-    return with([&](Says& says) { says.stable_position = {stream, through, of}; });
+    return with([&](Says& says) {
+      says.stable_position = {stream, through, of};
+      says.term = std::max(says.term, of);
+    });
   }
   Says sees_a_primary() const {
     return with([&](Says& says) { says.sees_primary = true; });
@@ -280,6 +286,11 @@ std::vector<Row> table() {
        kSource(kBitmap, Rule::EqualSelfReceivedMore)},
       {Says(kG1, kConsistent).bits(1).recorded(8, 30, 1), Says(kG1, kConsistent).bits(1).recorded(7, 20, 2),
        kTarget(kBitmap, Rule::EqualPeerReceivedMore)},
+      // … of the later of which a restarted one has recorded nothing.
+      {Says(kG1, kConsistent).bits(1).recorded(8, 30, 1), Says(kG1, kConsistent).bits(1).recorded(7, 20, 1).of_term(2),
+       kSource(kBitmap, Rule::EqualSelfFirst)},
+      {Says(kG1, kConsistent).bits(1).recorded(7, 10, 1), Says(kG1, kConsistent).bits(1).recorded(7, 20, 1).of_term(2),
+       kSource(kBitmap, Rule::EqualSelfFirst)},
       {Says(kG1).crashed(), Says(kG1).crashed(), kSource(kBitmap, Rule::EqualSelfFirst)},
       // It crashed once as Primary, and a later one has not waited for it.
       {Says(kG1).crashed().of_three().not_waited(), Says(kG1, kConsistent).of_three().waited(),
@@ -563,7 +574,9 @@ const char* broken_by(const StateReport& self, const StateReport& peer, Decision
     if (self.role == Role::Primary && peer.role == Role::Primary) return "two Primaries get along";
     if (!(self.current == peer.current)) return "nothing to do between different generations";
     if (equal && (self.out_of_sync_blocks != 0 || peer.out_of_sync_blocks != 0)) return "bits are ignored";
-    if (equal && (self.crashed_primary || peer.crashed_primary)) return "a crash is ignored";
+    const bool self_counts = self.crashed_primary && peer.term <= self.ahead_term;
+    const bool peer_counts = peer.crashed_primary && self.term <= peer.ahead_term;
+    if (equal && (self_counts || peer_counts)) return "a crash is ignored";
     if (equal && (self.disk_state == kInconsistent || peer.disk_state == kInconsistent)) {
       return "an Inconsistent disk stays as it is";
     }
@@ -751,7 +764,10 @@ TEST_CASE("lineages and conditions together, sampled, are decided safely") {
     report.is_target = random() % 3 == 0;
     report.sync_base = kNames[random() % kNames.size()];
     report.sync_toward = kNames[random() % kNames.size()];
-    report.position = {random() % 3, random() % 3};
+    report.position = {random() % 3, random() % 3, static_cast<uint32_t>(random() % 3)};
+    report.stable_position = {random() % 3, random() % 3, static_cast<uint32_t>(random() % 3)};
+    report.term = static_cast<uint32_t>(random() % 3);
+    report.ahead_term = static_cast<uint32_t>(random() % 3);
     report.may_hold = random() % 2 == 0 ? 0 : 7;
     report.waited_for = static_cast<WaitedFor>(random() % 3);
     report.unanswered_since = kNames[random() % kNames.size()];

@@ -1,6 +1,7 @@
 // Whose promises a write or a flush waits for, told as stories of three nodes.
 #include <array>
 #include <catch2/catch.hpp>
+#include <cerrno>
 
 #include "tests/unit/core/trio.h"
 
@@ -269,6 +270,29 @@ TEST_CASE("any 1: that a Primary crashed says nothing of who has got a later one
   trio.connect(trio.beta, trio.gamma);
   CHECK(trio.beta.disk[6] == 2);
   CHECK(trio.are_alike(trio.beta, trio.gamma));
+}
+
+TEST_CASE("a promotion that is undone before the export opens counts no term") {
+  Trio trio;
+  trio.make_mirrored();
+  trio.alpha.order(OrderKind::Demote);
+  trio.run();
+  const SuperblockImage& image = trio.beta.replica().superblock();
+  const uint32_t before = image.term;
+  REQUIRE(before > 0);
+  trio.beta.holds_persists = true;
+  const uint64_t ticket = trio.beta.order(OrderKind::Promote);
+  trio.run();
+  for (int i = 0; i < 10 && image.term == before; ++i) {
+    trio.beta.complete_one_persist();
+    trio.run();
+  }
+  REQUIRE(image.term == before + 1);
+  trio.beta.next_persist_errno = EIO;
+  trio.beta.complete_one_persist();
+  trio.run();
+  REQUIRE(trio.beta.answered(ticket, Outcome::NoDisk));
+  CHECK(image.term == before);
 }
 
 TEST_CASE("first 1: a disk that a peer has served for is ahead still of one that never got what was answered") {
