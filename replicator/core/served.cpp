@@ -16,8 +16,13 @@ constexpr uint32_t kTicketSlotBits = 20;
 }  // namespace
 
 bool Replica::State::can_serve_us(const Peer& peer) const {
-  return is_connected(peer) && peer.disk_state == DiskState::UpToDate && peer.role == Role::Secondary &&
-         gets_stream(peer) && (peer.serve_asked || peer.replication == ReplicationState::Established);
+  // Found alike a moment ago, it has not said yet that it is UpToDate now.
+  const bool was_found_alike = peer.decision.kind == SyncKind::None && peer.disk_state != DiskState::Inconsistent &&
+                               peer.disk_state == peer.peer_report.disk_state &&
+                               !LOCKSTEP_MUTANT("peer-found-alike-does-not-serve");
+  return is_connected(peer) && (peer.disk_state == DiskState::UpToDate || was_found_alike) &&
+         peer.role == Role::Secondary && gets_stream(peer) &&
+         (peer.serve_asked || peer.replication == ReplicationState::Established);
 }
 
 // By every peer that was asked: of two that hold the same, one could else be left in the generation of this node's

@@ -442,6 +442,27 @@ TEST_CASE("a peer that may lack what an earlier Primary answered does not serve 
   CHECK_FALSE(has_noted(trio.gamma, NoteKind::ServesPeer));
 }
 
+TEST_CASE("a peer that was found alike just before the disk is lost serves, too") {
+  Trio trio;
+  trio.make_mirrored();
+  trio.gamma.crash();
+  trio.gamma.start();
+  trio.holds[0][2] = true;  // alpha knows, and gamma does not yet
+  trio.connect(trio.alpha, trio.gamma);
+  REQUIRE(trio.peer(trio.alpha, trio.gamma).replication == ReplicationState::Established);
+  REQUIRE(trio.peer(trio.alpha, trio.gamma).disk_state == DiskState::Consistent);
+  trio.alpha.order(OrderKind::Detach);
+  trio.run();
+  trio.alpha.write(1, blocks(6), 2);
+  trio.run();
+  CHECK(trio.alpha.replies.count(1) == 0);  // gamma may be promoted in the generation that it holds
+  trio.holds[0][2] = false;
+  trio.run();
+  CHECK(trio.alpha.replies.at(1) == 0);
+  CHECK(has_noted(trio.gamma, NoteKind::ServesPeer));
+  CHECK(trio.gamma.disk[6] == 2);
+}
+
 TEST_CASE("what the only peer that served never got no third one can bring") {
   std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
   for (ReplicaOptions& each : options) each.protocol = Protocol::A;
