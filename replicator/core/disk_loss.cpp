@@ -87,6 +87,12 @@ void Replica::State::lose_disk(DiskState to, const char* why, bool flush_failed)
       superblock.disk_state = whole ? DiskState::Outdated : DiskState::Inconsistent;
     }
   }
+  const bool is_lossy = flush_failed && !goes_on && role == Role::Primary && has_third_nodes();
+  if (is_lossy && !LOCKSTEP_MUTANT("failed-flush-leaves-its-disk-ahead")) {
+    // A peer that lives may have what this disk's cache has lost. So it is ahead of nobody when it is back.
+    superblock.waited_for = WaitedFor::No;
+    for (PeerRecord& record : superblock.peers) record.answered_ahead = false;
+  }
   if (persist_failed) {
     // Sends that waited for a persist are lost, and those behind them.
     generation_void = !is_durable(generation_persist);

@@ -75,8 +75,8 @@ bool knows_last_place(const StateReport& report) {
 
 // `report` is of a Primary that crashed, and `other` may lack what it answered, as it knows itself or the other does.
 bool is_ahead(const StateReport& report, const StateReport& other) {
-  return has_answered_ahead(report, other) ||
-         (has_crashed(report, other) && other.waited_for == WaitedFor::No && !has_crashed(other, report));
+  return has_answered_ahead(report, other) || (has_crashed(report, other) && other.waited_for == WaitedFor::No &&
+                                               report.waited_for != WaitedFor::No && !has_crashed(other, report));
 }
 
 // The bitmap of `report` knows every change since `generation`.

@@ -60,13 +60,17 @@ bool Replica::State::is_target_of_another(PeerIndex than) const {
   return false;
 }
 
-// A linked peer, other than that one, is about to give this node what it lacks. A Primary knows better.
+// A linked peer, other than that one, is about to give this node what it lacks, or has no disk and knows that it lacks
+// something. A Primary knows better.
 bool Replica::State::is_behind_another(PeerIndex than) const {
   if (peers[than].role == Role::Primary) return false;
   for (PeerIndex index = 0; index < peer_count(); ++index) {
-    if (index != than && (prepares(peers[index]) || is_target(peers[index].replication))) {
-      return !LOCKSTEP_MUTANT("up-to-date-beside-its-source");
-    }
+    const Peer& peer = peers[index];
+    const bool lacks_lost_data = is_connected(peer) && peer.decision.rule == Rule::PeerDisklessSelfIsBehind &&
+                                 !LOCKSTEP_MUTANT("up-to-date-beside-a-lost-disk");
+    const bool has_source =
+        (prepares(peer) || is_target(peer.replication)) && !LOCKSTEP_MUTANT("up-to-date-beside-its-source");
+    if (index != than && (has_source || lacks_lost_data)) return true;
   }
   return false;
 }

@@ -574,6 +574,49 @@ TEST_CASE("a Primary that has given up its role holds more than who was restarte
   CHECK(trio.gamma.disk[5] == 1);
 }
 
+TEST_CASE("a node that lacks what a failed disk has is not UpToDate beside one that does not know of it") {
+  Trio trio;
+  trio.make_mirrored();
+  trio.lose_link(trio.alpha, trio.beta);
+  trio.lose_link(trio.alpha, trio.gamma);
+  write(trio, trio.alpha, blocks(5), 1);
+  trio.alpha.next_persist_errno = EIO;
+  trio.alpha.write(0, blocks(5 * kBlocksPerExtent), 2);
+  trio.run();
+  REQUIRE(trio.alpha.replica().status().disk_state == DiskState::Failed);
+  trio.alpha.order(OrderKind::Demote);
+  trio.run();
+  REQUIRE_FALSE(trio.alpha.is_primary());
+  trio.connect(trio.alpha, trio.beta);
+  REQUIRE(trio.beta.replica().status().disk_state == DiskState::Outdated);
+  trio.lose_link(trio.beta, trio.gamma);
+  trio.connect(trio.beta, trio.gamma);
+  CHECK(trio.peer(trio.beta, trio.gamma).decision.rule == Rule::EqualClean);
+  CHECK(trio.beta.replica().status().disk_state == DiskState::Outdated);
+}
+
+TEST_CASE("a Primary whose flush failed while no peer could serve is no source when it is back") {
+  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
+  for (ReplicaOptions& each : options) each.protocol = Protocol::A;
+  Trio trio(options[0], options[1], options[2]);
+  trio.make_mirrored();
+  write(trio, trio.alpha, blocks(5), 1);
+  REQUIRE(trio.beta.disk[5] == 1);
+  trio.lose_link(trio.alpha, trio.beta);
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.alpha.next_flush_errno = EIO;
+  trio.alpha.flush(0);
+  trio.run();
+  REQUIRE(trio.alpha.replica().status().disk_state == DiskState::Failed);
+  trio.alpha.crash(true);  // its cache has lost the write, and its metadata has not
+  REQUIRE(trio.alpha.disk[5] == 0);
+  REQUIRE(trio.alpha.superblock.current == trio.beta.superblock.current);
+  trio.alpha.start();
+  trio.connect(trio.alpha, trio.beta);
+  CHECK(trio.beta.disk[5] == 1);
+  CHECK(trio.alpha.disk[5] == 1);
+}
+
 TEST_CASE("a node that gives up its data while it compares them with another breaks no rule") {
   Trio trio;
   trio.make_mirrored();
