@@ -415,6 +415,7 @@ FrameKind encode(const ResyncDone& done, LittleWriter& writer) {
   writer.u8(done.answered_ahead);
   for (const uint32_t term : done.ahead_terms) writer.u32(term);
   writer.u32(done.term);
+  write_position(writer, done.position);
   return FrameKind::ResyncDone;
 }
 void decode(BodyReader& reader, const DecodingContext&, ResyncDone& done) {
@@ -426,6 +427,7 @@ void decode(BodyReader& reader, const DecodingContext&, ResyncDone& done) {
   done.answered_ahead = reader.u8();
   for (uint32_t& term : done.ahead_terms) term = reader.u32();
   done.term = reader.u32();
+  done.position = read_position(reader);
 }
 
 FrameKind encode(const GenerationStored& stored, LittleWriter& writer) {

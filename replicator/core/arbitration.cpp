@@ -126,7 +126,10 @@ void Replica::State::on(const ArbiterAnswered& event) {
       if (event.verdict != ArbiterVerdict::Unclear) arbiter.included |= arbiter.asked;
       break;
   }
-  if (event.verdict != ArbiterVerdict::Unclear) {
+  // Denied while the peers are brought up to date: the answer will be the same until they are.
+  const bool still_awaits = arbiter.question == ArbiterQuestion::FencePeers &&
+                            event.verdict == ArbiterVerdict::Denied && awaited_peers != 0 && !demoting;
+  if (event.verdict != ArbiterVerdict::Unclear && !still_awaits) {
     arbiter.pause_us = kFirstPauseUs;
     arbiter.next_us = 0;
   } else {
@@ -152,9 +155,11 @@ void Replica::State::peers_fenced(ArbiterVerdict verdict) {
       if (superblock.reserved != arbiter.asked_name && !LOCKSTEP_MUTANT("record-bears-a-name-in-use")) return;
       return give_up_peers(mask);
     case ArbiterVerdict::Denied:
-      // A peer that is being brought up to date by this node is Primary nowhere, whatever the record says.
-      for (PeerIndex index = 0; index < peer_count(); ++index) {
-        if ((mask & mask_of(index)) != 0 && gets_stream(peers[index])) return;
+      // Peers that are being brought up to date by this node are Primary nowhere, whatever the record says.
+      if (std::all_of(peers.begin(), peers.end(), [this](const Peer& peer) { return gets_stream(peer); })) return;
+      if (LOCKSTEP_MUTANT("denied-while-one-follows") &&
+          std::any_of(peers.begin(), peers.end(), [this](const Peer& peer) { return gets_stream(peer); })) {
+        return;
       }
       return step_down("the arbiter has another node as Primary");
     case ArbiterVerdict::Unclear:

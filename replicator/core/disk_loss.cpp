@@ -54,6 +54,10 @@ void Replica::State::lose_disk(DiskState to, const char* why, bool flush_failed)
     ++caches_lost;
   }
   const bool others_go_on = role == Role::Secondary && another_up_to_date();
+  const bool is_left = role == Role::Secondary && (flush_failed || drops_received || others_go_on);
+  if (is_left && has_third_nodes() && !LOCKSTEP_MUTANT("lost-disk-was-waited-for")) {
+    superblock.waited_for = WaitedFor::No;  // what was answered without it, or is not on it any more
+  }
   if (goes_on) note_who_lacks_answered();
   note(to == DiskState::Failed ? NoteKind::DiskFailed : NoteKind::DiskDetached, 0, 0, why);
 

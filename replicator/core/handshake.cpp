@@ -40,13 +40,11 @@ StateReport Replica::State::make_report(PeerIndex index) const {
     report.sync_toward = superblock.sync_toward;
     report.unanswered_since = superblock.unanswered_since;
     report.undone = superblock.undone;
-    const bool has_stream = role == Role::Primary && term_begun;
-    report.position = has_stream ? StreamPosition{report.run, transfer_log.last(), superblock.term} : position;
+    report.position = held_position();
     report.stable_position = superblock.stable_position;
     report.waited_for = superblock.waited_for;
     report.term = superblock.term;
     if (role == Role::Primary && term_begun && stage == OrderStage::Opening) {
-      report.position = before_term.position;
       report.waited_for = before_term.waited_for;
       report.term = before_term.term;
     }
@@ -146,6 +144,8 @@ void Replica::State::carry_out_decision(PeerIndex index) {
   if (peer.decision.kind == SyncKind::None || peer.decision.kind == SyncKind::Source ||
       peer.decision.kind == SyncKind::Target) {
     if (peer.decision.rule != Rule::PeerRolledBack) remember_life(index, peer.peer_report.life);
+  } else if (peer.decision.kind == SyncKind::Wait && !LOCKSTEP_MUTANT("life-of-follower-not-remembered")) {
+    lived_arrived(index, Lived{peer.peer_report.life});
   }
 
   switch (peer.decision.kind) {
@@ -253,7 +253,7 @@ Generation Replica::State::fresh_generation() {
     return value ^ (value >> 31);
   };
   const uint64_t count = ++generations_made;
-  return {mix(seed.high ^ mix(count)), mix(seed.low + mix(~count))};
+  return name_for_writes({mix(seed.high ^ mix(count)), mix(seed.low + mix(~count))});
 }
 
 void Replica::State::hold_generation(const Generation& generation) {
@@ -268,7 +268,14 @@ void Replica::State::remember(const Generation& generation) {
     if (has_third_nodes()) std::rotate(history.begin(), found, found + 1);  // it is of use still: others go first
     return;
   }
-  std::copy_backward(history.begin(), history.end() - 1, history.end());
+  // A link that flaps begins a resync each time. What an absent node may hold must outlast those.
+  const auto slots = 2 * static_cast<std::ptrdiff_t>(peer_count());
+  auto last = history.end() - 1;
+  if (has_third_nodes() && !last->is_zero() && !LOCKSTEP_MUTANT("resyncs-push-lineages-out")) {
+    const auto oldest = std::find_if(history.rbegin(), history.rend() - slots, is_for_resync);
+    if (oldest != history.rend() - slots) last = oldest.base() - 1;
+  }
+  std::copy_backward(history.begin(), last, last + 1);
   history.front() = generation;
 }
 

@@ -299,7 +299,12 @@ void Replica::State::peer_lost(PeerIndex index) {
       may_hold_current |= mask;
       // It may bring a third node up to date behind our back, one that is our own target for all we know, too.
       for (PeerIndex other = 0; other < peer_count(); ++other) {
-        if (peers[other].replication != ReplicationState::Established) may_hold_current |= mask_of(other);
+        if (peers[other].replication == ReplicationState::Established) continue;
+        may_hold_current |= mask_of(other);
+        // Whoever vouched for that one did so while it was behind.
+        if (other != index && !LOCKSTEP_MUTANT("behind-stays-given-up")) {
+          given_up_peers &= static_cast<PeerMask>(~mask_of(other));
+        }
       }
       if (loss_suspends(index)) await_peer(index);
     }

@@ -155,6 +155,7 @@ struct ResyncDone {  // S → T: all is copied and stable: T takes S's generatio
   NodeMask answered_ahead = 0;
   std::array<uint32_t, kMaximumPeers + 1> ahead_terms{};  // by node's order: of which Primary that was
   uint32_t term = 0;                                      // of S's data
+  StreamPosition position;                                // up to where S holds what a Primary sent, or sends itself
 };
 // The receiver's current generation (ResyncDone, GenerationChanged) is stored durably by the sender.
 struct GenerationStored {

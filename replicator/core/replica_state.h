@@ -206,6 +206,7 @@ struct Replica::State {
   void peers_in_sync_arrived(PeerIndex peer, const PeersInSync& message);
   void third_node_copies(PeerIndex index);
   void note_position_in_sync(const Peer& peer);
+  StreamPosition held_position() const;
   void record_position(Peer& peer);
   void position_recorded();
   void note_stable_position(const Peer& source);

@@ -37,7 +37,7 @@ void Replica::State::start_as_source(PeerIndex index) {
   remember(record.bitmap_generation);
   remember(record.previous_bitmap_generation);
   record.previous_bitmap_generation = full ? Generation{} : peer.peer_report.current;
-  record.bitmap_generation = fresh_generation();
+  record.bitmap_generation = name_for_resync(fresh_generation());
   if (full) {
     peer.bitmap.set_all();
     persist_bitmap(index, false);
@@ -218,6 +218,7 @@ void Replica::State::finish_resync(PeerIndex index) {
     done.ahead_terms[static_cast<size_t>(std::countr_zero(node_of(other)))] = of_other.ahead_term;
   }
   done.term = superblock.term;
+  done.position = held_position();
   send(index, done, {}, id);
 }
 
@@ -235,11 +236,9 @@ void Replica::State::resync_done_arrived(PeerIndex index, const ResyncDone& mess
     keep_undone(peer.own_report);
     take_over_view_at_end(index, message);
   }
-  position = peer.peer_report.position;
-  // Promoted since the handshake, it could not speak of its own stream then.
+  // Not as it was at the handshake: the source may have been promoted since, or have given up the role.
+  position = LOCKSTEP_MUTANT("source-is-where-it-was") ? peer.peer_report.position : message.position;
   const StreamPosition start{peer.peer_report.run, 0, peer.rules_obeyed.term};
-  const bool promoted = peer.role == Role::Primary && start.term != 0 && !position.is_same_stream(start);
-  if (promoted && !LOCKSTEP_MUTANT("promoted-source-has-no-stream")) position = start;
   if (position.is_same_stream(start)) position.through = std::max(position.through, peer.stream_received);
   superblock.peers[index] = PeerRecord{};
   if (has_third_nodes()) {

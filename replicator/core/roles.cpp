@@ -505,10 +505,10 @@ void Replica::State::become_secondary() {
   may_hold_current = 0;
   awaited_peers = given_up_peers = 0;
   suspended_by_operator = abandons_held = data_lost = false;
-  // Not when a peer has come back meanwhile and takes what this node has.
-  const bool has_target =
-      std::any_of(peers.begin(), peers.end(), [this](const Peer& peer) { return gets_stream(peer); });
-  if (std::exchange(was_replaced, false) && !has_target) become_outdated();
+  // Not when all peers have come back meanwhile and take what this node has.
+  const bool has_targets =
+      std::all_of(peers.begin(), peers.end(), [this](const Peer& peer) { return gets_stream(peer); });
+  if (std::exchange(was_replaced, false) && !has_targets) become_outdated();
   PeerMask not_asked = 0;
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     if (!peers[index].serve_asked) not_asked |= mask_of(index);

@@ -10,6 +10,13 @@ namespace lockstep::repl {
 
 // ---- the Secondary's side ----
 
+// Up to where this disk holds the stream of a Primary: all of it, if that is this node and its export has opened.
+StreamPosition Replica::State::held_position() const {
+  if (role != Role::Primary || !term_begun) return position;
+  if (stage == OrderStage::Opening) return before_term.position;
+  return {run(), transfer_log.last(), superblock.term};
+}
+
 // So much of the peer's stream is stable here. It is acknowledged when that is in the metadata; what comes meanwhile is
 // recorded together.
 void Replica::State::record_position(Peer& peer) {
@@ -37,10 +44,11 @@ void Replica::State::position_recorded() {
 // The end of a resync: this disk holds what the source holds. All of it is stable if anything was made so on this link.
 // Else what was known stays true, unless the source is of another stream.
 void Replica::State::note_stable_position(const Peer& source) {
-  const StreamPosition start{source.peer_report.run, 0, source.rules_obeyed.term};
   StreamPosition there = holds_at_least(source.peer_report);
-  if (position.is_same_stream(start) && !there.is_same_stream(start)) there = start;  // promoted since
-  if (there.is_same_stream(start)) there.through = std::max(there.through, source.stream_flushed);
+  if (position.stream == source.peer_report.run) {
+    if (!there.is_same_stream(position)) there = {position.stream, 0, position.term};  // promoted since
+    there.through = std::max(there.through, source.stream_flushed);
+  }
   StreamPosition& here = superblock.stable_position;
   if (source.stream_flushed > 0) {
     here = there;

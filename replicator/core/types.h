@@ -41,6 +41,17 @@ inline constexpr Generation kHeldByNobody{UINT64_MAX, UINT64_MAX};
 constexpr bool is_a_name(const Generation& generation) {
   return !generation.is_zero() && generation != kHeldByNobody;
 }
+// A target's disk has a name of its own while its resync lasts. By its last bit it is told from a lineage of writes:
+// nobody will have it once the target is known to hold another, so the history lets it go first.
+constexpr Generation name_for_resync(const Generation& generation) {
+  return {generation.high, generation.low | 1};
+}
+constexpr Generation name_for_writes(const Generation& generation) {
+  return {generation.high, generation.low & ~uint64_t{1}};
+}
+constexpr bool is_for_resync(const Generation& generation) {
+  return is_a_name(generation) && (generation.low & 1) != 0;
+}
 
 std::string to_string(const Generation& generation);         // 32 hex digits
 Result<Generation> parse_generation(std::string_view text);  // the same; Invalid on anything else

@@ -43,7 +43,9 @@ void Checker::before_crash() {
 void Checker::note_complete(int id) {
   if (!known(id).may_lack) return;
   look_at_changes();
-  if (known(id).wrong_count == 0 && keeps(id, Promise::Acknowledged)) known(id).may_lack = false;
+  if (known(id).wrong_count != 0 || !keeps(id, Promise::Acknowledged)) return;
+  known(id).may_lack = false;
+  if (std::exchange(known(id).left_lacking, false)) known(id).behind = false;  // and nothing was answered since
 }
 
 void Checker::node_crashed(int id, bool power_lost) {
@@ -85,6 +87,7 @@ void Checker::disk_replaced(int id) {
   known(id).gone = false;
   known(id).has_acknowledged = false;
   known(id).behind = known(id).replaced = true;
+  known(id).left_lacking = false;
   last_primary_replaced_ = last_primary_replaced_ || id == last_primary_;
 }
 
@@ -229,7 +232,7 @@ void Checker::check_source_has_more(int source, int target) {
   const Promise promise = lived_on ? Promise::Acknowledged : Promise::Flushed;
   // Of one stream the source got more. Zeroes of a write that neither has got the target may hold from before all.
   const StreamPosition& of_target = world_.node(target).peer(source).own_report.position;
-  const StreamPosition& of_source = world_.node(target).peer(source).peer_report.position;
+  const StreamPosition of_source = holds_at_least(world_.node(target).peer(source).peer_report);
   const bool got_less =
       of_target.stream != 0 && of_target.stream == of_source.stream && of_target.through < of_source.through;
   const std::optional<size_t> unit = held_by_one(target, source, promise, got_less);
@@ -443,6 +446,7 @@ void Checker::write_answered(int id, uint32_t write, bool fua, uint8_t kept_by, 
       }
     }
     known(other).behind = true;
+    known(other).left_lacking = false;
     world_.trace("node %d answers write %u, and node %d is behind", id, write, other);
     if (holds_generation) {
       world_.fail("write " + std::to_string(write) + " was acknowledged without node " + std::to_string(other) +
@@ -661,7 +665,8 @@ void Checker::noted(int id, const Note& note) {
     for (int each = 0; each < world_.node_count(); ++each) {
       if (each == id || world_.node(id).peer(each).replication != ReplicationState::Off) continue;
       note_complete(each);
-      if (known(each).may_lack) known(each).behind = true;
+      if (!known(each).may_lack || known(each).behind) continue;
+      known(each).behind = known(each).left_lacking = true;
     }
   } else if (note.kind == NoteKind::Demoted && holds_answered(id, id) &&
              world_.node(id).status().disk_state == DiskState::UpToDate) {
@@ -710,6 +715,7 @@ void Checker::noted(int id, const Note& note) {
     // It holds what the source holds.
     known(id).has_acknowledged = source.has_acknowledged;
     known(id).behind = source.behind;
+    known(id).left_lacking = source.behind && known(other).left_lacking;
     ++resyncs;
   } else if (note.kind == NoteKind::HandshakeDecided && (text == "equal-clean" || text == "both-just-created")) {
     if (!world_.node(other).alive())
@@ -718,6 +724,7 @@ void Checker::noted(int id, const Note& note) {
     Knowledge& peer = known(other);
     self.has_acknowledged = peer.has_acknowledged = self.has_acknowledged || peer.has_acknowledged;
     self.behind = peer.behind = self.behind && peer.behind;
+    self.left_lacking = peer.left_lacking = self.left_lacking && peer.left_lacking;
     self.may_lack = peer.may_lack = self.may_lack && peer.may_lack;
     self.steady = peer.steady = text == "both-just-created" || is_steady_source(id) || is_steady_source(other);
     self.replaced = peer.replaced = self.replaced && peer.replaced;

@@ -90,6 +90,7 @@ class Checker {
     bool has_acknowledged = true;  // every answered write
     bool behind = false;
     bool may_lack = false;       // answered writes, even flushed ones: protocol A
+    bool left_lacking = false;   // it is behind because it may lack some, and for nothing else yet
     bool steady = true;          // it lives since it was last in sync
     bool from_crashed = false;   // its data came from a Primary that had crashed
     bool data_lost = false;      // as Primary it has said so

@@ -237,7 +237,8 @@ void Checker::trace_report(const StateReport& report) const {
       "  reports %s %s, slots %s %s, history%s; %llu blocks, crashed %d ahead %d of term %u; sync from %s to %s, "
       "unanswered since %s, "
       "undone %s, may "
-      "hold %x, sees primary %d, waited for %d, term %u, position %llx %llu of %u, stable %llx %llu of %u",
+      "hold %x, sees primary %d, waited for %d, term %u, position %llx %llu of %u, stable %llx %llu of %u, "
+      "life %llx %llu, remembers %llx %llu",
       std::string(to_string(report.disk_state)).c_str(), name(report.current).c_str(),
       name(report.bitmap_generation).c_str(), name(report.previous_bitmap_generation).c_str(), history.c_str(),
       static_cast<unsigned long long>(report.out_of_sync_blocks), report.crashed_primary ? 1 : 0,
@@ -246,7 +247,9 @@ void Checker::trace_report(const StateReport& report) const {
       report.may_hold, report.sees_primary ? 1 : 0, static_cast<int>(report.waited_for), report.term,
       static_cast<unsigned long long>(report.position.stream), static_cast<unsigned long long>(report.position.through),
       report.position.term, static_cast<unsigned long long>(report.stable_position.stream),
-      static_cast<unsigned long long>(report.stable_position.through), report.stable_position.term);
+      static_cast<unsigned long long>(report.stable_position.through), report.stable_position.term,
+      static_cast<unsigned long long>(report.life.birth), static_cast<unsigned long long>(report.life.age),
+      static_cast<unsigned long long>(report.remembered.birth), static_cast<unsigned long long>(report.remembered.age));
 }
 
 std::string Checker::first_wrong(int id) const {

@@ -262,10 +262,15 @@ TEST_CASE("a Primary without a disk answers nothing that one of its servers lack
 TEST_CASE("a question is asked again when this node has gone on in the name that it gave the record") {
   Story story;
   Trio& trio = story.trio;
-  // beta leaves in good order; gamma is lost, and comes back while the arbiter takes its time. The next write begins a
-  // generation, for beta's sake.
+  // beta is being brought up to date; gamma is lost, and comes back while the arbiter takes its time. The next write
+  // begins a generation, for beta's sake.
   story.beta.order(OrderKind::Disconnect);
   trio.run();
+  write(trio, story.alpha, blocks(7), 3);
+  story.alpha.holds_reads = true;
+  story.beta.order(OrderKind::Connect);
+  trio.connect(story.alpha, story.beta);
+  REQUIRE(trio.peer(story.alpha, story.beta).replication == ReplicationState::SyncSource);
   trio.lose_link(story.alpha, story.gamma);
   trio.run();
   REQUIRE(story.answered[0] + 1 == story.alpha.asked.size());
@@ -375,8 +380,11 @@ TEST_CASE("a peer that is counted as in sync again does not let back in who was 
   trio.connect(story.alpha, story.beta);
   story.pass(3'000'000);
   REQUIRE(story.in_sync == std::set<int>{0, 1});
+  // beta might have brought gamma up to date in between, so the arbiter is asked once more.
+  story.alpha.write(0, blocks(5), 1);
+  story.pass(1'000'000);
+  REQUIRE(story.alpha.replies.at(0) == 0);
   story.reaches[0] = false;
-  write(trio, story.alpha, blocks(5), 1);
   story.beta.crash();
   story.alpha.crash();
 
@@ -417,6 +425,59 @@ TEST_CASE("a Primary that was replaced, and is back between the grants and the p
   CHECK(story.alpha.replies.count(0) == 0);
   trio.connect(story.alpha, story.gamma);
   CHECK(trio.peer(story.gamma, story.alpha).decision.rule == Rule::SelfFollowsAnother);
+}
+
+TEST_CASE("who left in good order is asked about when another one, that was away, may have brought it up to date") {
+  Story story;
+  Trio& trio = story.trio;
+  story.gamma.order(OrderKind::Disconnect);
+  trio.run();
+  write(trio, story.alpha, blocks(5), 1);
+  story.reaches[0] = false;
+  trio.lose_link(story.alpha, story.beta);
+  trio.run();
+  REQUIRE(story.alpha.replica().status().suspension == Suspension::PeerLoss);
+  story.gamma.order(OrderKind::Connect);
+  trio.connect(story.beta, story.gamma);
+  story.pass(1'000'000);
+  REQUIRE(story.gamma.is_up_to_date());
+  trio.lose_link(story.beta, story.gamma);
+  trio.connect(story.alpha, story.beta);
+  trio.run();
+  story.alpha.write(1, blocks(6), 2);
+  trio.run();
+  CHECK(story.alpha.replies.count(1) == 0);  // gamma may be promoted with what it has
+  REQUIRE(story.in_sync.count(2) == 1);
+  story.reaches[0] = true;
+  story.pass(40'000'000);
+  CHECK(story.alpha.replies.count(1) == 1);
+  CHECK(story.in_sync.count(2) == 0);
+}
+
+TEST_CASE("a Primary that another one has taken out of the set steps down, though a third node follows it") {
+  Story story;
+  Trio& trio = story.trio;
+  story.reaches[0] = false;
+  trio.lose_link(story.alpha, story.beta);
+  trio.lose_link(story.alpha, story.gamma);
+  trio.run();
+  story.promote(story.beta);
+  trio.lose_link(story.beta, story.gamma);
+  story.beta.write(0, blocks(5), 1);
+  story.pass(3'000'000);
+  REQUIRE(story.beta.replies.at(0) == 0);
+  story.beta.holds_reads = true;  // no resync ends
+  trio.connect(story.beta, story.gamma);
+  REQUIRE(trio.peer(story.gamma, story.beta).replication == ReplicationState::SyncTarget);
+  trio.lose_link(story.beta, story.gamma);
+  story.alpha.holds_reads = true;
+  trio.connect(story.alpha, story.gamma);
+  REQUIRE(trio.peer(story.alpha, story.gamma).replication == ReplicationState::SyncSource);
+  REQUIRE(story.alpha.is_primary());
+  story.reaches[0] = true;
+  story.pass(40'000'000);
+  CHECK_FALSE(story.alpha.is_primary());
+  CHECK(story.alpha.superblock.disk_state == DiskState::Outdated);
 }
 
 }  // namespace lockstep::repl

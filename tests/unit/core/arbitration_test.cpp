@@ -127,6 +127,27 @@ TEST_CASE("no answer of the arbiter is no permission: the node stays suspended a
   CHECK(story.alpha.replies == std::map<uint32_t, int>{{0, 0}});
 }
 
+TEST_CASE("an arbiter that refuses while the peer is brought up to date is asked again after a pause") {
+  Story story;
+  story.beta.holds_writes = true;
+  story.alpha.write(0, blocks(1), 11);
+  story.pair.run();
+  story.pair.lose_link();
+  story.pair.run();
+  story.beta.holds_writes = false;
+  story.alpha.holds_reads = true;  // the resync takes its time
+  story.pair.connect();
+  REQUIRE(story.alpha.peer().replication == ReplicationState::SyncSource);
+  REQUIRE(suspension_of(story.alpha) == Suspension::PeerLoss);
+  story.alpha.feed(ArbiterAnswered{story.alpha.asked.back().ticket, ArbiterVerdict::Denied});
+  const size_t asked = story.alpha.asked.size();
+  story.pair.pass(900'000);
+  CHECK(story.alpha.is_primary());
+  CHECK(story.alpha.asked.size() == asked);
+  story.pair.pass(1'000'000);
+  CHECK(story.alpha.asked.size() == asked + 1);
+}
+
 TEST_CASE("an answer that comes after the peer is back changes nothing") {
   Story story;
   story.pair.lose_link();

@@ -2,6 +2,7 @@
 #include <catch2/catch.hpp>
 
 #include "tests/unit/core/pair.h"
+#include "tests/unit/core/trio.h"
 
 using namespace lockstep;
 using namespace lockstep::repl;
@@ -173,6 +174,28 @@ TEST_CASE("a peer hears of an age only when it is durable") {
   live(pair, 6'000'000);
   CHECK(pair.alpha.replica().superblock().peer_lives[0].age == pair.beta.superblock.life.age);
   CHECK(pair.beta.superblock.life.age > durable);
+}
+
+TEST_CASE("an older copy of the disk of a node that followed another one is known to a third, too") {
+  Trio trio;
+  trio.make_mirrored();
+  trio.gamma.crash();
+  write(trio, trio.alpha, blocks(5), 1);
+  const Snapshot older(trio.gamma);
+  const std::vector<uint64_t> second_bitmap = trio.gamma.second_bitmap;
+  trio.alpha.holds_reads = true;  // its resync does not end
+  trio.gamma.start();
+  trio.connect(trio.alpha, trio.gamma);
+  trio.connect(trio.beta, trio.gamma);
+  REQUIRE(trio.peer(trio.beta, trio.gamma).decision.rule == Rule::PrimaryDecidesPeerIsBehind);
+  write(trio, trio.alpha, blocks(6), 2);
+  trio.gamma.crash();
+  older.restore(trio.gamma);
+  trio.gamma.second_bitmap = second_bitmap;
+  trio.alpha.crash();
+  trio.gamma.start();
+  trio.connect(trio.beta, trio.gamma);
+  CHECK(trio.peer(trio.beta, trio.gamma).decision.rule == Rule::PeerRolledBack);
 }
 
 TEST_CASE("a replaced disk is new, not rolled back") {

@@ -167,6 +167,40 @@ TEST_CASE("a target whose source is promoted meanwhile knows how much of its str
   CHECK(trio.are_alike(trio.beta, trio.gamma));
 }
 
+TEST_CASE("a target whose source gives up the role meanwhile knows how much of its stream it holds") {
+  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
+  for (ReplicaOptions& each : options) each.on_peer_loss = LossPolicy::Suspend;
+  Trio trio(options[0], options[1], options[2]);
+  trio.make_mirrored();
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.lose_link(trio.beta, trio.gamma);
+  OrderGiven resume;
+  resume.kind = OrderKind::Resume;
+  resume.alone = true;
+  trio.alpha.order(resume);
+  write(trio, trio.alpha, blocks(5), 1);
+  trio.alpha.holds_reads = true;
+  trio.connect(trio.alpha, trio.gamma);
+  REQUIRE(trio.peer(trio.gamma, trio.alpha).replication == ReplicationState::SyncTarget);
+  write(trio, trio.alpha, blocks(7), 2);
+  // Only gamma gets the last write.
+  trio.holds[0][1] = true;
+  trio.alpha.write(1, blocks(6), 3);
+  trio.run();
+  trio.alpha.order(OrderKind::Demote);
+  trio.run();
+  trio.lose_link(trio.alpha, trio.beta);  // for which the write has waited
+  trio.run();
+  REQUIRE_FALSE(trio.alpha.is_primary());
+  trio.holds[0][1] = false;
+  trio.alpha.holds_reads = false;
+  trio.run();
+  REQUIRE(trio.gamma.disk[6] == 3);
+  trio.connect(trio.beta, trio.gamma);
+  CHECK(trio.beta.disk[6] == 3);
+  CHECK(trio.gamma.disk[6] == 3);
+}
+
 TEST_CASE("a target whose disk fails makes nobody old who holds what it was to get") {
   Trio trio;
   trio.make_mirrored();
@@ -732,6 +766,31 @@ TEST_CASE("what a node gets is missing at the one that it has just brought up to
   REQUIRE(trio.beta.disk[5] == 2);
   trio.connect(trio.alpha, trio.beta);
   CHECK(trio.alpha.disk[5] == 2);
+}
+
+TEST_CASE("a resync that breaks off again and again pushes no lineage of writes out of the history") {
+  Trio trio;
+  trio.make_mirrored();
+  const Generation oldest = trio.alpha.superblock.current;
+  for (uint32_t i = 0; i < 8; ++i) {
+    trio.lose_link(trio.alpha, trio.gamma);
+    write(trio, trio.alpha, blocks(5), i);
+    trio.connect(trio.alpha, trio.gamma);
+    trio.run();
+  }
+  trio.beta.crash();
+  write(trio, trio.alpha, blocks(6), 2);
+  REQUIRE(trio.alpha.superblock.current != oldest);
+  trio.beta.start();
+  trio.alpha.holds_reads = true;  // no resync ends
+  for (size_t i = 0; i < 2 * kHistoryGenerations; ++i) {
+    trio.connect(trio.alpha, trio.beta);
+    REQUIRE(trio.peer(trio.beta, trio.alpha).replication == ReplicationState::SyncTarget);
+    trio.lose_link(trio.alpha, trio.beta);
+    trio.run();
+  }
+  const auto& history = trio.alpha.superblock.history;
+  CHECK(std::find(history.begin(), history.end(), oldest) != history.end());
 }
 
 TEST_CASE("a promotion beside a node that is behind does not wait for its resync") {

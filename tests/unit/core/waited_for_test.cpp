@@ -143,6 +143,41 @@ TEST_CASE("whoever has its data from a survivor under protocol A may lack what t
   for (Side* side : {&trio.alpha, &trio.beta, &trio.gamma}) CHECK(side->disk[6] == 2);
 }
 
+TEST_CASE("a disk that is given up while others go on lacks what they answer from here on") {
+  Trio trio;
+  trio.make_mirrored();
+  write(trio, trio.alpha, blocks(5), 1);
+  REQUIRE(trio.beta.superblock.waited_for == WaitedFor::Yes);
+  trio.beta.order(OrderKind::Detach);
+  trio.alpha.crash();
+  trio.run();
+  CHECK(trio.beta.superblock.waited_for == WaitedFor::No);
+}
+
+TEST_CASE("a disk that is given up with what was received, and not written, is no better than one not waited for") {
+  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
+  options[0].protocol = Protocol::B;
+  options[0].peer_protocols[1] = Protocol::A;  // towards gamma
+  Trio trio(options[0], options[1], options[2]);
+  trio.make_mirrored();
+  trio.beta.holds_writes = true;
+  write(trio, trio.alpha, blocks(6), 1);
+  trio.alpha.write(1, blocks(6), 2);  // which waits at beta for the one before
+  trio.run();
+  REQUIRE(trio.alpha.replies.at(1) == 0);
+  REQUIRE(trio.gamma.disk[6] == 2);
+  trio.beta.order(OrderKind::Detach);
+  trio.alpha.crash();
+  trio.beta.holds_writes = false;
+  trio.run();
+  trio.beta.attach();
+  trio.run();
+  REQUIRE(trio.beta.disk[6] == 1);
+  trio.connect(trio.beta, trio.gamma);
+  CHECK(trio.beta.disk[6] == 2);
+  CHECK(trio.gamma.disk[6] == 2);
+}
+
 // The order to go over to A changes nothing for a peer that cannot hear of it: for its link nobody knows yet that it is
 // dead.
 TEST_CASE("a peer that does not know that it is not waited for any more is waited for") {
