@@ -482,10 +482,12 @@ void decode(BodyReader& reader, const DecodingContext&, PromoteAnswer& answer) {
 
 FrameKind encode(const TakeOver& take_over, LittleWriter& writer) {
   writer.u64(take_over.ticket);
+  writer.u8(take_over.left);
   return FrameKind::TakeOver;
 }
 void decode(BodyReader& reader, const DecodingContext&, TakeOver& take_over) {
   take_over.ticket = reader.u64();
+  take_over.left = reader.u8();
 }
 
 FrameKind encode(const TakeOverAnswer& answer, LittleWriter& writer) {

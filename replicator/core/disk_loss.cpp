@@ -208,7 +208,8 @@ PersistId Replica::State::attach(const DurableState& durable) {
   const PersistId durable_now = persisted;
   reply_floor = apply_floor = first_write_persist = 0;
   for (Peer& peer : peers) peer.send_floor = 0;
-  const uint32_t own_term = role == Role::Primary ? superblock.term : 0;
+  const bool keeps_term = role == Role::Primary && !LOCKSTEP_MUTANT("attached-disk-takes-term-back");
+  const uint32_t own_term = keeps_term ? superblock.term : 0;
   recover(found);
   superblock.term = std::max(superblock.term, own_term);
   // Whoever has served has the newest copy. This one is ahead still of those that never got what it answered.

@@ -203,6 +203,7 @@ struct PromoteAnswer {
 // Switchover: the Primary has demoted itself and asks the receiver to promote itself; and the answer.
 struct TakeOver {
   uint64_t ticket = 0;
+  NodeMask left = 0;  // nodes that the sender had gone on without: the receiver need not wait for them, either
 };
 struct TakeOverAnswer {
   uint64_t ticket = 0;

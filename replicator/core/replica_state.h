@@ -399,6 +399,7 @@ struct Replica::State {
   void finish_shutdown();
   void order_switchover();
   void take_over_arrived(PeerIndex peer, const TakeOver& message);
+  bool was_left_before(NodeMask left) const;
   void take_over_answered(PeerIndex peer, const TakeOverAnswer& message);
   void switchover_request_arrived(PeerIndex peer, const SwitchoverRequest& message);
   void switchover_answered(PeerIndex peer, const SwitchoverAnswer& message);
@@ -614,6 +615,7 @@ struct Replica::State {
   Standing before_term;        // what is true still, and told, as long as the export has not opened
   uint64_t opening_cycle = 0;  // of flushes, after which the export opens
   PersistId demotion_persist = 0;
+  NodeMask left_nodes = 0;  // that this node had gone on without when it gave up the role
   bool undone_at_demotion = false;  // a generation that was not answered in: whoever is connected must hear of it
   bool demoting = false;
   // On whose behalf: an operator's of this node, a peer's that wants to be switched over to, a peer's that has

@@ -484,8 +484,9 @@ void Replica::State::advance_demotion() {
       set_answered_ahead(false);
       // As at a restart: whoever was lost may be promoted, and a resync would call used what it is to go on from. But
       // who is to take the role over must not be lost over it.
-      undone_at_demotion = has_third_nodes() && order.kind != OrderKind::Switchover &&
-                           !LOCKSTEP_MUTANT("demoted-in-unanswered-generation") && undo_unanswered(superblock);
+      const bool is_given_up = order.kind != OrderKind::Switchover || LOCKSTEP_MUTANT("switchover-undoes-generation");
+      undone_at_demotion = has_third_nodes() && is_given_up && !LOCKSTEP_MUTANT("demoted-in-unanswered-generation") &&
+                           undo_unanswered(superblock);
       demotion_persist = persist_superblock();
     }
     stage = OrderStage::WaitForDemotion;
@@ -503,6 +504,10 @@ void Replica::State::become_secondary() {
     position = {run(), transfer_log.last(), superblock.term};  // nobody holds more of its stream
   }
   may_hold_current = 0;
+  left_nodes = 0;
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    if (!is_connected(peers[index]) && (awaited_peers & mask_of(index)) == 0) left_nodes |= node_of(index);
+  }
   awaited_peers = given_up_peers = 0;
   suspended_by_operator = abandons_held = data_lost = false;
   // Not when all peers have come back meanwhile and take what this node has.
@@ -545,7 +550,7 @@ void Replica::State::become_secondary() {
     case OrderKind::Switchover:
       if (!is_connected(peers[order.peer])) return answer(Outcome::PeerLost, order.peer);
       stage = OrderStage::WaitForTakeOver;
-      return send(order.peer, TakeOver{order.ticket});
+      return send(order.peer, TakeOver{order.ticket, left_nodes});
     default:
       return answer(disk_usable() || was_served ? Outcome::Done : Outcome::NoDisk);
   }
@@ -596,6 +601,9 @@ void Replica::State::order_switchover() {
       (peer.replication != ReplicationState::Established || peer.disk_state != DiskState::UpToDate)) {
     return answer(Outcome::NotUpToDate, order.peer);
   }
+  for (PeerIndex index = 0; index < peer_count() && has_third_nodes(); ++index) {
+    if ((awaited_peers & mask_of(index)) != 0) return answer(Outcome::PeerAbsent, index);  // nobody vouched for it
+  }
   order_demote();
 }
 
@@ -627,6 +635,7 @@ void Replica::State::take_over_arrived(PeerIndex index, const TakeOver& message)
   order.peer = index;
   order_from = OrderFrom::PeerTakeOver;
   restoring = false;
+  order.peer_fenced = was_left_before(message.left);
   order_promote();
 }
 
@@ -636,7 +645,21 @@ void Replica::State::take_over_answered(PeerIndex index, const TakeOverAnswer& m
   LOCKSTEP_MARK("switchover undone");
   stage = OrderStage::None;
   restoring = true;
+  order.peer_fenced = was_left_before(left_nodes);
   order_promote();
+}
+
+// With several peers one that is away would keep the role from whoever takes it over, and from who had it: but the last
+// Primary had gone on without it. The arbiter is asked in any case.
+bool Replica::State::was_left_before(NodeMask left) const {
+  if (!has_third_nodes() || options.on_peer_loss == LossPolicy::Arbiter ||
+      LOCKSTEP_MUTANT("absent-node-ends-switchover")) {
+    return false;
+  }
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    if (!is_connected(peers[index]) && (left & node_of(index)) == 0) return false;
+  }
+  return true;
 }
 
 void Replica::State::order_connection(const OrderGiven& given) {

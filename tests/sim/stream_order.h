@@ -23,6 +23,10 @@ class StreamOrder {
   void sent(int from, int to, repl::Incarnation incarnation, const repl::Message& message, Value value);
   // Its disk holds something else from now on than what it applied of that stream.
   void forget(int target) { streams_[static_cast<size_t>(target)] = Stream{}; }
+  // A resync brings what another source has, in any order.
+  void copied(int target, int source) {
+    if (streams_[static_cast<size_t>(target)].from != source) forget(target);
+  }
   void check(int target) const;
   void check_all() const;
 

@@ -80,7 +80,7 @@ std::vector<Message> examples() {
           GenerationStored{{4, 4}},
           PromoteRequest{5, {6, 6}},
           PromoteAnswer{5, true},
-          TakeOver{6},
+          TakeOver{6, 0x05},
           TakeOverAnswer{6, false},
           SwitchoverRequest{7},
           SwitchoverAnswer{7, 19},

@@ -295,6 +295,21 @@ TEST_CASE("a promotion that is undone before the export opens counts no term") {
   CHECK(image.term == before);
 }
 
+TEST_CASE("a Primary that gets an empty disk goes on counting its own term") {
+  Trio trio;
+  trio.make_mirrored();
+  trio.alpha.order(OrderKind::Detach);
+  trio.run();
+  const uint32_t term = trio.alpha.replica().superblock().term;
+  REQUIRE(term > 0);
+  trio.alpha.superblock = SuperblockImage{};
+  trio.alpha.superblock.life.birth = 77;
+  trio.alpha.attach();
+  CHECK(trio.alpha.replica().superblock().term == term);
+  trio.settle();
+  CHECK(trio.alpha.superblock.term == term);
+}
+
 TEST_CASE("first 1: a disk that a peer has served for is ahead still of one that never got what was answered") {
   Trio trio = trio_with(SyncChoice::First, 1, LossPolicy::Suspend);
   make_recorded(trio);
@@ -467,6 +482,31 @@ TEST_CASE("a generation that a suspended Primary made, and nobody stored, is und
   CHECK(trio.alpha.superblock.unanswered_since.is_zero());
   CHECK(trio.are_alike(trio.alpha, trio.beta));
   CHECK(trio.are_alike(trio.alpha, trio.gamma));
+}
+
+TEST_CASE("a generation that a suspended Primary made is handed over with the role") {
+  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
+  for (ReplicaOptions& each : options) each.on_peer_loss = LossPolicy::Suspend;
+  Trio trio(options[0], options[1], options[2]);
+  trio.make_mirrored();
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.holds[0][1] = true;
+  OrderGiven resume;
+  resume.kind = OrderKind::Resume;
+  resume.alone = true;
+  trio.alpha.order(resume);
+  trio.run();
+  REQUIRE_FALSE(trio.alpha.superblock.unanswered_since.is_zero());
+  OrderGiven hand_over;
+  hand_over.kind = OrderKind::Switchover;
+  hand_over.peer = Trio::place(trio.alpha, trio.beta);
+  const uint64_t ticket = trio.alpha.order(hand_over);
+  trio.run();
+  trio.holds[0][1] = false;
+  trio.run();
+  CHECK(trio.alpha.answered(ticket, Outcome::Done));
+  CHECK(trio.beta.is_primary());
+  CHECK(trio.beta.superblock.current == trio.alpha.superblock.current);
 }
 
 TEST_CASE("any 1: who lost its power before its export opened gives way to the Primary that had answered") {

@@ -817,4 +817,41 @@ TEST_CASE("a promotion beside a node that is behind does not wait for its resync
   write(trio, trio.beta, blocks(6), 2);
 }
 
+TEST_CASE("a role is handed over though a third node is away, without which its Primary had gone on") {
+  const bool is_away_from_both = GENERATE(true, false);
+  Trio trio;
+  trio.make_mirrored();
+  if (is_away_from_both) {
+    trio.gamma.crash();
+    write(trio, trio.alpha, blocks(5), 1);
+  } else {
+    trio.lose_link(trio.beta, trio.gamma);
+  }
+  OrderGiven hand_over;
+  hand_over.kind = OrderKind::Switchover;
+  hand_over.peer = Trio::place(trio.alpha, trio.beta);
+  const uint64_t ticket = trio.alpha.order(hand_over);
+  trio.run();
+  CHECK(trio.alpha.answered(ticket, is_away_from_both ? Outcome::Done : Outcome::Restored));
+  CHECK(trio.beta.is_primary() == is_away_from_both);
+  CHECK(trio.alpha.is_primary() != is_away_from_both);
+  write(trio, is_away_from_both ? trio.beta : trio.alpha, blocks(6), 2);
+}
+
+TEST_CASE("a role that somebody is waited for is not handed over: nobody has vouched for that one") {
+  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
+  for (ReplicaOptions& each : options) each.on_peer_loss = LossPolicy::Suspend;
+  Trio trio(options[0], options[1], options[2]);
+  trio.make_mirrored();
+  trio.gamma.crash();
+  trio.run();
+  OrderGiven hand_over;
+  hand_over.kind = OrderKind::Switchover;
+  hand_over.peer = Trio::place(trio.alpha, trio.beta);
+  const uint64_t ticket = trio.alpha.order(hand_over);
+  trio.run();
+  CHECK(trio.alpha.answered(ticket, Outcome::PeerAbsent));
+  CHECK(trio.alpha.is_primary());
+}
+
 }  // namespace lockstep::repl
