@@ -619,7 +619,7 @@ void Checker::noted(int id, const Note& note) {
   if (note.kind == NoteKind::ResyncStarted && text == "target") {
     // Invariant 3: who lived on with everything that was acknowledged is not overwritten by one that lost some of it.
     Knowledge& target = known(id);
-    stream_order.copied(id, other);
+    stream_order.resync_started(id, other);
     const bool was_whole = world_.node(id).peer(other).own_report.disk_state != DiskState::Inconsistent;
     if (was_whole) target.mixed = !known(other).may_lack;
     // What only a disk had that is no copy any more is overwritten from here on: protocol A.
@@ -675,6 +675,7 @@ void Checker::noted(int id, const Note& note) {
       if (each != id && world_.node(id).peer(each).replication == ReplicationState::Established) caught_up(each, id);
     }
   } else if (note.kind == NoteKind::ResyncFinished && text == "target") {
+    stream_order.resync_finished(id);
     // It served a Primary without a disk, and has got since what it lacked.
     note_complete(other);
     // The source's last word came after its disk was replaced.

@@ -11,6 +11,7 @@ using namespace repl;  // NOLINT(google-build-using-namespace): the simulator sp
 
 void StreamOrder::prepare() {
   streams_.resize(static_cast<size_t>(world_.node_count()));
+  sources_.assign(static_cast<size_t>(world_.node_count()), kNobody);
 }
 
 void StreamOrder::sent(int from, int to, Incarnation incarnation, const Message& message, Value value) {
@@ -20,6 +21,8 @@ void StreamOrder::sent(int from, int to, Incarnation incarnation, const Message&
   const auto* rules = std::get_if<StreamRules>(&message);
   const bool barrier = std::holds_alternative<Barrier>(message);
   if (write == nullptr && zeroes == nullptr && rules == nullptr && !barrier) return;
+  const int source = sources_[static_cast<size_t>(to)];
+  if (source != kNobody && source != from) return;
   if (stream.from != from || stream.incarnation != incarnation) {
     check(to);
     stream = Stream{from, incarnation, false, {}, {}};

@@ -23,10 +23,12 @@ class StreamOrder {
   void sent(int from, int to, repl::Incarnation incarnation, const repl::Message& message, Value value);
   // Its disk holds something else from now on than what it applied of that stream.
   void forget(int target) { streams_[static_cast<size_t>(target)] = Stream{}; }
-  // A resync brings what another source has, in any order.
-  void copied(int target, int source) {
+  // A resync brings what its source has, in any order: what another node sends meanwhile stands beside that.
+  void resync_started(int target, int source) {
     if (streams_[static_cast<size_t>(target)].from != source) forget(target);
+    sources_[static_cast<size_t>(target)] = source;
   }
+  void resync_finished(int target) { sources_[static_cast<size_t>(target)] = kNobody; }
   void check(int target) const;
   void check_all() const;
 
@@ -48,7 +50,9 @@ class StreamOrder {
   void trim(Stream& stream, int target);
 
   World& world_;
+  static constexpr int kNobody = -1;
   std::vector<Stream> streams_;  // by target
+  std::vector<int> sources_;     // … and of its resync
 };
 
 }  // namespace lockstep::sim
