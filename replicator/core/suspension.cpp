@@ -69,7 +69,9 @@ bool Replica::State::hold_reply(uint32_t slot) {
 }
 
 void Replica::State::release_held_slots() {
-  if (held_slots == 0 || !may_answer()) return;
+  // Without any copy nothing that ends the suspension makes an answer good.
+  const bool is_hopeless = must_fail_requests() && !LOCKSTEP_MUTANT("held-without-a-copy");
+  if (held_slots == 0 || (!may_answer() && !is_hopeless)) return;
   // What this node's disk was to vouch for, only a peer that serves can, now that the disk is gone.
   const bool waits_for_server = !served.is_zero() && !is_served() && !must_fail_requests();
   if (waits_for_server && !LOCKSTEP_MUTANT("held-answer-outlives-its-disk")) return;
@@ -167,7 +169,8 @@ void Replica::State::give_up_peers(PeerMask mask) {
   given_up_peers |= mask;
   awaited_peers &= static_cast<PeerMask>(~mask);
   // At once: what they hold is old from here on, whether or not anything is written.
-  if ((may_hold_current & mask) != 0) make_new_generation();
+  const bool has_copy = serves_locally() || LOCKSTEP_MUTANT("generation-without-a-disk");
+  if ((may_hold_current & mask) != 0 && has_copy) make_new_generation();
   if (!served.is_zero() && is_served()) leave_served_generation(may_hold_served);
   end_suspension_if_over();
 }

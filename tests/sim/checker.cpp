@@ -261,9 +261,9 @@ void Checker::caught_up(int id, int with) {
 }
 
 // Protocol A: a peer that had everything that was answered may not have it on its stable storage.
-void Checker::note_who_lacks_flushed(int id, std::span<const uint32_t> writes) {
+void Checker::note_who_lacks_flushed(int id, std::span<const uint32_t> writes, bool had_disk) {
   for (int other = 0; other < world_.node_count(); ++other) {
-    if (other == id || !answers_ahead(id, other)) continue;
+    if (other == id || !answers_ahead(id, other, had_disk)) continue;
     // Where only some are waited for, one whose resync has ended, which the Primary has not heard yet, is no better
     // off.
     const bool is_target = world_.node(id).peer(other).replication == ReplicationState::SyncSource;
@@ -472,14 +472,14 @@ void Checker::write_answered(int id, uint32_t write, bool fua, uint8_t kept_by, 
 }
 
 // Invariant 1.
-void Checker::flush_answered(int id, uint64_t issued) {
+void Checker::flush_answered(int id, uint64_t issued, bool had_disk) {
   if (lied_) return;
   const std::vector<uint32_t>& writes = world_.ledger.flushed(issued);
   note_promise(id);
-  note_who_lacks_flushed(id, writes);
+  note_who_lacks_flushed(id, writes, had_disk);
   if (weakest_protocol(id) != Protocol::A) check_sync_set(id, writes, true, 0, issued <= known(id).held_moment);
   for (const uint32_t write : writes) {
-    check_units_stable(id, world_.ledger.units_of(write), true, "a flush", false);
+    check_units_stable(id, world_.ledger.units_of(write), true, "a flush", had_disk);
   }
 }
 

@@ -38,7 +38,7 @@ class Checker {
   // the node's own disk had the write, and failed before the answer was given.
   void write_answered(int node, uint32_t write, bool fua, uint8_t kept_by, bool had_disk);
   void read_answered(const ByteRange& range, std::span<const Value> seen, uint64_t issued);
-  void flush_answered(int node, uint64_t issued);
+  void flush_answered(int node, uint64_t issued, bool had_disk);
   void request_failed(int node, int error_errno);
   void export_opened(int node);
   void noted(int node, const repl::Note& note);
@@ -147,7 +147,7 @@ class Checker {
   std::optional<size_t> held_by_one(int node, int other, Promise promise, bool but_zeroes = false) const;
   bool is_steady_source(int node) const;
   void check_source_has_more(int source, int target);
-  void note_who_lacks_flushed(int node, std::span<const uint32_t> writes);
+  void note_who_lacks_flushed(int node, std::span<const uint32_t> writes, bool had_disk);
   void caught_up(int node, int with);
   bool has_answered(int node) const;  // everything
   bool is_beside_one_ahead(int node, int other, const repl::Generation& generation) const;

@@ -455,15 +455,15 @@ void Node::replied(uint32_t slot, int error_errno) {
   if (suspension != Suspension::No && !request.is_decided && !was_read) {
     return world_.fail("node " + std::to_string(id_) + " answered while it is suspended");
   }
+  const bool had_disk = request.is_decided && !request.was_served && is_served();
   switch (request.operation) {
     case ClientOperation::Read:
       return world_.checker.read_answered(request.range, request.seen, request.issued);
     case ClientOperation::Flush:
-      return world_.checker.flush_answered(id_, request.issued);
+      return world_.checker.flush_answered(id_, request.issued, had_disk);
     default:
       return world_.checker.write_answered(id_, request.write, request.fua,
-                                           request.is_decided ? request.kept_by : uint8_t{0},
-                                           request.is_decided && !request.was_served && is_served());
+                                           request.is_decided ? request.kept_by : uint8_t{0}, had_disk);
   }
 }
 

@@ -148,6 +148,27 @@ TEST_CASE("an arbiter that refuses while the peer is brought up to date is asked
   CHECK(story.alpha.asked.size() == asked + 1);
 }
 
+TEST_CASE("a Primary that has lost its only copy when the arbiter answers makes no generation of nothing") {
+  Story story;
+  story.alpha.write(0, blocks(1), 11);
+  story.pair.run();
+  story.alpha.holds_flushes = true;
+  story.alpha.flush(1);
+  story.pair.run();
+  story.pair.lose_link();
+  story.pair.run();
+  const AskArbiter ask = story.alpha.asked.back();
+  REQUIRE(ask.question == ArbiterQuestion::FencePeers);
+  story.alpha.next_flush_errno = EIO;
+  story.alpha.holds_flushes = false;
+  story.pair.run();
+  const Generation generation = story.alpha.replica().status().generation;
+  story.alpha.feed(ArbiterAnswered{ask.ticket, ArbiterVerdict::Granted});
+  story.pair.run();
+  CHECK(story.alpha.replica().status().generation == generation);
+  CHECK(story.alpha.replies.at(1) == EIO);
+}
+
 TEST_CASE("an answer that comes after the peer is back changes nothing") {
   Story story;
   story.pair.lose_link();

@@ -115,6 +115,29 @@ TEST_CASE("resume --alone answers what was held, in a generation that the lost p
   CHECK(suspension_of(pair.alpha) == Suspension::PeerLoss);
 }
 
+TEST_CASE("what is held fails when the last copy is lost: nothing would make it good") {
+  Pair pair(with_policy(0, LossPolicy::Suspend), with_policy(1, LossPolicy::Suspend));
+  pair.make_mirrored();
+  pair.alpha.write(0, blocks(1), 11);
+  pair.run();
+  pair.alpha.holds_flushes = true;
+  pair.alpha.flush(1);
+  pair.holds_to_beta = true;
+  pair.alpha.write(2, blocks(2), 22);
+  pair.run();
+  pair.lose_link();
+  pair.run();
+  REQUIRE(suspension_of(pair.alpha) == Suspension::PeerLoss);
+  pair.alpha.request(3, ClientOperation::Read, blocks(1));
+  pair.run();
+  REQUIRE(pair.alpha.replies.count(3) == 0);
+  pair.alpha.next_flush_errno = EIO;
+  pair.alpha.holds_flushes = false;
+  pair.run();
+  CHECK(pair.alpha.replica().status().disk_state == DiskState::Failed);
+  for (uint32_t slot = 1; slot <= 3; ++slot) CHECK(pair.alpha.replies.at(slot) == EIO);
+}
+
 TEST_CASE("a demotion while suspended fails what is held, and never calls it done") {
   Pair pair(with_policy(0, LossPolicy::Suspend), with_policy(1, LossPolicy::Suspend));
   pair.make_mirrored();
