@@ -20,6 +20,7 @@ class Arbiter {
   // By the operator, who replaces a disk, and has waited for the programs of the daemon that ran: docs/arbiter.md. Not
   // the only one that has everything.
   void forget(int node);
+  bool counts(int node) const { return exists_ && in_sync_.count(node) != 0; }
 
  private:
   struct Asked {

@@ -327,6 +327,7 @@ void Checker::give_up_what_is_lost(int id) {
   if (world_.ledger.lose(world_.node(id).disk())) ++losses;
   for (Knowledge& each : nodes_) each.has_acknowledged = false;
   known(id).may_lack = false;
+  if (std::exchange(known(id).left_lacking, false)) known(id).behind = false;
 }
 
 void Checker::note_promise(int id) {

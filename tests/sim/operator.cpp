@@ -142,13 +142,13 @@ bool Operator::vouch_for_the_newest() {
                    (is_any_other && (rule == Rule::BothInconsistent || rule == Rule::InconsistentWouldBeSource));
     }
     if (is_any_other && calls_itself_whole_besides(id)) continue;  // what is on it is asked for first
-    if (!is_refused || newer_is_left(id) || !world_.random.chance(0.3)) continue;
+    if (!is_refused || newer_is_left(id) || another_is_counted(id) || !world_.random.chance(0.3)) continue;
     OrderGiven order;
     order.kind = OrderKind::Disconnect;
     give(id, order);
     world_.at(world_.now_us + 20'000, [this, id, is_any_other, has_primary] {
       if (!world_.node(id).responds() || has_primary()) return;  // vouched for another one a moment before
-      if (newer_is_left(id)) return;
+      if (newer_is_left(id) || another_is_counted(id)) return;
       OrderGiven promote;
       promote.kind = OrderKind::Promote;
       promote.give_generation = true;
@@ -179,6 +179,17 @@ bool Operator::newer_is_left(int than) const {
     const SuperblockImage& superblock = node.durable().superblock;
     const bool left_behind = !superblock.peers[node.peer_index(than)].bitmap_generation.is_zero();
     if (left_behind && superblock.disk_state == DiskState::UpToDate) return true;
+  }
+  return false;
+}
+
+// … of which the arbiter says that it has everything: it is promoted, and needs nobody's word.
+bool Operator::another_is_counted(int than) const {
+  for (int other = 0; other < world_.node_count() && world_.policy == LossPolicy::Arbiter; ++other) {
+    const bool is_there = other != than && world_.node(other).responds() && world_.arbiter.counts(other);
+    if (!is_there || !world_.checker.has_all_flushed(other)) continue;
+    const DiskState state = world_.node(other).status().disk_state;
+    if (state == DiskState::UpToDate || state == DiskState::Consistent) return true;
   }
   return false;
 }

@@ -31,6 +31,7 @@ class Operator {
   void put_disks_right();
   void recreate_what_is_too_small();
   void promote_somebody();
+  bool another_is_counted(int than) const;
   bool is_left_behind(int node) const;
   bool fail_over();
   bool resume_alone();
