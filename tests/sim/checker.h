@@ -45,6 +45,7 @@ class Checker {
 
   // Its disk is another than the one that it had, and has got nothing yet.
   bool is_replaced(int node) const { return nodes_[static_cast<size_t>(node)].replaced; }
+  bool is_gone(int node) const { return nodes_[static_cast<size_t>(node)].gone; }
   // Some other node answered writes that this one lacks.
   bool is_behind(int node) const { return nodes_[static_cast<size_t>(node)].behind; }
   // An operator gave up this node's data.

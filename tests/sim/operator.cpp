@@ -136,9 +136,11 @@ bool Operator::vouch_for_the_newest() {
     const bool is_any_other = state == DiskState::Inconsistent && world_.checker.no_whole_copy_is_left();
     if (state != DiskState::Consistent && state != DiskState::Outdated && !is_any_other) continue;
     bool is_refused = false;
+    bool is_beside_spoilt = false;  // it went on, and its disk is no copy any more
     for (int other = 0; other < world_.node_count(); ++other) {
       const Rule rule = other == id ? Rule::EqualClean : node.peer(other).decision.rule;
-      is_refused = is_refused || rule == Rule::PeerRolledBack || rule == Rule::SelfMayBeStale ||
+      is_beside_spoilt = is_beside_spoilt || (rule == Rule::InconsistentWouldBeSource && world_.checker.is_gone(other));
+      is_refused = is_refused || is_beside_spoilt || rule == Rule::PeerRolledBack || rule == Rule::SelfMayBeStale ||
                    (is_any_other && (rule == Rule::BothInconsistent || rule == Rule::InconsistentWouldBeSource));
     }
     if (is_any_other && calls_itself_whole_besides(id)) continue;  // what is on it is asked for first
@@ -146,14 +148,14 @@ bool Operator::vouch_for_the_newest() {
     OrderGiven order;
     order.kind = OrderKind::Disconnect;
     give(id, order);
-    world_.at(world_.now_us + 20'000, [this, id, is_any_other, has_primary] {
+    world_.at(world_.now_us + 20'000, [this, id, vouches_for_any = is_any_other || is_beside_spoilt, has_primary] {
       if (!world_.node(id).responds() || has_primary()) return;  // vouched for another one a moment before
       if (newer_is_left(id) || another_is_counted(id)) return;
       OrderGiven promote;
       promote.kind = OrderKind::Promote;
       promote.give_generation = true;
       promote.generation = world_.node(id).status().generation;
-      if (is_any_other) world_.checker.forced(id);
+      if (vouches_for_any) world_.checker.forced(id);
       give(id, promote);
     });
     return true;
