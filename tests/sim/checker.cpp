@@ -385,7 +385,8 @@ void Checker::write_answered(int id, uint32_t write, bool fua, uint8_t kept_by, 
     known(id).has_acknowledged = false;
     // Complete before a flush failed: it is one that nobody promised to be durable.
     const bool is_alone = !world_.node(id).is_served();
-    known(id).behind = known(id).behind || !is_alone;
+    const bool is_here = had_disk && has(id, world_.ledger.units_of(write), fua);  // and was when it was decided
+    known(id).behind = known(id).behind || (!is_alone && !is_here);
     bool is_held = is_alone && world_.node(id).met_disk_fault();
     for (int other = 0; other < world_.node_count(); ++other) is_held = is_held || holds_answered(other, id);
     if (!is_held)
