@@ -234,6 +234,7 @@ FrameKind encode(const ResyncDone& done, LittleWriter& writer) {
   for (const uint32_t term : done.ahead_terms) writer.u32(term);
   writer.u32(done.term);
   write_position(writer, done.position);
+  write_generation(writer, done.undone);
   return FrameKind::ResyncDone;
 }
 void decode(BodyReader& reader, const DecodingContext&, ResyncDone& done) {
@@ -246,6 +247,7 @@ void decode(BodyReader& reader, const DecodingContext&, ResyncDone& done) {
   for (uint32_t& term : done.ahead_terms) term = reader.u32();
   done.term = reader.u32();
   done.position = read_position(reader);
+  done.undone = reader.generation();
 }
 
 FrameKind encode(const StableThrough& stable, LittleWriter& writer) {

@@ -151,7 +151,10 @@ void Replica::State::carry_out_decision(PeerIndex index) {
   switch (peer.decision.kind) {
     case SyncKind::None: {
       const SuperblockImage before = superblock;
-      if (has_third_nodes()) remember_what_peer_remembers(peer);
+      if (has_third_nodes()) {
+        remember_what_peer_remembers(peer);
+        if (peer.peer_report.current == superblock.current) take_over_undone(peer.peer_report.undone);
+      }
       remember(record.bitmap_generation);
       record = PeerRecord{};
       peer.lacks_answered = false;

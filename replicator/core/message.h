@@ -156,6 +156,7 @@ struct ResyncDone {  // S → T: all is copied and stable: T takes S's generatio
   std::array<uint32_t, kMaximumPeers + 1> ahead_terms{};  // by node's order: of which Primary that was
   uint32_t term = 0;                                      // of S's data
   StreamPosition position;                                // up to where S holds what a Primary sent, or sends itself
+  Generation undone;  // that was made after S's current one, and nothing answered in
 };
 // The receiver's current generation (ResyncDone, GenerationChanged) is stored durably by the sender.
 struct GenerationStored {

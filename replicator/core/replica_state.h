@@ -214,6 +214,7 @@ struct Replica::State {
   void set_in_sync_by_primary(PeerIndex peer, bool in_sync);
   bool forget_differences(PeerIndex peer);
   void take_over_view(PeerIndex from, const Generation& old, NodeMask may_hold);
+  void take_over_undone(const Generation& generation);
   void keep_undone(const StateReport& before);
   void take_over_view_at_end(PeerIndex source, const ResyncDone& message);
   void restart_secondary_links(PeerIndex but);
@@ -615,7 +616,7 @@ struct Replica::State {
   Standing before_term;        // what is true still, and told, as long as the export has not opened
   uint64_t opening_cycle = 0;  // of flushes, after which the export opens
   PersistId demotion_persist = 0;
-  NodeMask left_nodes = 0;  // that this node had gone on without when it gave up the role
+  NodeMask left_nodes = 0;          // that this node had gone on without when it gave up the role
   bool undone_at_demotion = false;  // a generation that was not answered in: whoever is connected must hear of it
   bool demoting = false;
   // On whose behalf: an operator's of this node, a peer's that wants to be switched over to, a peer's that has

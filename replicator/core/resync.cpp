@@ -219,6 +219,7 @@ void Replica::State::finish_resync(PeerIndex index) {
   }
   done.term = superblock.term;
   done.position = held_position();
+  if (has_third_nodes()) done.undone = superblock.undone;
   send(index, done, {}, id);
 }
 
@@ -234,6 +235,7 @@ void Replica::State::resync_done_arrived(PeerIndex index, const ResyncDone& mess
   if (superblock.current.is_zero()) superblock.unanswered_since = Generation{};  // as create left it
   if (has_third_nodes()) {
     keep_undone(peer.own_report);
+    take_over_undone(message.undone);
     take_over_view_at_end(index, message);
   }
   // Not as it was at the handshake: the source may have been promoted since, or have given up the role.

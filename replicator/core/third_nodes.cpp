@@ -378,6 +378,13 @@ void Replica::State::keep_undone(const StateReport& before) {
   }
 }
 
+// The peer holds what this node holds, and knows who may have stored a generation after that in which nothing was
+// answered. By the history alone each of those two would be behind the other.
+void Replica::State::take_over_undone(const Generation& generation) {
+  if (!superblock.undone.is_zero() || generation == superblock.current) return;
+  if (!LOCKSTEP_MUTANT("undone-known-to-its-maker-alone")) superblock.undone = generation;
+}
+
 // The end of a resync: this node holds what the source holds, and knows of the others what the source knows. The bits
 // here still count from what this node held before.
 void Replica::State::take_over_view_at_end(PeerIndex source, const ResyncDone& message) {

@@ -76,7 +76,7 @@ std::vector<Message> examples() {
           BitmapRuns{false, {}},
           BitmapWanted{},
           ResyncProgress{5, 6},
-          ResyncDone{{2, 2}, history(3), 0x7F, 0x01, 0x06, 0x02, {1, 2, 3, 4, 5, 6, 7, 8}, 9, {10, 11, 12}},
+          ResyncDone{{2, 2}, history(3), 0x7F, 0x01, 0x06, 0x02, {1, 2, 3, 4, 5, 6, 7, 8}, 9, {10, 11, 12}, {13, 14}},
           GenerationStored{{4, 4}},
           PromoteRequest{5, {6, 6}},
           PromoteAnswer{5, true},

@@ -75,6 +75,45 @@ TEST_CASE("a generation that was undone is as good as the one before, whoever ho
 }
 
 // A Primary loses gamma, and then beta before that one has stored what is made because of gamma.
+TEST_CASE("a generation that was undone is known to whom its maker has brought up to date") {
+  const bool was_alike = GENERATE(true, false);
+  Trio trio;
+  trio.make_mirrored();
+  if (!was_alike) {
+    trio.lose_link(trio.alpha, trio.gamma);
+    trio.lose_link(trio.beta, trio.gamma);
+  }
+  write(trio, trio.alpha, blocks(5), 1);
+  // alpha makes a generation for a write that gamma lacks, and does not hear that beta has stored it.
+  if (was_alike) {
+    trio.lose_link(trio.alpha, trio.gamma);
+    trio.lose_link(trio.beta, trio.gamma);
+  } else {
+    trio.lose_link(trio.alpha, trio.beta);
+    trio.connect(trio.alpha, trio.beta);
+  }
+  trio.alpha.holds_persists = true;
+  trio.alpha.write(1, blocks(7), 3);
+  trio.run();
+  trio.holds[1][0] = true;
+  trio.alpha.holds_persists = false;
+  trio.run();
+  const Generation made = trio.alpha.superblock.current;
+  REQUIRE(trio.beta.superblock.current == made);
+  REQUIRE_FALSE(trio.alpha.superblock.unanswered_since.is_zero());
+  trio.alpha.crash();
+  trio.holds[1][0] = false;
+  trio.alpha.start();
+  trio.connect(trio.alpha, trio.gamma);
+  REQUIRE(trio.are_alike(trio.alpha, trio.gamma));
+  REQUIRE(trio.gamma.superblock.current != made);
+  trio.alpha.crash();
+  trio.run();
+  trio.connect(trio.beta, trio.gamma);
+  CHECK(trio.peer(trio.beta, trio.gamma).decision.rule != Rule::SplitBrain);
+  CHECK(trio.are_alike(trio.beta, trio.gamma));
+}
+
 TEST_CASE("a generation in which nothing is answered, because the next one follows, counts as unanswered until then") {
   Trio trio;
   trio.make_mirrored();
