@@ -104,6 +104,16 @@ TEST_CASE("a generation that was undone is known to whom its maker has brought u
   trio.alpha.crash();
   trio.holds[1][0] = false;
   trio.alpha.start();
+  // A resync of beta's that it does not hear of.
+  trio.beta.crash();
+  trio.beta.start();
+  trio.run();
+  trio.alpha.holds_persists = true;
+  trio.connect(trio.alpha, trio.beta);
+  REQUIRE(trio.peer(trio.alpha, trio.beta).replication == ReplicationState::WFBitMapS);
+  trio.lose_link(trio.alpha, trio.beta);
+  trio.alpha.holds_persists = false;
+  trio.run();
   trio.connect(trio.alpha, trio.gamma);
   REQUIRE(trio.are_alike(trio.alpha, trio.gamma));
   REQUIRE(trio.gamma.superblock.current != made);
