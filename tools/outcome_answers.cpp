@@ -224,6 +224,12 @@ std::string filled(std::string_view text, OrderKind order, const OutcomeContext&
 OutcomeAnswer answer_for(OrderKind order, Outcome outcome, const OutcomeContext& context) {
   if (outcome == Outcome::Done) return {ControlExit::Done, filled(text_of_done(order), order, context)};
   if (outcome == Outcome::AlreadySo) return {ControlExit::Done, filled(text_of_already_so(order), order, context)};
+  if (order == OrderKind::Switchover && outcome == Outcome::PeerAbsent) {
+    constexpr std::string_view kText =
+        "%v refused: %r waits for %p, which is not connected; connect it, or, when it is powered off or cut off, type "
+        "'lockstep resume %r --alone' first";
+    return {ControlExit::Refused, filled(kText, order, context)};
+  }
   for (const Row& row : kRows) {
     if (row.outcome == outcome) return {row.exit, filled(row.text, order, context)};
   }

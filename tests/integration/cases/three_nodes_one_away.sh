@@ -1,6 +1,6 @@
 #!/bin/bash
 # Three nodes: one Secondary is away while the others go on. It gets what it missed, and only that: from the Primary, or,
-# when the Primary died meanwhile, from the other Secondary, who knows it, too.
+# when the Primary died meanwhile, from the other Secondary, who knows it, too. The role is handed over without it.
 # And a disk that serves the third one is not given up.
 NODES=(alpha beta gamma)
 source "$(dirname "$0")/../case.sh"
@@ -15,6 +15,10 @@ sector_client write "$(uri_of alpha)" --offset 20971520 --length 65536 --sequenc
 peer_becomes 10 alpha gamma '.["out-of-sync-bytes"]' 65536
 peer_becomes 10 beta gamma '.["out-of-sync-bytes"]' 65536
 [[ $(status_of alpha .generation) == "$(status_of beta .generation)" ]] || fail 'alpha and beta hold different generations'
+order alpha switchover --to beta
+becomes 10 beta .role Primary
+order beta switchover --to alpha
+becomes 10 alpha .role Primary
 start_node gamma
 expect_all_equal
 sector_client expect "$(disk_of gamma)" --offset 20971520 --length 65536 --sequence 2
