@@ -154,6 +154,7 @@ void Replica::State::carry_out_decision(PeerIndex index) {
       if (has_third_nodes()) {
         remember_what_peer_remembers(peer);
         if (peer.peer_report.current == superblock.current) take_over_undone(peer.peer_report.undone);
+        take_over_who_may_hold(index);
       }
       remember(record.bitmap_generation);
       record = PeerRecord{};
@@ -183,6 +184,7 @@ void Replica::State::carry_out_decision(PeerIndex index) {
         return say_goodbye(index, GoodbyeReason::Restarting, LinkEnd::HandshakeRestart);  // a target in a moment
       }
       if (has_third_nodes()) remember_what_peer_remembers(peer);
+      take_over_who_may_hold(index);
       return start_as_source(index);
     case SyncKind::Target:
       if (is_target_of_another(index)) {

@@ -214,6 +214,7 @@ struct Replica::State {
   void set_in_sync_by_primary(PeerIndex peer, bool in_sync);
   bool forget_differences(PeerIndex peer);
   void take_over_view(PeerIndex from, const Generation& old, NodeMask may_hold);
+  void take_over_who_may_hold(PeerIndex from);
   void take_over_undone(const Generation& generation);
   void keep_undone(const StateReport& before);
   void take_over_view_at_end(PeerIndex source, const ResyncDone& message);

@@ -366,6 +366,26 @@ void Replica::State::take_over_view(PeerIndex from, const Generation& old, NodeM
   }
 }
 
+// It holds what this node holds, and may have brought one there that this node knows to be behind.
+void Replica::State::take_over_who_may_hold(PeerIndex from) {
+  const StateReport& report = peers[from].peer_report;
+  if (!has_third_nodes() || report.current != superblock.current ||
+      LOCKSTEP_MUTANT("brought-up-by-a-third-is-behind")) {
+    return;
+  }
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    PeerRecord& record = superblock.peers[index];
+    const bool may_hold = index != from && (report.may_hold & node_of(index)) != 0 && !is_connected(peers[index]);
+    if (!may_hold || record.bitmap_generation.is_zero()) continue;
+    const Generation before = std::exchange(record.bitmap_generation, Generation{});
+    if (record.previous_bitmap_generation.is_zero()) {
+      record.previous_bitmap_generation = before;
+    } else {
+      remember(before);
+    }
+  }
+}
+
 // A generation that this node undid, and that a third one may hold, is as good still as the one that it went back to:
 // which is here again, or has been gone on from.
 void Replica::State::keep_undone(const StateReport& before) {

@@ -212,4 +212,30 @@ TEST_CASE("a resync that breaks off again and again pushes no lineage of writes 
   CHECK(std::find(history.begin(), history.end(), oldest) != history.end());
 }
 
+TEST_CASE("a node does not know who is behind when its peer may have brought that one up to date") {
+  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
+  for (ReplicaOptions& each : options) each.protocol = Protocol::A;
+  Trio trio(options[0], options[1], options[2]);
+  trio.make_mirrored();
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.lose_link(trio.beta, trio.gamma);
+  write(trio, trio.alpha, blocks(5), 1);
+  trio.holds[0][1] = true;
+  write(trio, trio.alpha, blocks(6), 2);  // which beta does not get
+  trio.alpha.crash();
+  trio.holds[0][1] = false;
+  trio.connect(trio.beta, trio.gamma);
+  REQUIRE(trio.are_alike(trio.beta, trio.gamma));
+  trio.lose_link(trio.beta, trio.gamma);
+  trio.alpha.start();
+  trio.alpha.holds_reads = true;
+  trio.connect(trio.alpha, trio.beta);
+  REQUIRE(trio.peer(trio.beta, trio.alpha).replication == ReplicationState::SyncTarget);
+  // The two may have come together meanwhile, and gone on.
+  trio.alpha.crash();
+  trio.alpha.start();
+  trio.run();
+  CHECK_FALSE(trio.alpha.is_up_to_date());
+}
+
 }  // namespace lockstep::repl
