@@ -353,7 +353,9 @@ void Node::perform(const Action& action, Frame* held) {
 // It takes its time, and sometimes fails.
 void Node::run_handler(PeerIndex peer) {
   const bool ready = world_.random.chance(0.8);
-  world_.at(world_.now_us + world_.random.between(100, 400'000), [this, boot = boots_, peer, ready] {
+  const uint64_t end_us = world_.now_us + world_.random.between(100, 400'000);
+  handlers_end_us_ = std::max(handlers_end_us_, end_us);
+  world_.at(end_us, [this, boot = boots_, peer, ready] {
     world_.thawed(id_, boot, [this, peer, ready] {
       world_.trace("node %d: its handler before the resync from %d %s", id_, peer_id(peer), ready ? "ends" : "fails");
       feed(ResyncPrepared{peer, ready});

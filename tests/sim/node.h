@@ -69,6 +69,7 @@ class Node {
   bool is_frozen() const;
   bool responds() const { return alive() && !is_frozen(); }
   uint64_t frozen_until_us() const { return frozen_until_us_; }
+  uint64_t handlers_end_us() const { return handlers_end_us_; }  // of the last one that was started
   bool wants_link(int other) const { return responds() && wants_link_[peer_index(other)]; }
   bool export_open() const { return alive() && export_open_; }
   bool lacks_disk() const { return alive() && !repl::is_disk(status().disk_state); }
@@ -185,6 +186,7 @@ class Node {
   bool executing_ = false;
   uint64_t boots_ = 0;
   uint64_t frozen_until_us_ = 0, slow_until_us_ = 0, clock_ahead_us_ = 0;
+  uint64_t handlers_end_us_ = 0;
   DiskFault disk_fault_ = DiskFault::None;
   bool flush_failed_ = false;
   bool disk_fault_once_ = false, met_disk_fault_ = false;

@@ -186,6 +186,11 @@ bool Checker::check_pair(Difference& difference) {
       }
       return failed("the handshake would not settle it");
     case SyncKind::Unrelated:
+      // As noted: an operator's word for one of two that were lost parts it from the other.
+      if (is_split_by_losses(difference.a, difference.b)) {
+        world_.give_up();
+        return false;
+      }
       return failed("the handshake would not settle it");
     default:
       break;

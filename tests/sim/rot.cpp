@@ -25,6 +25,10 @@ bool Rot::begin() {
   if (world_.node(rotten_).peer(primary_).role != Role::Primary) return false;
   // One that an operator ordered before runs still, and has passed who knows what.
   if (world_.node(primary_).peer(rotten_).verify.runs || world_.node(rotten_).peer(primary_).verify.runs) return false;
+  // A handler that ends makes its node's links anew.
+  for (int id = 0; id < world_.node_count(); ++id) {
+    if (world_.node(id).handlers_end_us() >= world_.now_us) return false;
+  }
   // The Primary's copy counts, also when it is the rotten one: a third node, which nobody asks here, keeps the old
   // data.
   on_primary_ = random.chance(0.2) && world_.node_count() == 2;
