@@ -8,6 +8,7 @@
 //                each of the other two questions names a new generation, which this one must know
 // An answer that is not clear is no answer: the node stays as it is, and asks again.
 #include <algorithm>
+#include <utility>
 
 #include "replicator/core/probes.h"
 #include "replicator/core/replica_state.h"
@@ -77,6 +78,10 @@ void Replica::State::advance_arbitration() {
     // What else was asked is not waited for: clients are.
     if (busy && arbiter.question == ArbiterQuestion::FencePeers) return;
     if (!busy && now_us < arbiter.next_us) return;
+    if (const PeerMask mask = peers_to_include(); arbiter.refused_unsure && mask != 0) {
+      if (!busy) ask_arbiter(ArbiterQuestion::PeersInSync, mask);
+      return;
+    }
     return ask_arbiter(ArbiterQuestion::FencePeers, awaited_peers);
   }
   if (stage == OrderStage::WaitForArbiter) {
@@ -128,7 +133,8 @@ void Replica::State::on(const ArbiterAnswered& event) {
   }
   // Denied while the peers are brought up to date: the answer will be the same until they are.
   const bool still_awaits = arbiter.question == ArbiterQuestion::FencePeers &&
-                            event.verdict == ArbiterVerdict::Denied && awaited_peers != 0 && !demoting;
+                            event.verdict == ArbiterVerdict::Denied && awaited_peers != 0 && !demoting &&
+                            !arbiter.refused_unsure;
   if (event.verdict != ArbiterVerdict::Unclear && !still_awaits) {
     arbiter.pause_us = kFirstPauseUs;
     arbiter.next_us = 0;
@@ -143,6 +149,7 @@ void Replica::State::on(const ArbiterAnswered& event) {
 // Of a peer that came back before the answer nothing is wanted any more: it is put back into the set.
 void Replica::State::peers_fenced(ArbiterVerdict verdict) {
   const auto mask = static_cast<PeerMask>(arbiter.asked & awaited_peers);
+  const bool was_unsure = std::exchange(arbiter.refused_unsure, false);
   if (role != Role::Primary || demoting || mask == 0) return;
   switch (verdict) {
     case ArbiterVerdict::Granted:
@@ -155,6 +162,12 @@ void Replica::State::peers_fenced(ArbiterVerdict verdict) {
       if (superblock.reserved != arbiter.asked_name && !LOCKSTEP_MUTANT("record-bears-a-name-in-use")) return;
       return give_up_peers(mask);
     case ArbiterVerdict::Denied:
+      // A peer is in sync with this node, and the arbiter may not have heard of it: a node that was brought up to date
+      // and promoted at once is not in the set, and nobody is Primary in its place. If one is, it will not be put in.
+      if (!was_unsure && peers_to_include() != 0 && !LOCKSTEP_MUTANT("refused-before-it-was-put-in")) {
+        arbiter.refused_unsure = true;
+        return;
+      }
       // Peers that are being brought up to date by this node are Primary nowhere, whatever the record says.
       if (std::all_of(peers.begin(), peers.end(), [this](const Peer& peer) { return gets_stream(peer); })) return;
       if (LOCKSTEP_MUTANT("denied-while-one-follows") &&

@@ -135,6 +135,7 @@ void Replica::State::await_peer(PeerIndex index) {
   if (awaited_peers == 0) {
     abandons_held = false;
     arbiter.next_us = arbiter.pause_us = 0;
+    arbiter.refused_unsure = false;
     note(NoteKind::Suspended, index);
   }
   awaited_peers |= mask_of(index);

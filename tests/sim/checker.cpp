@@ -122,6 +122,11 @@ bool Checker::suffices_alone(int id) {
          node.durable().superblock.disk_state == DiskState::UpToDate && !known(id).behind && known(id).wrong_count == 0;
 }
 
+bool Checker::is_opening(int id) const {
+  const Node& node = world_.node(id);
+  return node.alive() && node.status().role == Role::Primary && !node.export_open();
+}
+
 // Invariant 3, where first or any K are waited for: of what a survivor holds nothing is overwritten by one that lacks
 // it.
 void Checker::check_source_has_more(int source, int target) {
@@ -129,6 +134,7 @@ void Checker::check_source_has_more(int source, int target) {
   const DiskState state = world_.node(target).peer(source).own_report.disk_state;
   if (!world_.node(source).alive() && known(source).replaced) return;  // its last word, of before
   if (lost.behind || lost.gone || lost.replaced || state == DiskState::Inconsistent) return;
+  if (known(source).may_lack && is_opening(source)) return;
   // One that was restarted may have lost what nobody flushed. If it lacks other things as well, no copy is whole here.
   // Under protocol A a write that is durable by itself waits for no peer, and who has it does not know.
   if (!lost.steady && (world_.may_answer_under_a() || !keeps(target, Promise::Flushed))) return;

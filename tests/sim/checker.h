@@ -147,6 +147,8 @@ class Checker {
   void check_sync_set(int node, std::span<const uint32_t> writes, bool stable, uint8_t kept_by, bool was_held);
   std::optional<size_t> held_by_one(int node, int other, Promise promise, bool but_zeroes = false) const;
   bool is_steady_source(int node) const;
+  // Promoted; what it lacks is given up as soon as its export opens.
+  bool is_opening(int node) const;
   void check_source_has_more(int source, int target);
   void note_who_lacks_flushed(int node, std::span<const uint32_t> writes, bool had_disk);
   void caught_up(int node, int with);

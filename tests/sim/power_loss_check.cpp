@@ -223,11 +223,8 @@ bool Checker::check_pair(Difference& difference) {
   // Protocol A, and its Primary's disk is gone; or of several peers not all were waited for, and of two that were
   // restarted nobody knows who held more. The Primary is source to both if it comes back with the disk that it had.
   const bool is_primarys = target == last_primary_ && !last_primary_replaced_;
-  // Promoted, and what it lacks is given up as soon as its export opens.
-  const Node& promoted = world_.node(source);
-  const bool is_opening = promoted.alive() && promoted.status().role == Role::Primary && !promoted.export_open();
   const bool was_lost =
-      known(source).may_lack && (known(target).gone || is_opening || (world_.node_count() > 2 && !is_primarys));
+      known(source).may_lack && (known(target).gone || is_opening(source) || (world_.node_count() > 2 && !is_primarys));
   if (known(source).wrong_count > 0 && !was_lost && (world_.node_count() == 2 || target_has)) {
     return failed("node " + std::to_string(source) + " would be source, and " + first_wrong(source));
   }

@@ -290,6 +290,46 @@ TEST_CASE("a question is asked again when this node has gone on in the name that
   CHECK_FALSE(story.generation == story.gamma.superblock.current);
 }
 
+TEST_CASE("a Primary that was promoted before it was put into the set is put in before it steps down") {
+  Story story;
+  Trio& trio = story.trio;
+  trio.lose_link(story.alpha, story.beta);
+  trio.lose_link(story.beta, story.gamma);
+  story.alpha.write(0, blocks(5), 1);
+  trio.run();
+  story.answer();
+  REQUIRE(story.in_sync == std::set<int>{0, 2});
+  // Beta is brought up to date and takes the role over, all of which needs no arbiter.
+  story.reaches = {false, false, false};
+  trio.connect();
+  trio.settle();
+  REQUIRE(trio.are_alike(story.alpha, story.beta));
+  story.alpha.order(OrderKind::Demote);
+  trio.run();
+  story.beta.order(promote_plainly());
+  trio.settle();
+  REQUIRE(story.beta.is_primary());
+  // It loses alpha. The question whether it is in sync was not answered, and gives way to the one that clients wait
+  // for.
+  trio.lose_link(story.alpha, story.beta);
+  trio.run();
+  REQUIRE(story.beta.asked.back().question == ArbiterQuestion::FencePeers);
+  story.answered[1] = story.beta.asked.size() - 1;
+  story.reaches[1] = true;
+  const bool is_replaced = GENERATE(false, true);
+  if (is_replaced) {
+    story.in_sync = {0};
+    story.generation = Generation{77, 77};
+  }
+  story.answer();
+  story.beta.write(0, blocks(6), 2);
+  story.pass(3'000'000);
+  CHECK(story.beta.is_primary() == !is_replaced);
+  CHECK(story.in_sync == (is_replaced ? std::set<int>{0} : std::set<int>{1, 2}));
+  if (!is_replaced) CHECK(story.beta.replies.at(0) == 0);
+  if (!is_replaced) CHECK(story.gamma.disk[6] == 2);
+}
+
 TEST_CASE("who left in good order is counted no more when another is taken out, which would bring it up to date") {
   Story story;
   Trio& trio = story.trio;
