@@ -224,7 +224,8 @@ void Replica::State::carry_out_decision(PeerIndex index) {
       const bool replaced = (awaited_peers & mask_of(index)) != 0 && (peer.peer_report.role == Role::Primary ||
                                                                       peer.decision.rule == Rule::PrimaryWouldBeTarget);
       // It follows another Primary, which may be one that was replaced: until that is known it may serve still.
-      const bool may_come_back = peer.decision.rule == Rule::PeerFollowsAnother;
+      const bool may_come_back =
+          peer.decision.rule == Rule::PeerFollowsAnother && !LOCKSTEP_MUTANT("server-beside-another-is-lost");
       const bool overtaken =
           !served.is_zero() && !may_send_served() && !data_lost && !may_come_back && is_overtaken(index);
       const bool by_a_primary = peer.peer_report.role == Role::Primary;

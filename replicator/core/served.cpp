@@ -191,15 +191,17 @@ void Replica::State::serve_confirmed(PeerIndex index, const ServeConfirmed& mess
 }
 
 // The peer, which was refused, has gone on from what our clients saw; or it has that no more, and nobody else may have
-// it.
+// it. Not one that this Primary has replaced, and that does not know it yet: whoever is promoted counts one term up.
 bool Replica::State::is_overtaken(PeerIndex index) const {
   const StateReport& report = peers[index].peer_report;
   const auto went_on_from = [&report](const Generation& generation) {
-    return !generation.is_zero() &&
+    return !generation.is_zero() && report.current != generation &&
            (report.bitmap_generation == generation || report.previous_bitmap_generation == generation ||
             std::find(report.history.begin(), report.history.end(), generation) != report.history.end());
   };
-  return (may_serve & ~mask_of(index)) == 0 || report.role == Role::Primary || went_on_from(served) ||
+  const bool is_older =
+      has_third_nodes() && report.term <= superblock.term && !LOCKSTEP_MUTANT("replaced-primary-overtakes");
+  return (may_serve & ~mask_of(index)) == 0 || (report.role == Role::Primary && !is_older) || went_on_from(served) ||
          went_on_from(served_previous);
 }
 

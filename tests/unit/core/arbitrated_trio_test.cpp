@@ -158,6 +158,46 @@ TEST_CASE("a node that follows a Primary is refused by another that was replaced
   CHECK(story.alpha.disk[5] == 1);
 }
 
+TEST_CASE("a Primary without a disk loses nothing to the one that it replaced, which has noticed nothing") {
+  Story story;
+  Trio& trio = story.trio;
+  story.reaches[0] = false;
+  trio.lose_link(story.alpha, story.beta);
+  trio.lose_link(story.alpha, story.gamma);
+  trio.run();
+  trio.connect(story.beta, story.gamma);
+  story.promote(story.beta);
+  // Beta's disk is given up; gamma is lost before it has stored the generation in which it is to serve, and meets
+  // alpha.
+  story.gamma.holds_persists = true;
+  story.beta.order(OrderKind::Detach);
+  trio.run();
+  trio.lose_link(story.beta, story.gamma);
+  story.gamma.crash();
+  story.gamma.holds_persists = false;
+  story.gamma.start();
+  trio.run();
+  trio.connect(story.alpha, story.gamma);
+  trio.connect(story.beta, story.gamma);
+  REQUIRE(trio.peer(story.beta, story.gamma).decision.rule == Rule::PeerFollowsAnother);
+  story.beta.write(0, blocks(5), 1);
+  trio.run();
+  CHECK(story.beta.replies.count(0) == 0);
+  SECTION("the server comes back") {
+    story.alpha.crash();
+    trio.settle();
+    REQUIRE(story.beta.replies.count(0) == 1);
+    CHECK(story.beta.replies.at(0) == 0);
+    CHECK(story.gamma.disk[5] == 1);
+  }
+  SECTION("the two meet") {
+    trio.connect(story.alpha, story.beta);
+    CHECK_FALSE(story.alpha.is_primary());
+    CHECK(story.beta.is_primary());
+    CHECK(story.beta.replies.count(0) == 0);
+  }
+}
+
 TEST_CASE("a target that another node has completed meanwhile is taken out of the set before anything is answered") {
   Story story;
   Trio& trio = story.trio;
