@@ -377,14 +377,19 @@ void Replica::State::make_new_generation() {
   for (Peer& peer : peers) peer.told_in_sync = kNothingTold;
   reply_floor = generation_persist = persist_superblock();
   note(NoteKind::GenerationMade, 0);
+  have_generation_stored(reply_floor);
+  changed();
+}
+
+// By every peer that gets the stream: until they have, nothing is answered.
+void Replica::State::have_generation_stored(PersistId after) {
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     if (gets_stream(peers[index]) && superblock.peers[index].bitmap_generation.is_zero()) {
       generation_unconfirmed |= mask_of(index);
       peers[index].generation_sent_us = now_us;
-      send(index, GenerationChanged{superblock.current, superblock.history, may_hold_nodes()}, {}, reply_floor);
+      send(index, GenerationChanged{superblock.current, superblock.history, may_hold_nodes()}, {}, after);
     }
   }
-  changed();
 }
 
 void Replica::State::generation_changed(PeerIndex index, const GenerationChanged& message) {
@@ -392,6 +397,7 @@ void Replica::State::generation_changed(PeerIndex index, const GenerationChanged
   if (peer.role != Role::Primary || peer.replication != ReplicationState::Established || role == Role::Primary) {
     return drop_peer(index, LinkEnd::BrokenRule, "a generation from a node that may not give one");
   }
+  if (message.current == superblock.current) return send(index, GenerationStored{message.current}, {}, asked_persist);
   const Generation old = superblock.current;
   hold_generation(message.current);
   superblock.unanswered_since = Generation{};

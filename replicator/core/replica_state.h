@@ -215,6 +215,8 @@ struct Replica::State {
   bool forget_differences(PeerIndex peer);
   void take_over_view(PeerIndex from, const Generation& old, NodeMask may_hold);
   void take_over_who_may_hold(PeerIndex from);
+  void take_over_who_target_may_have_brought_up(PeerIndex target);
+  void may_have_been_brought_up(PeerIndex index);
   void take_over_undone(const Generation& generation);
   void keep_undone(const StateReport& before);
   void take_over_view_at_end(PeerIndex source, const ResyncDone& message);
@@ -310,6 +312,7 @@ struct Replica::State {
   void remember_what_peer_remembers(const Peer& peer);
   void remember_what_peers_hold();
   void make_new_generation();
+  void have_generation_stored(PersistId after);
   void generation_changed(PeerIndex peer, const GenerationChanged& message);
   void record_that_generation_is_used();
   void generation_confirmed(PeerIndex peer);

@@ -34,6 +34,7 @@ void Replica::State::start_as_source(PeerIndex index) {
   // The target gets a generation of its own for the time of the resync, so that an older copy of its disk is never
   // taken for one that lacks only what the bitmap still shows. Until it confirms, it may hold what it held.
   const bool full = peer.decision.extent == SyncExtent::Full;
+  take_over_who_target_may_have_brought_up(index);
   remember(record.bitmap_generation);
   remember(record.previous_bitmap_generation);
   record.previous_bitmap_generation = full ? Generation{} : peer.peer_report.current;

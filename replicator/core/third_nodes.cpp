@@ -374,15 +374,30 @@ void Replica::State::take_over_who_may_hold(PeerIndex from) {
     return;
   }
   for (PeerIndex index = 0; index < peer_count(); ++index) {
-    PeerRecord& record = superblock.peers[index];
-    const bool may_hold = index != from && (report.may_hold & node_of(index)) != 0 && !is_connected(peers[index]);
-    if (!may_hold || record.bitmap_generation.is_zero()) continue;
-    const Generation before = std::exchange(record.bitmap_generation, Generation{});
-    if (record.previous_bitmap_generation.is_zero()) {
-      record.previous_bitmap_generation = before;
-    } else {
-      remember(before);
-    }
+    if (index != from && (report.may_hold & node_of(index)) != 0) may_have_been_brought_up(index);
+  }
+}
+
+// While one that is to be this node's target held what this node holds, it may have brought absent ones there.
+void Replica::State::take_over_who_target_may_have_brought_up(PeerIndex target) {
+  if (!has_third_nodes() || !may_hold_our_current(superblock.peers[target]) ||
+      LOCKSTEP_MUTANT("brought-up-by-a-target-is-behind")) {
+    return;
+  }
+  for (PeerIndex index = 0; index < peer_count(); ++index) {
+    if (index != target) may_have_been_brought_up(index);
+  }
+}
+
+// One that is linked says itself what it holds.
+void Replica::State::may_have_been_brought_up(PeerIndex index) {
+  PeerRecord& record = superblock.peers[index];
+  if (is_connected(peers[index]) || record.bitmap_generation.is_zero()) return;
+  const Generation before = std::exchange(record.bitmap_generation, Generation{});
+  if (record.previous_bitmap_generation.is_zero()) {
+    record.previous_bitmap_generation = before;
+  } else {
+    remember(before);
   }
 }
 

@@ -87,6 +87,7 @@ void Checker::disk_replaced(int id) {
   known(id).has_acknowledged = false;
   known(id).behind = known(id).replaced = true;
   known(id).left_lacking = false;
+  disk_was_replaced_ = true;
   last_primary_replaced_ = last_primary_replaced_ || id == last_primary_;
 }
 
@@ -274,6 +275,8 @@ void Checker::export_opened(int id) {
   // Its disk failed and its metadata with it, the peer that went on is away, and the disk is there again:
   // docs/arbiter.md.
   if (known(id).behind && known(id).unrecorded && world_.policy == LossPolicy::Arbiter) return world_.give_up();
+  // An older copy of a disk that lacks nothing, and whoever has its data from there.
+  if (known(id).behind && disk_was_replaced_ && keeps(id, Promise::Acknowledged)) known(id).behind = false;
   if (known(id).behind) {
     return world_.fail("node " + std::to_string(id) + " was promoted and lacks acknowledged writes");
   }

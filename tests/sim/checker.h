@@ -177,6 +177,7 @@ class Checker {
   World& world_;
   bool looks_away_ = false;
   bool lied_ = false;
+  bool disk_was_replaced_ = false;
   int last_primary_ = 0;
   bool last_primary_replaced_ = false;  // its disk, since: what is there now is a survivor's copy at best
   repl::Generation served_generation_;  // in which it answered last, if that was from a peer's disk

@@ -198,6 +198,42 @@ TEST_CASE("a Primary without a disk loses nothing to the one that it replaced, w
   }
 }
 
+TEST_CASE("what was held is not answered on the word of a peer that has lost it since, and is not missed yet") {
+  Story story;
+  Trio& trio = story.trio;
+  // A resync tells beta how far it is in alpha's stream; gamma knows less of itself.
+  trio.lose_link(story.alpha, story.beta);
+  trio.run();
+  story.alpha.write(1, blocks(6), 2);
+  story.pass(1'000'000);
+  trio.connect(story.alpha, story.beta);
+  story.pass(1'000'000);
+  REQUIRE(trio.are_alike(story.alpha, story.beta));
+
+  story.reaches = {false, false, false};
+  trio.holds[0][1] = true;
+  story.alpha.write(0, blocks(5), 1, true);
+  trio.run();
+  REQUIRE(story.gamma.stable_disk[5] == 1);
+  // Both are restarted; alpha knows so only of beta, which has not got it, and gives gamma its data.
+  trio.lose_link(story.alpha, story.beta);
+  trio.lose_link_unnoticed(story.gamma, story.alpha);
+  trio.holds[0][1] = false;
+  story.beta.crash(true);
+  story.gamma.crash(true);
+  story.beta.start();
+  story.gamma.start();
+  trio.run();
+  trio.connect(story.beta, story.gamma);
+  REQUIRE(story.gamma.disk[5] == 0);
+  trio.connect(story.alpha, story.beta);
+  CHECK(story.beta.disk[5] == 1);
+  CHECK(story.alpha.replies.count(0) == 0);
+  trio.connect(story.alpha, story.gamma);
+  CHECK(story.gamma.disk[5] == 1);
+  CHECK(story.alpha.replies.count(0) == 1);
+}
+
 TEST_CASE("a target that another node has completed meanwhile is taken out of the set before anything is answered") {
   Story story;
   Trio& trio = story.trio;

@@ -168,4 +168,43 @@ TEST_CASE("an empty disk is not given the name of a generation that others have 
   CHECK(trio.are_alike(trio.beta, trio.gamma));
 }
 
+TEST_CASE("a node does not know who is behind when the disk that may have brought that one up to date is replaced") {
+  Trio trio;
+  trio.make_mirrored();
+  write(trio, trio.alpha, blocks(5), 1);
+  trio.lose_link(trio.alpha, trio.beta);
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.lose_link(trio.beta, trio.gamma);
+  // Gamma, which was restarted, is beta's target when it is lost, or was to be, and has not heard of it.
+  const bool has_begun = GENERATE(false, true);
+  trio.gamma.crash();
+  trio.gamma.start();
+  trio.run();
+  trio.gamma.holds_persists = !has_begun;
+  trio.beta.holds_reads = true;
+  trio.connect(trio.beta, trio.gamma);
+  CHECK(has_begun == (trio.gamma.superblock.disk_state == DiskState::Inconsistent));
+  trio.lose_link(trio.beta, trio.gamma);
+  trio.gamma.crash();
+  trio.gamma.holds_persists = false;
+  trio.gamma.start();
+  trio.run();
+  REQUIRE_FALSE(trio.beta.superblock.peers[Trio::place(trio.beta, trio.gamma)].bitmap_generation.is_zero());
+  // The Primary brings it up to date, and has its disk replaced.
+  trio.connect(trio.alpha, trio.gamma);
+  REQUIRE(trio.are_alike(trio.alpha, trio.gamma));
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.alpha.crash();
+  replace_disk(trio.alpha);
+  trio.alpha.start();
+  trio.run();
+  trio.connect(trio.alpha, trio.beta);
+  REQUIRE_FALSE(trio.beta.superblock.peers[Trio::place(trio.beta, trio.alpha)].bitmap_generation.is_zero());
+  // Gamma may have gone on.
+  trio.beta.crash();
+  trio.beta.start();
+  trio.run();
+  CHECK_FALSE(trio.beta.is_up_to_date());
+}
+
 }  // namespace lockstep::repl
