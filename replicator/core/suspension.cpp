@@ -181,7 +181,8 @@ void Replica::State::end_suspension_if_over() {
   if (is_suspended()) return;
   // A peer that was not missed may have crashed all the same, and have been given the data of another one that lacks
   // what is held: its word is older than that. Who says now that it has the generation is there still.
-  const bool stays_in_generation = generation_unconfirmed == 0 && serves_locally() && has_third_nodes();
+  const bool stays_in_generation =
+      role == Role::Primary && !demoting && generation_unconfirmed == 0 && serves_locally() && has_third_nodes();
   if (stays_in_generation && !LOCKSTEP_MUTANT("held-on-the-word-of-the-unmissed")) have_generation_stored(reply_floor);
   record_that_generation_is_used();
   abandons_held = false;

@@ -427,7 +427,8 @@ void Checker::noted(int id, const Note& note) {
     const bool knows =
         known(id).steady || was_primary || world_.node(id).peer(other).own_report.waited_for == WaitedFor::Yes;
     const bool was_no_copy = known(id).mixed || known(id).given_up || known(id).gone || known(id).replaced;
-    const bool was_whole = world_.node_count() == 2 || (!known(id).behind && !was_no_copy && knows);
+    const bool was_whole =
+        world_.node_count() == 2 || (!known(id).behind && known(id).has_acknowledged && !was_no_copy && knows);
     if (source.may_lack && !known(id).may_lack && was_whole && !world_.waits_for_some()) {
       world_.fail("node " + std::to_string(other) + " lacks what was answered and was the source of node " +
                   std::to_string(id));
