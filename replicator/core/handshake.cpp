@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <utility>
 
 #include "replicator/core/probes.h"
 #include "replicator/core/replica_state.h"
@@ -442,18 +443,19 @@ void Replica::State::generation_stored(PeerIndex index, const GenerationStored& 
     record.previous_bitmap_generation = Generation{};
     persist_superblock();
   }
-  generation_confirmed(index);
-  if (peer.resync_done_sent) {
+  const bool was_target = std::exchange(peer.resync_done_sent, false);
+  if (was_target) {
     LOCKSTEP_MARK("source hears that the target is done");
-    peer.resync_done_sent = false;
     peer.run = peer.peer_report.run;
     peer.replication = ReplicationState::Established;
     peer.disk_state = has_third_nodes() ? disk_state : DiskState::UpToDate;
-    peer_is_back(index);
-    if (has_third_nodes() && role == Role::Primary) tell_stream_rules(index);
-    note(NoteKind::ResyncFinished, index, peer.resync_total_blocks, "source");
-    changed();
   }
+  generation_confirmed(index);  // what is answered now waits for this one, too, if it is among the first
+  if (!was_target) return;
+  peer_is_back(index);
+  if (has_third_nodes() && role == Role::Primary) tell_stream_rules(index);
+  note(NoteKind::ResyncFinished, index, peer.resync_total_blocks, "source");
+  changed();
 }
 
 }  // namespace lockstep::repl

@@ -134,15 +134,18 @@ bool Operator::vouch_for_the_newest() {
     if (!node.responds() || node.status().role == Role::Primary || !world_.checker.has_all_flushed(id)) continue;
     const DiskState state = node.status().disk_state;
     const bool is_any_other = state == DiskState::Inconsistent && world_.checker.no_whole_copy_is_left();
-    if (state != DiskState::Consistent && state != DiskState::Outdated && !is_any_other) continue;
     bool is_refused = false;
     bool is_beside_spoilt = false;  // it went on, and its disk is no copy any more
     for (int other = 0; other < world_.node_count(); ++other) {
       const Rule rule = other == id ? Rule::EqualClean : node.peer(other).decision.rule;
-      is_beside_spoilt = is_beside_spoilt || (rule == Rule::InconsistentWouldBeSource && world_.checker.is_gone(other));
+      is_beside_spoilt = is_beside_spoilt || (rule == Rule::InconsistentWouldBeSource &&
+                                              (world_.checker.is_gone(other) || world_.checker.is_replaced(other)));
       is_refused = is_refused || is_beside_spoilt || rule == Rule::PeerRolledBack || rule == Rule::SelfMayBeStale ||
                    (is_any_other && (rule == Rule::BothInconsistent || rule == Rule::InconsistentWouldBeSource));
     }
+    // An arbiter that has no record yet, because never all were there, lets nobody be promoted plainly.
+    const bool is_whole = state == DiskState::UpToDate && is_beside_spoilt;
+    if (state != DiskState::Consistent && state != DiskState::Outdated && !is_any_other && !is_whole) continue;
     if (is_any_other && calls_itself_whole_besides(id)) continue;  // what is on it is asked for first
     if (!is_refused || newer_is_left(id) || another_is_counted(id) || !world_.random.chance(0.3)) continue;
     OrderGiven order;
