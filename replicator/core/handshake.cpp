@@ -444,6 +444,7 @@ void Replica::State::generation_stored(PeerIndex index, const GenerationStored& 
     persist_superblock();
   }
   const bool was_target = std::exchange(peer.resync_done_sent, false);
+  if (LOCKSTEP_MUTANT("answered-before-the-target-counts")) generation_confirmed(index);
   if (was_target) {
     LOCKSTEP_MARK("source hears that the target is done");
     peer.run = peer.peer_report.run;

@@ -545,4 +545,41 @@ TEST_CASE("any 1: who lost its power before its export opened gives way to the P
   CHECK(trio.alpha.disk[6] == 2);
 }
 
+TEST_CASE("first 1: who has just been brought up to date is asked for what waited until it was") {
+  Trio trio = trio_with(SyncChoice::First, 1, LossPolicy::Suspend);
+  make_recorded(trio);
+  trio.lose_link(trio.alpha, trio.beta);
+  trio.lose_link(trio.beta, trio.gamma);
+  OrderGiven alone;
+  alone.kind = OrderKind::Resume;
+  alone.alone = true;
+  trio.alpha.order(alone);
+  trio.run();
+  write(trio, trio.alpha, blocks(5), 1);
+  trio.alpha.holds_reads = true;
+  trio.connect(trio.alpha, trio.beta);
+  trio.beta.holds_flushes = true;
+  trio.alpha.holds_reads = false;
+  trio.run();
+  trio.beta.holds_persists = true;  // that it is in sync
+  trio.beta.holds_flushes = false;
+  trio.run();
+  REQUIRE(trio.beta.disk[5] == 1);
+  REQUIRE(trio.peer(trio.alpha, trio.beta).replication == ReplicationState::SyncSource);
+  trio.alpha.order(OrderKind::Suspend);
+  trio.alpha.order(OrderKind::Resume);
+  trio.beta.holds_writes = true;
+  trio.alpha.write(1, blocks(6), 2);
+  trio.run();
+  REQUIRE(trio.gamma.disk[6] == 2);
+  CHECK_FALSE(answered(trio.alpha, 1));
+  trio.beta.holds_persists = false;
+  trio.run();
+  CHECK(trio.peer(trio.alpha, trio.beta).replication == ReplicationState::Established);
+  CHECK_FALSE(answered(trio.alpha, 1));
+  trio.beta.holds_writes = false;
+  trio.run();
+  CHECK(answered(trio.alpha, 1));
+}
+
 }  // namespace lockstep::repl
