@@ -277,6 +277,8 @@ void Checker::export_opened(int id) {
   if (known(id).behind && known(id).unrecorded && world_.policy == LossPolicy::Arbiter) return world_.give_up();
   // An older copy of a disk that lacks nothing, and whoever has its data from there.
   if (known(id).behind && disk_was_replaced_ && keeps(id, Promise::Acknowledged)) known(id).behind = false;
+  // A Primary went on without the source of its data, under protocol A, and has not answered anything since.
+  if (world_.node_count() > 2 && std::exchange(known(id).left_lacking, false)) known(id).behind = false;
   if (known(id).behind) {
     return world_.fail("node " + std::to_string(id) + " was promoted and lacks acknowledged writes");
   }
