@@ -249,10 +249,6 @@ bool Daemon::run() {
   loop_->spawn(await_signal());
   state_changed();
   spdlog::info("{}: node {} is up", configuration_.name, node_.name);
-  if (configuration_.nodes.size() > 2) {
-    spdlog::warn("{}: {} nodes are configured: more than two are not finished in this version, keep no only copy there",
-                 configuration_.name, configuration_.nodes.size());
-  }
   notify_service_manager("READY=1");
   if (const auto period_ms = watchdog_period_ms(std::getenv("WATCHDOG_USEC"), std::getenv("WATCHDOG_PID"))) {
     watchdog_timer_ = std::make_unique<io::Timer>(*loop_, [] { notify_service_manager("WATCHDOG=1"); });
