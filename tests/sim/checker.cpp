@@ -210,7 +210,8 @@ bool Checker::is_steady_source(int id) const {
 void Checker::give_up_what_is_lost(int id) {
   for (int other = 0; other < world_.node_count(); ++other) {
     if (other == id || !has_answered(other)) continue;
-    if (world_.node_count() > 2 && known(other).mixed) continue;  // no whole copy
+    const bool is_mixture = world_.node(other).durable().superblock.disk_state == DiskState::Inconsistent;
+    if (world_.node_count() > 2 && (known(other).mixed || is_mixture)) continue;  // no whole copy
     // One that was restarted does not know how far it was, unless it was the Primary, or waited for.
     const bool waited_for = world_.node(other).durable().superblock.waited_for == WaitedFor::Yes;
     if (world_.node_count() > 2 && !known(other).steady && other != last_primary_ && !waited_for) continue;

@@ -147,6 +147,7 @@ bool Operator::vouch_for_the_newest() {
     const bool is_whole = state == DiskState::UpToDate && is_beside_spoilt;
     if (state != DiskState::Consistent && state != DiskState::Outdated && !is_any_other && !is_whole) continue;
     if (is_any_other && calls_itself_whole_besides(id)) continue;  // what is on it is asked for first
+    if (state == DiskState::Outdated && is_beside_an_up_to_date(id)) continue;
     if (!is_refused || newer_is_left(id) || another_is_counted(id) || !world_.random.chance(0.3)) continue;
     OrderGiven order;
     order.kind = OrderKind::Disconnect;
@@ -162,6 +163,14 @@ bool Operator::vouch_for_the_newest() {
       give(id, promote);
     });
     return true;
+  }
+  return false;
+}
+
+bool Operator::is_beside_an_up_to_date(int id) const {
+  for (int other = 0; other < world_.node_count(); ++other) {
+    if (other == id || !world_.node(other).responds() || !world_.checker.has_all_flushed(other)) continue;
+    if (world_.node(other).status().disk_state == DiskState::UpToDate) return true;
   }
   return false;
 }

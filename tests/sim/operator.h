@@ -24,6 +24,7 @@ class Operator {
   void turn();
   bool demote_who_lost_data();
   bool vouch_for_the_newest();
+  bool is_beside_an_up_to_date(int id) const;
   bool calls_itself_whole_besides(int than) const;
   bool newer_is_left(int than) const;
   bool repair();
