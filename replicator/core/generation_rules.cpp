@@ -242,10 +242,12 @@ bool gives_zeroes(const StateReport& whole, const StateReport& broken) {
 
 // `partial` was on its way to a node that had never been written to, so that its aim has no name; it has got more
 // since, and is no copy any more. Its base is all that it could fall back on, and `whole` has that, or has gone on from
-// it.
+// it; or its disk had just been created, and there is nothing to fall back on.
 bool has_its_base(const StateReport& whole, const StateReport& partial) {
-  return is_inconsistent(partial) && !is_inconsistent(whole) && partial.sync_toward.is_zero() &&
-         is_a_name(partial.sync_base) && (whole.current == partial.sync_base || remembers(whole, partial.sync_base)) &&
+  if (!is_inconsistent(partial) || is_inconsistent(whole) || !partial.sync_toward.is_zero()) return false;
+  const bool had_nothing = has_third_nodes(partial) && partial.sync_base.is_zero() && is_for_resync(partial.current);
+  if (had_nothing && !LOCKSTEP_MUTANT("created-and-unnamed-aim-is-unrelated")) return true;
+  return is_a_name(partial.sync_base) && (whole.current == partial.sync_base || remembers(whole, partial.sync_base)) &&
          !LOCKSTEP_MUTANT("unnamed-aim-is-unrelated");
 }
 

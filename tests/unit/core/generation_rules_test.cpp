@@ -243,6 +243,12 @@ std::vector<Row> table() {
       // … or to a node without a name, and whoever holds what it had before.
       {Says(kG1), Says(kG4, kInconsistent).partial(kG1, kZero), kSource(kFull, Rule::PeerIsPartial)},
       {Says(kG4, kInconsistent).partial(kG1, kZero), Says(kG2).after(kG1), kTarget(kFull, Rule::SelfIsPartial)},
+      // A new disk was the target of a node that nobody had written to, and got some of what came then.
+      {Says(name_for_resync(kG4), kInconsistent).partial(kZero, kZero).of_three(), Says(kG2).of_three(),
+       kTarget(kFull, Rule::SelfIsPartial)},
+      {Says(name_for_writes(kG4), kInconsistent).partial(kZero, kZero).of_three(),
+       Says(kG2).of_three(),
+       {SyncKind::Unrelated, SyncExtent::Nothing, Rule::Unrelated}},
       {Says(kG2),
        Says(kG4, kInconsistent).partial(kG1, kZero),
        {SyncKind::Unrelated, SyncExtent::Nothing, Rule::Unrelated}},
