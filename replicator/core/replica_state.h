@@ -514,8 +514,8 @@ struct Replica::State {
     Generation asked_name;          // that the record bears if the answer is yes
     PeerMask included = 0;          // linked peers that it counts as in sync, as far as this node can bring it about
     PeerMask promoted_without = 0;  // absent ones that it took out for the promotion under way
-    bool refused_unsure =
-        false;  // a FencePeers; this node may never have been put into the set, and asks for that first
+    // A FencePeers was refused, and this node may never have been put into the set: it asks for that first.
+    bool refused_unsure = false;
     uint64_t next_us = 0, pause_us = 0;
   } arbiter;
   bool suspended_by_operator = false;
