@@ -35,6 +35,7 @@ void Replica::State::start_as_source(PeerIndex index) {
   // taken for one that lacks only what the bitmap still shows. Until it confirms, it may hold what it held.
   const bool full = peer.decision.extent == SyncExtent::Full;
   take_over_who_target_may_have_brought_up(index);
+  if (has_third_nodes() && peer.peer_report.current == superblock.current) take_over_undone(peer.peer_report.undone);
   remember(record.bitmap_generation);
   remember(record.previous_bitmap_generation);
   record.previous_bitmap_generation = full ? Generation{} : peer.peer_report.current;

@@ -79,7 +79,9 @@ void Replica::State::take_served_generation(PeerIndex index) {
     remember(record.previous_bitmap_generation);
     record.previous_bitmap_generation = Generation{};
     if (record.bitmap_generation.is_zero()) record.bitmap_generation = superblock.current;
-    remember(superblock.current);  // a third node that holds it lacks what comes now
+    // A third node that holds this one, or what its maker undid, lacks what comes now.
+    if (!LOCKSTEP_MUTANT("undone-generation-lost-by-server")) remember(superblock.undone);
+    remember(superblock.current);
     hold_generation(peer.serve_generation);
     // Nor is any other peer known to be behind: it may have been asked to serve, too.
     for (PeerIndex other = 0; other < peer_count() && !LOCKSTEP_MUTANT("other-servers-known-behind"); ++other) {

@@ -251,6 +251,45 @@ TEST_CASE("a generation that was undone is known still by a node that a third on
 }
 
 // alpha goes on by an operator's word, and its slots are full of what beta held before.
+TEST_CASE("a generation that was undone is known still by a node that serves the one that made it") {
+  Trio trio;
+  trio.make_mirrored();
+  write(trio, trio.alpha, blocks(5), 1);
+  const Generation before = trio.alpha.superblock.current;
+  // beta stores what alpha makes because of gamma, and alpha does not hear of it.
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.alpha.holds_writes = true;
+  trio.alpha.write(0, blocks(6), 2);
+  trio.run();
+  trio.holds[1][0] = true;
+  trio.alpha.holds_writes = false;
+  trio.run();
+  REQUIRE(trio.beta.superblock.current != before);
+  trio.alpha.crash();
+  trio.beta.crash();
+  trio.holds[1][0] = false;
+  trio.alpha.start();
+  trio.connect(trio.alpha, trio.gamma);
+  REQUIRE(trio.are_alike(trio.alpha, trio.gamma));
+  REQUIRE(trio.gamma.superblock.current == before);
+  REQUIRE(trio.peer(trio.gamma, trio.alpha).decision.kind == SyncKind::Source);  // it lived on
+  trio.alpha.order(promote_fenced());
+  trio.run();
+  trio.alpha.order(OrderKind::Detach);
+  trio.run();
+  trio.alpha.write(1, blocks(7), 3);
+  trio.run();
+  REQUIRE(trio.alpha.replies.at(1) == 0);
+  REQUIRE(trio.gamma.disk[7] == 3);
+  trio.alpha.crash();
+  trio.beta.start();
+  trio.connect(trio.beta, trio.gamma);
+  CHECK_FALSE(trio.peer(trio.gamma, trio.beta).decision.rule == Rule::SplitBrain);
+  trio.settle();
+  CHECK(trio.beta.disk[7] == 3);
+  CHECK(trio.are_alike(trio.beta, trio.gamma));
+}
+
 TEST_CASE("what a peer may hold is remembered where no slot has room for it") {
   Trio trio;
   trio.make_mirrored();
