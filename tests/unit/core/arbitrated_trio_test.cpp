@@ -77,6 +77,17 @@ struct Story {
     pass(6'000'000);
     REQUIRE(side.answered(ticket, Outcome::Done));
   }
+  // Beta is promoted with gamma. Alpha, which reaches neither them nor the arbiter, notices nothing.
+  void replace_alpha() {
+    reaches[0] = false;
+    trio.lose_link(alpha, beta);
+    trio.lose_link(alpha, gamma);
+    trio.run();
+    trio.connect(beta, gamma);
+    REQUIRE(trio.peer(gamma, beta).connection == ConnectionState::Connected);
+    promote(beta);
+    REQUIRE(alpha.is_primary());
+  }
 };
 
 }  // namespace
@@ -84,13 +95,7 @@ struct Story {
 TEST_CASE("a Primary that was replaced, and does not know it yet, takes nothing with it when its link is lost") {
   Story story;
   Trio& trio = story.trio;
-  story.reaches[0] = false;
-  trio.lose_link(story.alpha, story.beta);
-  trio.lose_link(story.alpha, story.gamma);
-  trio.run();
-  trio.connect(story.beta, story.gamma);
-  REQUIRE(trio.peer(story.gamma, story.beta).connection == ConnectionState::Connected);
-  story.promote(story.beta);
+  story.replace_alpha();
   story.beta.write(0, blocks(5), 1);
   trio.run();
   REQUIRE(story.beta.replies.at(0) == 0);
@@ -133,13 +138,7 @@ TEST_CASE("a promotion that fails when another node has come back gives back wha
 TEST_CASE("a node that follows a Primary is refused by another that was replaced, and has noticed nothing") {
   Story story;
   Trio& trio = story.trio;
-  story.reaches[0] = false;
-  trio.lose_link(story.alpha, story.beta);
-  trio.lose_link(story.alpha, story.gamma);
-  trio.run();
-  trio.connect(story.beta, story.gamma);
-  REQUIRE(trio.peer(story.gamma, story.beta).connection == ConnectionState::Connected);
-  story.promote(story.beta);
+  story.replace_alpha();
   REQUIRE(story.alpha.is_primary());
 
   // Nothing was written, so the generations tell nobody which of the two it is.
@@ -161,12 +160,7 @@ TEST_CASE("a node that follows a Primary is refused by another that was replaced
 TEST_CASE("a Primary without a disk loses nothing to the one that it replaced, which has noticed nothing") {
   Story story;
   Trio& trio = story.trio;
-  story.reaches[0] = false;
-  trio.lose_link(story.alpha, story.beta);
-  trio.lose_link(story.alpha, story.gamma);
-  trio.run();
-  trio.connect(story.beta, story.gamma);
-  story.promote(story.beta);
+  story.replace_alpha();
   // Beta's disk is given up; gamma is lost before it has stored the generation in which it is to serve, and meets
   // alpha.
   story.gamma.holds_persists = true;

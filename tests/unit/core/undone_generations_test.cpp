@@ -5,6 +5,35 @@
 #include "tests/unit/core/trio.h"
 
 namespace lockstep::repl {
+namespace {
+
+// Beta has stored what alpha made because of gamma, and alpha has not heard of it: it was restarted, has undone that,
+// and is alike with gamma again. Beta is away.
+void undo_beside_gamma(Trio& trio) {
+  trio.make_mirrored();
+  write(trio, trio.alpha, blocks(5), 1);
+  const Generation before = trio.alpha.superblock.current;
+  // beta stores what alpha makes because of gamma, and alpha does not hear of it.
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.alpha.holds_writes = true;
+  trio.alpha.write(0, blocks(6), 2);
+  trio.run();
+  trio.holds[1][0] = true;
+  trio.alpha.holds_writes = false;
+  trio.run();
+  REQUIRE(trio.beta.superblock.current != before);
+  REQUIRE(trio.alpha.replies.count(0) == 0);
+  trio.alpha.crash();
+  trio.beta.crash();
+  trio.holds[1][0] = false;
+  trio.alpha.start();
+  trio.connect(trio.alpha, trio.gamma);
+  REQUIRE(trio.are_alike(trio.alpha, trio.gamma));
+  REQUIRE(trio.alpha.superblock.current == before);
+}
+
+}  // namespace
+
 TEST_CASE("a copy that was on its way to a generation that is undone is completed by who holds the one before") {
   Trio trio;
   trio.make_mirrored();
@@ -218,26 +247,7 @@ TEST_CASE("a generation that was undone is known still when its maker goes on wi
 
 TEST_CASE("a generation that was undone is known still by a node that a third one has brought up to date") {
   Trio trio;
-  trio.make_mirrored();
-  write(trio, trio.alpha, blocks(5), 1);
-  const Generation before = trio.alpha.superblock.current;
-  // beta stores what alpha makes because of gamma, and alpha does not hear of it.
-  trio.lose_link(trio.alpha, trio.gamma);
-  trio.alpha.holds_writes = true;
-  trio.alpha.write(0, blocks(6), 2);
-  trio.run();
-  trio.holds[1][0] = true;
-  trio.alpha.holds_writes = false;
-  trio.run();
-  REQUIRE(trio.beta.superblock.current != before);
-  REQUIRE(trio.alpha.replies.count(0) == 0);
-  trio.alpha.crash();
-  trio.beta.crash();
-  trio.holds[1][0] = false;
-  trio.alpha.start();
-  trio.connect(trio.alpha, trio.gamma);
-  REQUIRE(trio.are_alike(trio.alpha, trio.gamma));
-  REQUIRE(trio.alpha.superblock.current == before);
+  undo_beside_gamma(trio);
   trio.gamma.crash();
   trio.alpha.order(promote_fenced());
   trio.run();
@@ -253,25 +263,7 @@ TEST_CASE("a generation that was undone is known still by a node that a third on
 // alpha goes on by an operator's word, and its slots are full of what beta held before.
 TEST_CASE("a generation that was undone is known still by a node that serves the one that made it") {
   Trio trio;
-  trio.make_mirrored();
-  write(trio, trio.alpha, blocks(5), 1);
-  const Generation before = trio.alpha.superblock.current;
-  // beta stores what alpha makes because of gamma, and alpha does not hear of it.
-  trio.lose_link(trio.alpha, trio.gamma);
-  trio.alpha.holds_writes = true;
-  trio.alpha.write(0, blocks(6), 2);
-  trio.run();
-  trio.holds[1][0] = true;
-  trio.alpha.holds_writes = false;
-  trio.run();
-  REQUIRE(trio.beta.superblock.current != before);
-  trio.alpha.crash();
-  trio.beta.crash();
-  trio.holds[1][0] = false;
-  trio.alpha.start();
-  trio.connect(trio.alpha, trio.gamma);
-  REQUIRE(trio.are_alike(trio.alpha, trio.gamma));
-  REQUIRE(trio.gamma.superblock.current == before);
+  undo_beside_gamma(trio);
   REQUIRE(trio.peer(trio.gamma, trio.alpha).decision.kind == SyncKind::Source);  // it lived on
   trio.alpha.order(promote_fenced());
   trio.run();
