@@ -1,5 +1,6 @@
 #include "tests/sim/operator.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "tests/sim/world.h"
@@ -244,7 +245,12 @@ bool Operator::is_left_behind(int id) const {
   for (int other = 0; other < world_.node_count(); ++other) {
     if (other == id) continue;
     const Node& node = world_.node(other);
-    if (!node.durable().superblock.peers[node.peer_index(id)].bitmap_generation.is_zero()) return true;
+    const SuperblockImage& superblock = node.durable().superblock;
+    if (!superblock.peers[node.peer_index(id)].bitmap_generation.is_zero()) return true;
+    // Its disk was replaced since, and filled by one that was left behind.
+    const Generation& held = world_.node(id).durable().superblock.current;
+    const auto& history = superblock.history;
+    if (held != superblock.current && std::find(history.begin(), history.end(), held) != history.end()) return true;
   }
   return false;
 }
