@@ -199,9 +199,9 @@ bool Replica::State::is_overtaken(PeerIndex index) const {
            (report.bitmap_generation == generation || report.previous_bitmap_generation == generation ||
             std::find(report.history.begin(), report.history.end(), generation) != report.history.end());
   };
-  const bool is_older =
+  const bool is_no_newer =
       has_third_nodes() && report.term <= superblock.term && !LOCKSTEP_MUTANT("replaced-primary-overtakes");
-  return (may_serve & ~mask_of(index)) == 0 || (report.role == Role::Primary && !is_older) || went_on_from(served) ||
+  return (may_serve & ~mask_of(index)) == 0 || (report.role == Role::Primary && !is_no_newer) || went_on_from(served) ||
          went_on_from(served_previous);
 }
 

@@ -147,8 +147,10 @@ bool Operator::vouch_for_the_newest() {
     // An arbiter that has no record yet, because never all were there, lets nobody be promoted plainly.
     const bool is_whole = state == DiskState::UpToDate && is_beside_spoilt;
     if (state != DiskState::Consistent && state != DiskState::Outdated && !is_any_other && !is_whole) continue;
-    if (is_any_other && calls_itself_whole_besides(id)) continue;  // what is on it is asked for first
-    if (state == DiskState::Outdated && is_beside_an_up_to_date(id)) continue;
+    // What is on that one is asked for first.
+    const auto any_whole = {DiskState::UpToDate, DiskState::Consistent, DiskState::Outdated};
+    if (is_any_other && calls_itself_whole_besides(id, any_whole)) continue;
+    if (state == DiskState::Outdated && calls_itself_whole_besides(id, {DiskState::UpToDate})) continue;
     if (!is_refused || newer_is_left(id) || another_is_counted(id) || !world_.random.chance(0.3)) continue;
     OrderGiven order;
     order.kind = OrderKind::Disconnect;
@@ -168,19 +170,10 @@ bool Operator::vouch_for_the_newest() {
   return false;
 }
 
-bool Operator::is_beside_an_up_to_date(int id) const {
-  for (int other = 0; other < world_.node_count(); ++other) {
-    if (other == id || !world_.node(other).responds() || !world_.checker.has_all_flushed(other)) continue;
-    if (world_.node(other).status().disk_state == DiskState::UpToDate) return true;
-  }
-  return false;
-}
-
-bool Operator::calls_itself_whole_besides(int than) const {
+bool Operator::calls_itself_whole_besides(int than, std::initializer_list<DiskState> states) const {
   for (int other = 0; other < world_.node_count(); ++other) {
     if (other == than || !world_.node(other).responds() || !world_.checker.has_all_flushed(other)) continue;
-    const DiskState state = world_.node(other).status().disk_state;
-    if (state == DiskState::UpToDate || state == DiskState::Consistent || state == DiskState::Outdated) return true;
+    if (std::find(states.begin(), states.end(), world_.node(other).status().disk_state) != states.end()) return true;
   }
   return false;
 }

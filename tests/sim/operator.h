@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 
 #include "replicator/core/replica.h"
 
@@ -24,8 +25,7 @@ class Operator {
   void turn();
   bool demote_who_lost_data();
   bool vouch_for_the_newest();
-  bool is_beside_an_up_to_date(int id) const;
-  bool calls_itself_whole_besides(int than) const;
+  bool calls_itself_whole_besides(int than, std::initializer_list<repl::DiskState> states) const;
   bool newer_is_left(int than) const;
   bool repair();
   void put_disk_right(int node);
