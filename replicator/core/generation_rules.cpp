@@ -353,6 +353,14 @@ Verdict decide_lineage(const StateReport& self, const StateReport& peer) {
   if (self_remembers) return source(far, Rule::PeerIsFarBehind);
   if (peer_remembers) return target(far, Rule::SelfIsFarBehind);
 
+  // As above, but the one before is in the other's history only: that has all of it.
+  const bool self_went_on_for_nothing = remembers(peer, self.unanswered_since);
+  const bool peer_went_on_for_nothing = remembers(self, peer.unanswered_since);
+  if (self_went_on_for_nothing != peer_went_on_for_nothing && !LOCKSTEP_MUTANT("unanswered-since-the-past-splits")) {
+    return self_went_on_for_nothing ? target(SyncExtent::Full, Rule::SelfIsUnanswered)
+                                    : source(SyncExtent::Full, Rule::PeerIsUnanswered);
+  }
+
   if (has_its_base(peer, self)) return target(SyncExtent::Full, Rule::SelfIsPartial);
   if (has_its_base(self, peer)) return source(SyncExtent::Full, Rule::PeerIsPartial);
   if (shares_ancestor(self, peer) && LOCKSTEP_MUTANT("split-brain-given-to-the-first")) {
@@ -478,7 +486,9 @@ bool undo_unanswered(SuperblockImage& image) {
   image.unanswered_since = Generation{};
   for (PeerRecord& peer : image.peers) {
     if (peer.bitmap_generation == since) peer.bitmap_generation = Generation{};
-    if (peer.previous_bitmap_generation == since) peer.previous_bitmap_generation = Generation{};
+    // Else it is behind, unless it holds what this node holds again: a target, say, that has not heard that it is one.
+    const bool is_alike = peer.bitmap_generation.is_zero() || LOCKSTEP_MUTANT("undone-beside-a-begun-resync");
+    if (is_alike && peer.previous_bitmap_generation == since) peer.previous_bitmap_generation = Generation{};
   }
   return true;
 }

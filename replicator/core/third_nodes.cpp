@@ -380,7 +380,11 @@ void Replica::State::take_over_who_may_hold(PeerIndex from) {
 
 // While one that is to be this node's target held what this node holds, it may have brought absent ones there.
 void Replica::State::take_over_who_target_may_have_brought_up(PeerIndex target) {
-  if (!has_third_nodes() || !may_hold_our_current(superblock.peers[target]) ||
+  const PeerRecord& record = superblock.peers[target];
+  const Generation& since = superblock.unanswered_since;  // what a restart would go back to
+  const bool holds_before = is_a_name(since) && record.previous_bitmap_generation == since &&
+                            !LOCKSTEP_MUTANT("brought-up-to-what-is-undone-is-behind");
+  if (!has_third_nodes() || !(may_hold_our_current(record) || holds_before) ||
       LOCKSTEP_MUTANT("brought-up-by-a-target-is-behind")) {
     return;
   }

@@ -266,6 +266,14 @@ std::vector<Row> table() {
       // A generation in which nothing was answered.
       {Says(kG2).or_since(kG1).unanswered(kG1), Says(kG3).since(kG1), kTarget(kBitmap, Rule::SelfIsUnanswered)},
       {Says(kG3).since(kG1), Says(kG2).or_since(kG1).unanswered(kG1), kSource(kBitmap, Rule::PeerIsUnanswered)},
+      // … after one that the other remembers only.
+      {Says(kG2).or_since(kG1).unanswered(kG1), Says(kG3).since(kG4).after(kG1),
+       kTarget(kFull, Rule::SelfIsUnanswered)},
+      {Says(kG3).since(kG4).after(kG1), Says(kG2).or_since(kG1).unanswered(kG1),
+       kSource(kFull, Rule::PeerIsUnanswered)},
+      {Says(kG2).or_since(kG1).unanswered(kG1).primary(), Says(kG3).after(kG1), kRefuse(Rule::PrimaryWouldBeTarget)},
+      {Says(kG2).after(kG1).unanswered(kG1), Says(kG3).after(kG1).unanswered(kG1), kSplit(Rule::SplitBrain)},
+      {Says(kG2).after(kG1).unanswered(kG1), Says(kG3).after(kG2), kTarget(kFull, Rule::SelfIsFarBehind)},
       // One undid a generation that the other holds, and another one after it.
       {Says(kG1).or_since(kG2).of_three(), Says(kG2).or_since(kG1).of_three(),
        kSource(kBitmap, Rule::PeerIsUnanswered)},

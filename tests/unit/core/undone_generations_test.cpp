@@ -32,6 +32,47 @@ void undo_beside_gamma(Trio& trio) {
   REQUIRE(trio.alpha.superblock.current == before);
 }
 
+Trio suspending_trio() {
+  std::array<ReplicaOptions, 3> options{trio_options(0), trio_options(1), trio_options(2)};
+  for (ReplicaOptions& each : options) each.on_peer_loss = LossPolicy::Suspend;
+  return {options[0], options[1], options[2]};
+}
+
+// Alpha makes a generation of which beta never hears, nor does it hear of the resync that is begun for it; gamma is on
+// its way. Returns the generation before, which alpha goes back to when it is restarted.
+Generation begin_two_resyncs(Trio& trio) {
+  trio.make_mirrored();
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.lose_link(trio.beta, trio.gamma);
+  OrderGiven resume;
+  resume.kind = OrderKind::Resume;
+  resume.alone = true;
+  trio.alpha.order(resume);
+  write(trio, trio.alpha, blocks(5), 1);
+  trio.lose_link(trio.alpha, trio.beta);
+  trio.connect(trio.alpha, trio.beta);
+  const Generation before = trio.alpha.superblock.current;
+  trio.alpha.holds_persists = true;
+  trio.alpha.write(1, blocks(7), 3);
+  trio.run();
+  trio.holds[0][1] = true;
+  trio.alpha.holds_persists = false;
+  trio.run();
+  REQUIRE(trio.alpha.superblock.unanswered_since == before);
+  trio.lose_link(trio.alpha, trio.beta);
+  trio.holds[0][1] = false;
+  trio.alpha.holds_reads = true;
+  trio.connect(trio.alpha, trio.gamma);
+  REQUIRE(trio.peer(trio.gamma, trio.alpha).replication == ReplicationState::SyncTarget);
+  trio.alpha.holds_persists = true;
+  trio.connect(trio.alpha, trio.beta);
+  REQUIRE(trio.peer(trio.alpha, trio.beta).replication == ReplicationState::WFBitMapS);
+  trio.holds[0][1] = true;
+  trio.alpha.holds_persists = false;
+  trio.run();
+  return before;
+}
+
 }  // namespace
 
 TEST_CASE("a copy that was on its way to a generation that is undone is completed by who holds the one before") {
@@ -100,6 +141,47 @@ TEST_CASE("a generation that was undone is as good as the one before, whoever ho
   CHECK(trio.are_alike(trio.alpha, trio.beta));
   CHECK(trio.beta.disk[6] == (runs_ahead ? 2 : 0));
   trio.settle();
+  CHECK(trio.are_alike(trio.alpha, trio.gamma));
+}
+
+TEST_CASE("a node that undid a generation is not sure of its data while a target may not have heard of its resync") {
+  Trio trio = suspending_trio();
+  const Generation before = begin_two_resyncs(trio);
+  trio.alpha.crash();
+  trio.alpha.holds_reads = false;
+  trio.holds[0][1] = false;
+  REQUIRE(trio.beta.superblock.current == before);
+  REQUIRE(trio.beta.is_up_to_date());
+  // beta may have been promoted meanwhile.
+  trio.alpha.start();
+  CHECK(trio.alpha.replica().superblock().current == before);
+  CHECK_FALSE(trio.alpha.is_up_to_date());
+  trio.settle();
+  CHECK(trio.are_alike(trio.alpha, trio.beta));
+  CHECK(trio.are_alike(trio.alpha, trio.gamma));
+}
+
+TEST_CASE("a node that undid a generation is not sure of its data when a target has brought up another one before") {
+  Trio trio = suspending_trio();
+  const Generation before = begin_two_resyncs(trio);
+  trio.lose_link(trio.alpha, trio.gamma);
+  trio.lose_link(trio.alpha, trio.beta);
+  trio.holds[0][1] = false;
+  trio.connect(trio.beta, trio.gamma);
+  REQUIRE(trio.gamma.superblock.current == before);
+  trio.lose_link(trio.beta, trio.gamma);
+  trio.connect(trio.alpha, trio.beta);
+  REQUIRE(trio.peer(trio.beta, trio.alpha).replication == ReplicationState::SyncTarget);
+  REQUIRE(trio.alpha.superblock.unanswered_since == before);
+  trio.alpha.crash();
+  trio.alpha.holds_reads = false;
+  REQUIRE(trio.gamma.is_up_to_date());
+  // gamma may have been promoted meanwhile.
+  trio.alpha.start();
+  CHECK(trio.alpha.replica().superblock().current == before);
+  CHECK_FALSE(trio.alpha.is_up_to_date());
+  trio.settle();
+  CHECK(trio.are_alike(trio.alpha, trio.beta));
   CHECK(trio.are_alike(trio.alpha, trio.gamma));
 }
 
@@ -303,7 +385,7 @@ TEST_CASE("what a peer may hold is remembered where no slot has room for it") {
   for (PeerIndex peer = 0; peer < 2; ++peer) {
     PeerRecord& record = trio.alpha.superblock.peers[peer];
     record.bitmap_generation = Generation{9, 9};
-    if (!was_undone) record.previous_bitmap_generation = Generation{8, 8};
+    record.previous_bitmap_generation = was_undone ? Generation{} : Generation{8, 8};
   }
   trio.alpha.start();
   trio.run();
