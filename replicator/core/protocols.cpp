@@ -160,9 +160,14 @@ bool Replica::State::set_answered_ahead(bool primary) {
   bool differs = false;
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     PeerRecord& record = superblock.peers[index];
-    const bool from_crash = record.crashed_primary && record.answered_ahead;
     const Peer& peer = peers[index];
-    const bool may_lack = peer.protocol_kept == Protocol::A || some_are_enough() || peer.lacks_answered;
+    // A Primary that lost its disk with the metadata has crashed as one.
+    const bool is_gone = superblock.primary && !primary && !disk_usable();
+    const bool lost = !served.is_zero() && peer.lost_unreceived;
+    const bool forgets = LOCKSTEP_MUTANT("lost-disk-was-not-ahead");
+    const bool from_crash = (record.crashed_primary || (is_gone && !forgets)) && record.answered_ahead;
+    const bool may_lack =
+        peer.protocol_kept == Protocol::A || some_are_enough() || peer.lacks_answered || (lost && !forgets);
     const bool wanted = from_crash || (primary && may_lack);
     differs = differs || record.answered_ahead != wanted;
     record.answered_ahead = wanted;

@@ -539,6 +539,41 @@ TEST_CASE("what protocol A has answered is known to be ahead, also when a suspen
   CHECK_FALSE(pair.alpha.superblock.peers[0].answered_ahead);
 }
 
+TEST_CASE("… and when its disk is gone with its metadata, so that only it can say so") {
+  Pair pair = protocol_a_pair(LossPolicy::Suspend);
+  pair.make_mirrored();
+  pair.holds_to_beta = true;
+  pair.alpha.write(0, blocks(5), 7);
+  pair.run();
+  REQUIRE(pair.alpha.replies.at(0) == 0);
+  OrderGiven change;
+  change.kind = OrderKind::SetProtocol;
+  change.protocol = Protocol::C;
+  const bool changes_late = GENERATE(false, true);
+  if (!changes_late) pair.alpha.order(change);
+  pair.alpha.next_persist_errno = EIO;
+  pair.alpha.write(1, blocks(5000), 8);  // in an extent that is not hot
+  pair.run();
+  REQUIRE(disk_of(pair.alpha) == DiskState::Failed);
+  pair.lose_link();
+  pair.holds_to_beta = false;
+  pair.run();
+  pair.connect();
+  REQUIRE(noted(pair.alpha, NoteKind::DataLost));
+  pair.alpha.order(OrderKind::Demote);
+  pair.run();
+  REQUIRE_FALSE(pair.alpha.is_primary());
+  if (changes_late) pair.alpha.order(change);
+  pair.run();
+  pair.lose_link();
+  pair.run();
+  pair.connect();
+  CHECK(disk_of(pair.beta) == DiskState::Outdated);
+  pair.beta.order(OrderKind::Promote);
+  pair.run();
+  CHECK_FALSE(pair.beta.is_primary());
+}
+
 TEST_CASE("metadata that fails loses what waits for it on a new link, too: nothing comes in front of that") {
   Pair pair;
   pair.make_mirrored();
