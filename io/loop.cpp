@@ -496,6 +496,13 @@ void Loop::start_receive(Operation& operation, int fd, std::span<uint8_t> into, 
   give(operation, entry);
 }
 
+void Loop::start_receive(Operation& operation, int fd, msghdr* message, int flags) {
+  if (!begin(operation, true)) return;
+  io_uring_sqe* entry = ring_->next_entry(*this);
+  io_uring_prep_recvmsg(entry, fd, message, static_cast<unsigned>(flags));
+  give(operation, entry);
+}
+
 void Loop::start_send(Operation& operation, int fd, const msghdr* message, int flags) {
   if (!begin(operation, true)) return;
   io_uring_sqe* entry = ring_->next_entry(*this);

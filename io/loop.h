@@ -115,6 +115,7 @@ class Loop {
   void start_fallocate(Operation& operation, int fd, int mode, uint64_t offset_bytes, uint64_t length_bytes);
   // recv(2) and sendmsg(2); `flags`: MSG_*. MSG_NOSIGNAL is always added to sends.
   void start_receive(Operation& operation, int fd, std::span<uint8_t> into, int flags = 0);
+  void start_receive(Operation& operation, int fd, msghdr* message, int flags = 0);  // recvmsg(2)
   void start_send(Operation& operation, int fd, const msghdr* message, int flags = 0);
   // The result is the new descriptor, close-on-exec.
   void start_accept(Operation& operation, int fd, sockaddr* peer = nullptr, socklen_t* peer_length = nullptr);
@@ -143,6 +144,9 @@ class Loop {
   }
   auto receive(int fd, std::span<uint8_t> into, int flags = 0) {
     return awaited([=, this](Operation& operation) { start_receive(operation, fd, into, flags); });
+  }
+  auto receive(int fd, msghdr* message, int flags = 0) {
+    return awaited([=, this](Operation& operation) { start_receive(operation, fd, message, flags); });
   }
   auto send(int fd, const msghdr* message, int flags = 0) {
     return awaited([=, this](Operation& operation) { start_send(operation, fd, message, flags); });

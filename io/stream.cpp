@@ -74,11 +74,24 @@ class SocketStream final : public Stream {
       reading_ = false;
       close_if_unused();
       if (result > 0) co_return static_cast<size_t>(result);
-      if (result == 0) {
-        if (shut_down_) break;
-        co_return Error{ErrorKind::Closed, 0, peer_ + " closed the connection"};
-      }
-      if (result != -EINTR && result != -EAGAIN) co_return transfer_error("receive from", -result);
+      if (std::optional<Error> error = receive_error(result)) co_return std::move(*error);
+    }
+    co_return shut_down_error();
+  }
+
+  Task<Result<size_t>> read_scattered(std::span<uint8_t> into, std::span<uint8_t> then) override {
+    LOCKSTEP_CHECK(!into.empty() && !reading_);
+    while (!shut_down_) {
+      pieces_read_ = {iovec{into.data(), into.size()}, iovec{then.data(), then.size()}};
+      message_read_ = msghdr{};
+      message_read_.msg_iov = pieces_read_.data();
+      message_read_.msg_iovlen = then.empty() ? 1 : 2;
+      reading_ = true;
+      const int32_t result = co_await loop_.receive(fd_, &message_read_);
+      reading_ = false;
+      close_if_unused();
+      if (result > 0) co_return static_cast<size_t>(result);
+      if (std::optional<Error> error = receive_error(result)) co_return std::move(*error);
     }
     co_return shut_down_error();
   }
@@ -173,6 +186,14 @@ class SocketStream final : public Stream {
     fd_ = -1;
   }
 
+  // None: it is to be tried again.
+  std::optional<Error> receive_error(int32_t result) const {
+    if (result == -EINTR || result == -EAGAIN) return std::nullopt;
+    if (shut_down_) return shut_down_error();
+    if (result == 0) return Error{ErrorKind::Closed, 0, peer_ + " closed the connection"};
+    return transfer_error("receive from", -result);
+  }
+
   Error shut_down_error() const {
     return Error{ErrorKind::Closed, 0, "the connection with " + peer_ + " was ended here"};
   }
@@ -193,17 +214,30 @@ class SocketStream final : public Stream {
   std::string peer_;
   std::string peer_host_;
   std::optional<Credentials> credentials_;
-  // Of the one write in flight: what the kernel reads from until the send completes.
+  // Of the one read in flight, and of the one write: what the kernel uses until they complete.
+  msghdr message_read_{};
+  std::array<iovec, 2> pieces_read_{};
   msghdr message_{};
   std::array<iovec, kPiecesPerSend> window_{};
 };
 
 }  // namespace
 
+Task<Result<size_t>> Stream::read_scattered(std::span<uint8_t> into, std::span<uint8_t> /*then*/) {
+  Result<size_t> got = co_await read_some(into);
+  co_return got;
+}
+
 Task<Status> Stream::read_exact(std::span<uint8_t> into) {
+  Result<size_t> done = co_await read_exact(into, {});
+  if (!done.ok()) co_return std::move(done).error();
+  co_return Status{};
+}
+
+Task<Result<size_t>> Stream::read_exact(std::span<uint8_t> into, std::span<uint8_t> then) {
   size_t done = 0;
   while (done < into.size()) {
-    Result<size_t> got = co_await read_some(into.subspan(done));
+    Result<size_t> got = co_await read_scattered(into.subspan(done), then);
     if (!got.ok()) {
       Error error = std::move(got).error();
       if (done > 0 && error.kind == ErrorKind::Closed) {
@@ -214,7 +248,7 @@ Task<Status> Stream::read_exact(std::span<uint8_t> into) {
     }
     done += *got;
   }
-  co_return Status{};
+  co_return done - into.size();
 }
 
 Task<Status> Stream::write_all(std::span<const uint8_t> bytes) {

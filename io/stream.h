@@ -27,8 +27,13 @@ class Stream {
   // At least one byte and at most into.size(). Closed at the end of the stream, after shutdown(), and when the loop
   // stops (then with system_errno ECANCELED). `into` must not be empty.
   virtual Task<Result<size_t>> read_some(std::span<uint8_t> into) = 0;
+  // What comes with that and has no room in `into` goes to `then`, where the stream can do so at no cost: the two
+  // together get so many.
+  virtual Task<Result<size_t>> read_scattered(std::span<uint8_t> into, std::span<uint8_t> then);
   // All of `into`. Closed also when the stream ends in the middle (the message says so).
-  virtual Task<Status> read_exact(std::span<uint8_t> into);
+  Task<Status> read_exact(std::span<uint8_t> into);
+  // And what comes with its end, as above: how much of `then` that is, nothing perhaps.
+  Task<Result<size_t>> read_exact(std::span<uint8_t> into, std::span<uint8_t> then);
   // All pieces, in order, gathered into as few system calls as possible. The pieces and the array that names them
   // stay valid and unchanged until the task ends.
   virtual Task<Status> write_all(std::span<const iovec> pieces) = 0;

@@ -50,9 +50,10 @@ io::Task<std::string> Session::serve() {
   co_return std::move(ended_because_);
 }
 
-io::Task<bool> Session::fill(size_t bytes) {
+io::Task<bool> Session::fill(size_t bytes, bool just_so_many) {
   while (window_.filled_bytes() < bytes) {
-    const std::span<uint8_t> room = window_.room(bytes);
+    std::span<uint8_t> room = window_.room(bytes);
+    if (just_so_many) room = room.first(bytes - window_.filled_bytes());
     const Result<size_t> received = co_await stream_->read_some(room);
     if (!received.ok()) {
       const bool clean = window_.filled_bytes() == 0 && received.error().kind == ErrorKind::Closed;

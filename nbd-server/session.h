@@ -106,13 +106,14 @@ class Session final : public io::BlockRequestOwner, private io::Runnable {
   // These give false when the connection is over.
   io::Task<bool> negotiate();
   io::Task<bool> start_tls();
-  io::Task<bool> fill(size_t bytes);  // until the window holds so many
+  io::Task<bool> fill(size_t bytes, bool just_so_many = false);  // until the window holds so many
   void join(const Negotiation& negotiation);
 
   // ---- session_requests.cpp ----
   io::Task<void> receive_requests();
   io::Task<bool> refuse(RequestSlot& slot, const RequestVerdict& verdict);
   io::Task<bool> take_payload(std::span<uint8_t> into);
+  size_t request_header_bytes() const { return form_ == ReplyForm::Extended ? kExtendedRequestBytes : kRequestBytes; }
   io::Task<bool> receive_payload(std::span<uint8_t> into);
   io::Task<bool> drain(uint64_t bytes);
   io::Task<void> submit(RequestSlot& slot);
@@ -173,6 +174,7 @@ class Session final : public io::BlockRequestOwner, private io::Runnable {
   io::BlockBackend* backend_ = nullptr;
   ExportLimits limits_;
   ReplyForm form_ = ReplyForm::Simple;
+  bool last_in_place_ = false;  // the last request's payload was received where it belongs
   MetaContextSet contexts_;
   uint32_t block_bytes_ = 1;  // the backend's; limits_ allow smaller ones to a client that does not know block sizes
 

@@ -42,10 +42,11 @@ std::optional<Request> decode_request(ReplyForm form, std::span<const uint8_t> f
 }  // namespace
 
 io::Task<void> Session::receive_requests() {
-  const size_t header_bytes = form_ == ReplyForm::Extended ? kExtendedRequestBytes : kRequestBytes;
+  const size_t header_bytes = request_header_bytes();
   while (!broken_) {
     if (window_.filled_bytes() < header_bytes) {
-      const bool more = co_await fill(header_bytes);
+      // Behind a long payload there comes another: it is to be received where it belongs.
+      const bool more = co_await fill(header_bytes, last_in_place_);
       if (!more) co_return;
     }
     const std::optional<Request> request = decode_request(form_, window_.filled());
@@ -60,6 +61,7 @@ io::Task<void> Session::receive_requests() {
       slot = slab_->take();
     }
     window_.take(header_bytes);
+    last_in_place_ = false;
     slot->request = *request;
 
     RequestVerdict verdict = validate_request(*request, limits_, form_);
@@ -184,16 +186,23 @@ io::Task<bool> Session::take_payload(std::span<uint8_t> into) {
 io::Task<bool> Session::receive_payload(std::span<uint8_t> into) {
   reader_limit_.start(services_.options.stall_limit_ms, services_.options.pressed_stall_limit_ms);
   bool received = false;
-  if (into.size() <= kCopiedPayloadBytes) {
+  last_in_place_ = into.size() > kCopiedPayloadBytes;
+  if (!last_in_place_) {
     received = co_await fill(into.size());
     if (received) {
       std::memcpy(into.data(), window_.filled().data(), into.size());
       window_.take(into.size());
     }
   } else {
-    const Status status = co_await stream_->read_exact(into);
-    received = status.ok();
-    if (!received) why_ended(status.error().message);
+    // With the header of the next one, if that has come: nothing is in the window.
+    const size_t header_bytes = request_header_bytes();
+    const Result<size_t> beyond = co_await stream_->read_exact(into, window_.room(header_bytes).first(header_bytes));
+    received = beyond.ok();
+    if (received) {
+      window_.fill(*beyond);
+    } else {
+      why_ended(beyond.error().message);
+    }
   }
   reader_limit_.stop();
   co_return received;

@@ -175,7 +175,7 @@ io::Task<void> PeerLink::run(io::Stream& stream, uint64_t link_incarnation) {
   end_reason_.clear();
   report({});
   queue_.restart(link_incarnation);
-  received_from_ = received_to_ = 0;
+  received_from_ = received_to_ = in_place_frame_bytes_ = 0;
   if (receive_memory_ == nullptr) receive_memory_ = std::make_unique<uint8_t[]>(kReceiveBytes);
   const uint64_t began_ms = loop_.now_ms();
   log_link("link-up", "is up (" + remote_description_ + ")");
@@ -261,7 +261,8 @@ io::Task<void> PeerLink::write_frames(io::Stream& stream) {
   }
 }
 
-io::Task<Status> PeerLink::receive_more(io::Stream& stream) {
+// More than what is wanted, unless that would be the beginning of a payload that is to be received in place.
+io::Task<Status> PeerLink::receive_more(io::Stream& stream, size_t wanted_bytes) {
   if (received_from_ == received_to_) {
     received_from_ = received_to_ = 0;
   } else if (kReceiveBytes - received_to_ < kMaximumFrameBytes + kReceiveInPlaceBytes) {
@@ -270,8 +271,11 @@ io::Task<Status> PeerLink::receive_more(io::Stream& stream) {
     received_from_ = 0;
   }
   LOCKSTEP_CHECK(received_to_ < kReceiveBytes);
-  const Result<size_t> got =
-      co_await stream.read_some({receive_memory_.get() + received_to_, kReceiveBytes - received_to_});
+  size_t room = kReceiveBytes - received_to_;
+  if (in_place_frame_bytes_ > 0) {
+    room = std::min(room, std::max(in_place_frame_bytes_, wanted_bytes) - received().size());
+  }
+  const Result<size_t> got = co_await stream.read_some({receive_memory_.get() + received_to_, room});
   if (!got) co_return got.error();
   received_to_ += *got;
   co_return Status{};
@@ -289,15 +293,20 @@ io::Task<Status> PeerLink::receive_payload(io::Stream& stream, const FrameHeader
   // A payload of which little is missing comes with the frames behind it; much is received where it belongs.
   while (length <= kReceiveBytes / 2 && received().size() < length &&
          length - received().size() < kReceiveInPlaceBytes) {
-    const Status status = co_await receive_more(stream);
+    const Status status = co_await receive_more(stream, length);
     if (!status) co_return status.error();
   }
   const size_t here = std::min(length, received().size());
   std::memcpy(payload.data(), received().data(), here);
   received_from_ += here;
   if (here < length) {
-    const Status status = co_await stream.read_exact({payload.data() + here, length - here});
-    if (!status) co_return status.error();
+    // With the next frame, if that has come: it is one like this, as a rule.
+    in_place_frame_bytes_ = kFrameHeaderBytes + header.body_bytes;
+    received_from_ = received_to_ = 0;
+    const Result<size_t> beyond = co_await stream.read_exact({payload.data() + here, length - here},
+                                                             {receive_memory_.get(), in_place_frame_bytes_});
+    if (!beyond) co_return beyond.error();
+    received_to_ = *beyond;
   }
   if (crc32c({payload.data(), length}) != header.payload_checksum) {
     co_return Error{ErrorKind::Corrupt, 0, "the checksum of a write's data is wrong"};
@@ -324,14 +333,14 @@ io::Task<Status> PeerLink::read_frames(io::Stream& stream, uint64_t link_incarna
   audit_frames_ = 0;
   while (true) {
     while (received().size() < kFrameHeaderBytes) {
-      const Status status = co_await receive_more(stream);
+      const Status status = co_await receive_more(stream, kFrameHeaderBytes);
       if (!status) co_return status.error();
     }
     const Result<FrameHeader> header = decode_frame_header(received().first<kFrameHeaderBytes>());
     if (!header) co_return header.error();
     const size_t frame_bytes = kFrameHeaderBytes + header->body_bytes;
     while (received().size() < frame_bytes) {
-      const Status status = co_await receive_more(stream);
+      const Status status = co_await receive_more(stream, frame_bytes);
       if (!status) co_return status.error();
     }
     const Status checked = check_frame(*header, received().first(frame_bytes));
@@ -351,6 +360,7 @@ io::Task<Status> PeerLink::read_frames(io::Stream& stream, uint64_t link_incarna
         decode_message(*header, received().subspan(kFrameHeaderBytes, header->body_bytes), self_.size_bytes, storage_);
     if (!message) co_return message.error();
     received_from_ += frame_bytes;
+    in_place_frame_bytes_ = 0;
 
     const bool is_write = is_stream_frame(*message);
     io::BufferRef payload;

@@ -104,7 +104,7 @@ class PeerLink {
   io::Task<void> run(io::Stream& stream, uint64_t link_incarnation);
   io::Task<Status> read_frames(io::Stream& stream, uint64_t link_incarnation);
   Status take_audit_frame(const FrameHeader& header, uint64_t began_ms);
-  io::Task<Status> receive_more(io::Stream& stream);
+  io::Task<Status> receive_more(io::Stream& stream, size_t wanted_bytes);
   io::Task<Status> receive_payload(io::Stream& stream, const FrameHeader& header, io::BufferRef& payload);
   io::Task<void> write_frames(io::Stream& stream);
   void end_now();
@@ -143,6 +143,8 @@ class PeerLink {
   std::unique_ptr<uint8_t[]> receive_memory_;
   size_t received_from_ = 0;
   size_t received_to_ = 0;
+  // What came before the last payload, if that was received where it belongs; else 0.
+  size_t in_place_frame_bytes_ = 0;
   uint64_t audit_frames_ = 0;  // that this link brought
   BodyStorage storage_;
 
