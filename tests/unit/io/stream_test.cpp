@@ -70,6 +70,25 @@ Task<void> write_bytes(Stream& stream, std::vector<uint8_t> bytes, Outcome& outc
   take(outcome, status);
 }
 
+// So many bytes at a time, and up to `room` behind them.
+Task<void> read_with_more(Stream& stream, std::vector<size_t> lengths, size_t room, std::vector<uint8_t>& received,
+                          std::vector<size_t>& beyond, Outcome& outcome) {
+  Status status;
+  for (const size_t length : lengths) {
+    std::vector<uint8_t> into(length);
+    std::vector<uint8_t> then(room);
+    const Result<size_t> more = co_await stream.read_exact(into, then);
+    if (!more.ok()) {
+      status = more.error();
+      break;
+    }
+    received.insert(received.end(), into.begin(), into.end());
+    received.insert(received.end(), then.begin(), then.begin() + static_cast<std::ptrdiff_t>(*more));
+    beyond.push_back(*more);
+  }
+  take(outcome, status);
+}
+
 Task<void> sleep_then(Loop& loop, uint64_t time_ms) {
   co_await loop.sleep_ms(time_ms);
 }
@@ -126,6 +145,23 @@ TEST_CASE("bytes arrive whole and in order, gathered from many pieces, through p
   loop->run();
   CHECK(write.ok);
   CHECK(read.ok);
+  CHECK(received == sent);
+}
+
+TEST_CASE("what comes behind the bytes that are read comes with them, as much as there is room for") {
+  auto loop = make_loop();
+  Pair pair = make_pair_of(*loop);
+  const std::vector<uint8_t> sent = random_bytes(100'000);
+  Outcome write;
+  Outcome read;
+  std::vector<uint8_t> received;
+  std::vector<size_t> beyond;
+  loop->spawn(write_bytes(*pair.first, sent, write));
+  loop->spawn(read_with_more(*pair.second, {60'000, 30'000, 9'900}, 50, received, beyond, read));
+  loop->spawn(stop_when(*loop, {&write, &read}));
+  loop->run();
+  CHECK(read.ok);
+  CHECK(beyond == std::vector<size_t>{50, 50, 0});
   CHECK(received == sent);
 }
 

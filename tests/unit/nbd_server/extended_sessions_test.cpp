@@ -1,4 +1,5 @@
 // Extended headers, by raw socket: each reply is checked byte by byte.
+#include <array>
 #include <catch2/catch.hpp>
 #include <vector>
 
@@ -86,6 +87,48 @@ TEST_CASE("extended: write, read, flush") {
   REQUIRE(payload.size() == 8 + 512);
   CHECK(BigReader(payload).u64() == 4096);
   CHECK(payload.back() == 9);
+}
+
+TEST_CASE("extended: long and short payloads, one behind the other, and reads between them") {
+  ServerThread server;
+  ExtendedClient client(server);
+  const std::array<size_t, 7> lengths{64 * kKiB, 64 * kKiB, 512, 16 * kKiB, 256 * kKiB, 17 * kKiB, 512};
+  uint64_t cookie = 0;
+  uint64_t offset = 0;
+  for (size_t round = 0; round < 5; ++round) {
+    for (const size_t length : lengths) {
+      ++cookie;
+      Bytes payload(length);
+      for (size_t i = 0; i < length; ++i) payload[i] = static_cast<uint8_t>(i * 31 + cookie * 7 + (i >> 8));
+      client.ask(command_flag::kPayloadLength, 1, cookie, offset, length, payload);
+      offset += length;
+    }
+    client.ask(0, 3, ++cookie, 0, 0);
+  }
+  std::vector<bool> answered(cookie + 1);
+  for (uint64_t i = 0; i < cookie; ++i) {
+    Bytes payload;
+    const ChunkHeader header = client.chunk(payload);
+    CHECK(header.type == ChunkType::None);
+    REQUIRE(header.cookie <= cookie);
+    CHECK_FALSE(answered[header.cookie]);
+    answered[header.cookie] = true;
+  }
+  cookie = offset = 0;
+  for (size_t round = 0; round < 5; ++round, ++cookie) {
+    for (const size_t length : lengths) {
+      ++cookie;
+      client.ask(0, 0, 1000 + cookie, offset, length);
+      Bytes payload;
+      REQUIRE(client.chunk(payload).cookie == 1000 + cookie);
+      REQUIRE(payload.size() == 8 + length);
+      size_t wrong = 0;
+      for (size_t i = 0; i < length; ++i)
+        wrong += payload[8 + i] != static_cast<uint8_t>(i * 31 + cookie * 7 + (i >> 8));
+      CHECK(wrong == 0);
+      offset += length;
+    }
+  }
 }
 
 TEST_CASE("extended: lengths beyond 4 GiB are lengths, not payloads") {

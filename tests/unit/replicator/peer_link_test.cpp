@@ -170,6 +170,41 @@ io::Task<void> exchange(Pair& pair) {
   for (const io::BufferRef& buffer : sent) CHECK(buffer.references() == 1);
 }
 
+// Received where they belong, with the beginning of what follows: which is short, or long, or longer than a write's
+// frame.
+io::Task<void> exchange_long(Pair& pair) {
+  const bool up = co_await becomes_true(*pair.loop, [&] { return pair.both_established(); });
+  CO_REQUIRE(up);
+  std::vector<io::BufferRef> sent;
+  std::mt19937 random(3);
+  size_t messages = 0;
+  for (Sequence sequence = 1; sequence <= 60; ++sequence) {
+    const std::array<size_t, 5> lengths{512, 32 * kKiB, 64 * kKiB, 64 * kKiB, 200 * kKiB};
+    sent.push_back(pair.payload(lengths[random() % lengths.size()], sequence));
+    pair.send_write(*pair.alpha_link, pair.alpha.established, sequence, sent.back());
+    ++messages;
+    if (random() % 4 != 0) continue;
+    pair.alpha_link->send(pair.alpha.established, GenerationStored{Generation{sequence, 1}}, {}, 0);
+    pair.alpha_link->send(pair.alpha.established, GenerationChanged{Generation{sequence, 2}, {}, 0}, {}, 0);
+    messages += 2;
+  }
+  pair.alpha_link->flush();
+  const bool arrived = co_await becomes_true(*pair.loop, [&] { return pair.beta.arrivals.size() == messages; });
+  CO_REQUIRE(arrived);
+  Sequence last = 0;
+  for (const Arrival& arrival : pair.beta.arrivals) {
+    if (const auto* write = std::get_if<Write>(&arrival.message)) {
+      CHECK(write->sequence == ++last);
+      const io::BufferRef& expected = sent[last - 1];
+      CHECK(
+          std::equal(expected.bytes().begin(), expected.bytes().end(), arrival.payload.begin(), arrival.payload.end()));
+    } else if (const auto* changed = std::get_if<GenerationChanged>(&arrival.message)) {
+      CHECK(changed->current == Generation{last, 2});
+    }
+  }
+  CHECK(last == sent.size());
+}
+
 io::Task<void> says_how_it_is_encrypted(Pair& pair) {
   const bool up = co_await becomes_true(*pair.loop, [&] { return pair.both_established(); });
   CO_REQUIRE(up);
@@ -370,6 +405,11 @@ io::Task<void> second_call(Pair& pair) {
 TEST_CASE("messages and payloads arrive whole and in order, in both directions") {
   Pair pair;
   run_to_end(*pair.loop, exchange(pair));
+}
+
+TEST_CASE("long payloads one behind the other arrive whole, and what is between them") {
+  Pair pair;
+  run_to_end(*pair.loop, exchange_long(pair));
 }
 
 TEST_CASE("a link with a shared key carries the same, and says so") {
