@@ -38,10 +38,16 @@ class ExtendedClient : public RawClient {
 
   void ask(uint16_t flags, uint16_t command, uint64_t cookie, uint64_t offset, uint64_t length,
            const Bytes& payload = {}) {
-    Bytes bytes(kExtendedRequestBytes);
-    encode_extended({flags, command, cookie, offset, length}, std::span(bytes).first<kExtendedRequestBytes>());
-    bytes.insert(bytes.end(), payload.begin(), payload.end());
+    Bytes bytes;
+    add_request(bytes, flags, command, cookie, offset, length, payload);
     send(bytes);
+  }
+  static void add_request(Bytes& to, uint16_t flags, uint16_t command, uint64_t cookie, uint64_t offset,
+                          uint64_t length, const Bytes& payload = {}) {
+    const size_t at = to.size();
+    to.resize(at + kExtendedRequestBytes);
+    encode_extended({flags, command, cookie, offset, length}, std::span(to).subspan(at).first<kExtendedRequestBytes>());
+    to.insert(to.end(), payload.begin(), payload.end());
   }
   ChunkHeader chunk(Bytes& payload) {
     const auto header = decode_extended_chunk(receive(kExtendedChunkHeaderBytes));
@@ -95,16 +101,18 @@ TEST_CASE("extended: long and short payloads, one behind the other, and reads be
   const std::array<size_t, 7> lengths{64 * kKiB, 64 * kKiB, 512, 16 * kKiB, 256 * kKiB, 17 * kKiB, 512};
   uint64_t cookie = 0;
   uint64_t offset = 0;
+  Bytes all;
   for (size_t round = 0; round < 5; ++round) {
     for (const size_t length : lengths) {
       ++cookie;
       Bytes payload(length);
       for (size_t i = 0; i < length; ++i) payload[i] = static_cast<uint8_t>(i * 31 + cookie * 7 + (i >> 8));
-      client.ask(command_flag::kPayloadLength, 1, cookie, offset, length, payload);
+      ExtendedClient::add_request(all, command_flag::kPayloadLength, 1, cookie, offset, length, payload);
       offset += length;
     }
-    client.ask(0, 3, ++cookie, 0, 0);
+    ExtendedClient::add_request(all, 0, 3, ++cookie, 0, 0);
   }
+  client.send(all);
   std::vector<bool> answered(cookie + 1);
   for (uint64_t i = 0; i < cookie; ++i) {
     Bytes payload;
