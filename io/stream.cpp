@@ -66,28 +66,22 @@ class SocketStream final : public Stream {
     if (fd_ >= 0) ::close(fd_);
   }
 
-  Task<Result<size_t>> read_some(std::span<uint8_t> into) override {
-    LOCKSTEP_CHECK(!into.empty() && !reading_);
-    while (!shut_down_) {
-      reading_ = true;
-      const int32_t result = co_await loop_.receive(fd_, into);
-      reading_ = false;
-      close_if_unused();
-      if (result > 0) co_return static_cast<size_t>(result);
-      if (std::optional<Error> error = receive_error(result)) co_return std::move(*error);
-    }
-    co_return shut_down_error();
-  }
+  Task<Result<size_t>> read_some(std::span<uint8_t> into) override { return read_scattered(into, {}); }
 
   Task<Result<size_t>> read_scattered(std::span<uint8_t> into, std::span<uint8_t> then) override {
     LOCKSTEP_CHECK(!into.empty() && !reading_);
     while (!shut_down_) {
-      pieces_read_ = {iovec{into.data(), into.size()}, iovec{then.data(), then.size()}};
-      message_read_ = msghdr{};
-      message_read_.msg_iov = pieces_read_.data();
-      message_read_.msg_iovlen = then.empty() ? 1 : 2;
+      int32_t result = 0;
       reading_ = true;
-      const int32_t result = co_await loop_.receive(fd_, &message_read_);
+      if (then.empty()) {
+        result = co_await loop_.receive(fd_, into);
+      } else {
+        pieces_read_ = {iovec{into.data(), into.size()}, iovec{then.data(), then.size()}};
+        message_read_ = msghdr{};
+        message_read_.msg_iov = pieces_read_.data();
+        message_read_.msg_iovlen = pieces_read_.size();
+        result = co_await loop_.receive(fd_, &message_read_);
+      }
       reading_ = false;
       close_if_unused();
       if (result > 0) co_return static_cast<size_t>(result);
