@@ -174,7 +174,7 @@ class Session final : public io::BlockRequestOwner, private io::Runnable {
   io::BlockBackend* backend_ = nullptr;
   ExportLimits limits_;
   ReplyForm form_ = ReplyForm::Simple;
-  bool last_in_place_ = false;  // the last request's payload was received where it belongs
+  bool last_is_long_ = false;  // the last request's payload, which is received where it belongs then
   MetaContextSet contexts_;
   uint32_t block_bytes_ = 1;  // the backend's; limits_ allow smaller ones to a client that does not know block sizes
 

@@ -46,7 +46,7 @@ io::Task<void> Session::receive_requests() {
   while (!broken_) {
     if (window_.filled_bytes() < header_bytes) {
       // Behind a long payload there comes another: it is to be received where it belongs.
-      const bool more = co_await fill(header_bytes, last_in_place_);
+      const bool more = co_await fill(header_bytes, last_is_long_);
       if (!more) co_return;
     }
     const std::optional<Request> request = decode_request(form_, window_.filled());
@@ -61,10 +61,10 @@ io::Task<void> Session::receive_requests() {
       slot = slab_->take();
     }
     window_.take(header_bytes);
-    last_in_place_ = false;
     slot->request = *request;
 
     RequestVerdict verdict = validate_request(*request, limits_, form_);
+    last_is_long_ = verdict.payload_bytes > kCopiedPayloadBytes;
     if (verdict.decision == RequestVerdict::Decision::Submit && closing_) {
       verdict.decision = RequestVerdict::Decision::Fail;
       verdict.error = WireError::Eshutdown;
@@ -186,8 +186,7 @@ io::Task<bool> Session::take_payload(std::span<uint8_t> into) {
 io::Task<bool> Session::receive_payload(std::span<uint8_t> into) {
   reader_limit_.start(services_.options.stall_limit_ms, services_.options.pressed_stall_limit_ms);
   bool received = false;
-  last_in_place_ = into.size() > kCopiedPayloadBytes;
-  if (!last_in_place_) {
+  if (!last_is_long_) {
     received = co_await fill(into.size());
     if (received) {
       std::memcpy(into.data(), window_.filled().data(), into.size());

@@ -290,18 +290,18 @@ io::Task<Status> PeerLink::receive_payload(io::Stream& stream, const FrameHeader
     if (closing_ || loop_.stopping()) co_return closed("closed");
     co_await pool.freed().wait();
   }
-  // A payload of which little is missing comes with the frames behind it; much is received where it belongs.
-  while (length <= kReceiveBytes / 2 && received().size() < length &&
-         length - received().size() < kReceiveInPlaceBytes) {
+  // A short payload comes with the frames behind it; a long one is received where it belongs.
+  const bool is_long = length >= kReceiveInPlaceBytes;
+  while (!is_long && received().size() < length) {
     const Status status = co_await receive_more(stream, length);
     if (!status) co_return status.error();
   }
   const size_t here = std::min(length, received().size());
   std::memcpy(payload.data(), received().data(), here);
   received_from_ += here;
+  // The next frame is one like this, as a rule: it comes with the payload's end, and no more than it.
+  if (is_long) in_place_frame_bytes_ = kFrameHeaderBytes + header.body_bytes;
   if (here < length) {
-    // With the next frame, if that has come: it is one like this, as a rule.
-    in_place_frame_bytes_ = kFrameHeaderBytes + header.body_bytes;
     received_from_ = received_to_ = 0;
     const Result<size_t> beyond = co_await stream.read_exact({payload.data() + here, length - here},
                                                              {receive_memory_.get(), in_place_frame_bytes_});

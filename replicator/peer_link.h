@@ -143,7 +143,7 @@ class PeerLink {
   std::unique_ptr<uint8_t[]> receive_memory_;
   size_t received_from_ = 0;
   size_t received_to_ = 0;
-  // What came before the last payload, if that was received where it belongs; else 0.
+  // What came before the last payload, if that was a long one; else 0.
   size_t in_place_frame_bytes_ = 0;
   uint64_t audit_frames_ = 0;  // that this link brought
   BodyStorage storage_;
