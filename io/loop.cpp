@@ -24,6 +24,7 @@ constexpr unsigned kSmallestCompletionQueue = 4096;
 // The kernel's own limit for one transfer, page aligned; callers go on after a short one.
 constexpr size_t kLongestTransferBytes = size_t{1} << 30;
 constexpr unsigned kLooksPerYield = 8;
+constexpr unsigned kMostRests = 4;  // the kernel completes some twenty each time
 constexpr size_t kLargestFixedBuffer = size_t{1} << 30;
 
 unsigned transfer_length(size_t bytes) {
@@ -94,10 +95,13 @@ struct Loop::Ring {
     LOCKSTEP_CHECK(syscall(SYS_io_uring_register, uring.ring_fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0) == 0);
   }
 
+  // The kernel has something to do for this thread before more completions are there.
+  bool has_task_work() const { return (io_uring_smp_load_acquire(uring.sq.kflags) & IORING_SQ_TASKRUN) != 0; }
+
   // Without a system call, unless the kernel has something to do for this thread first.
   bool has_completions() {
     if (io_uring_cq_ready(&uring) > 0) return true;
-    if ((io_uring_smp_load_acquire(uring.sq.kflags) & IORING_SQ_TASKRUN) == 0) return false;
+    if (!has_task_work()) return false;
     io_uring_get_events(&uring);
     return io_uring_cq_ready(&uring) > 0;
   }
@@ -276,6 +280,7 @@ void Loop::run() {
     // In this order, so that nothing that is reaped came after the time that it is seen with: a process that was
     // stopped in between would take what arrived meanwhile for older than it is.
     reap();
+    give_held_reads();
     read_clock();
     if (std::exchange(reaped_something_, false)) polling_.went_on(now_us_);
     fire_timers();
@@ -286,6 +291,7 @@ void Loop::run() {
     } while (!queue_.empty());
     if (stopping_ && spawned_count_ == 0 && in_kernel_.empty()) return;
     submit_and_wait();
+    take_rest_of_batch();
   }
 }
 
@@ -367,6 +373,13 @@ void Loop::submit_and_wait() {
   sched_yield();
 }
 
+// Whoever waits for one completion and slept is given one, though the disk may have ended a batch with one interrupt.
+// While reads are held that is too few: one of them would go to the disk, and the others wait until that is done.
+void Loop::take_rest_of_batch() {
+  if (!features_.task_run_flag || ring_->disk_reads.empty()) return;
+  for (unsigned more = 0; more < kMostRests && ring_->has_task_work(); ++more) io_uring_get_events(&ring_->uring);
+}
+
 void Loop::stop() {
   if (stopping_) return;
   stopping_ = true;
@@ -440,6 +453,13 @@ void Loop::give_disk_requests() {
     *ring_->next_entry(*this) = entry;
   }
   waiting.erase(waiting.begin(), waiting.begin() + static_cast<std::ptrdiff_t>(given));
+}
+
+// Before anything else is done with what the disk has ended: it has nothing to do until then.
+void Loop::give_held_reads() {
+  if (ring_->disk_reads.empty()) return;
+  give_disk_requests();
+  if (io_uring_sq_ready(&ring_->uring) > 0) io_uring_submit(&ring_->uring);
 }
 
 // The kernel gets the entry with the turn's submission.

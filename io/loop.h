@@ -185,12 +185,14 @@ class Loop {
   void reap();
   void fire_timers();
   void submit_and_wait();
+  void take_rest_of_batch();
   bool poll();
   void observe_turn();
   void cancel_everything();
   bool begin(Operation& operation, bool stoppable);  // false: it was answered with -ECANCELED
   io_uring_sqe* disk_entry();
   void give_disk_requests();
+  void give_held_reads();
   void give(Operation& operation, io_uring_sqe* entry);
   void answer(Operation& operation, int32_t result);
   void set_timer(TimerEntry& entry, uint64_t deadline_us);
