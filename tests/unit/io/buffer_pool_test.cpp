@@ -46,6 +46,22 @@ TEST_CASE("a buffer is aligned, of the size asked, and inside the arena") {
   CHECK(pool.used_bytes() == 0);
 }
 
+TEST_CASE("an arena of two MiB and more begins where a huge page can, and is all there") {
+  auto loop = make_loop();
+  constexpr size_t kHugePage = 2048 * kKib;
+  for (const size_t arena_bytes : {kHugePage, 3 * kHugePage, 3 * kHugePage + 4 * kKib}) {
+    BufferPool pool(*loop, arena_bytes);
+    CHECK(pool.arena_bytes() == arena_bytes);
+    CHECK(reinterpret_cast<uintptr_t>(pool.arena().data()) % kHugePage == 0);
+    std::vector<BufferRef> all;
+    for (BufferRef buffer = pool.allocate(4 * kKib); buffer; buffer = pool.allocate(4 * kKib)) {
+      std::memset(buffer.data(), 0x5A, buffer.size_bytes());
+      all.push_back(std::move(buffer));
+    }
+    CHECK(all.size() == arena_bytes / (4 * kKib));
+  }
+}
+
 TEST_CASE("what cannot be had gives an empty buffer") {
   auto loop = make_loop();
   BufferPool& pool = loop->buffers();
