@@ -21,8 +21,8 @@ unsigned order_for(size_t bytes) {
   return static_cast<unsigned>(std::bit_width(blocks - 1));
 }
 
-// Whole pages. In huge ones where the kernel has them and the arena fills one: a transfer of many pages is then one
-// piece of memory for the disk, not one for each page, and copying it takes fewer look-ups of addresses.
+// Whole pages. In huge ones where the kernel has them and the arena fills one: a transfer lies in one piece of memory
+// then, and not in as many as it has pages. What that is worth: docs/performance.md.
 uint8_t* map_arena(size_t bytes) {
   const size_t spare = bytes >= kHugePageBytes ? kHugePageBytes : 0;
   void* mapped = mmap(nullptr, bytes + spare, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
