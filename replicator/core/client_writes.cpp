@@ -132,6 +132,9 @@ void Replica::State::start_write(uint32_t slot) {
   client.promise.asked = entry.sent_to;
   client.sequence = transfer_log.append(entry);
   ++application_entries;
+  last_write_us = now_us;
+  flush_allowance.wrote(entry.payload_bytes);
+  if (flush_allowance.is_used_up()) flush_wanted = true;
 
   const SlotRef payload{SlotKind::Client, slot};
   const bool zeroes = client.operation != ClientOperation::Write;

@@ -66,6 +66,7 @@ void Replica::State::start_flush_cycle() {
   if (!cycle_local_pending && (cycle_promise.asked & ~cycle_promise.kept) == 0 && flush_waiting == 0) return;
   cycle_running = true;
   ++cycles;
+  flush_allowance.flush_began(now_us);
   for (ClientSlot& client : clients) {
     if (flush_waiting == 0) break;
     if (client.phase != ClientSlot::Phase::FlushWaiting) continue;
@@ -120,6 +121,7 @@ void Replica::State::finish_flush_cycle_if_done() {
     if (!cycle_running || cycle != cycles || generation_unconfirmed != 0) return;
   }
   cycle_running = false;
+  flush_allowance.flush_ended(now_us);
   put_barrier_behind(cycle_sequence);
   // Without a disk the flush is a peer's: one that has everything, on its stable storage.
   const bool waits_for_server = !served.is_zero() && !is_served() && !must_fail_requests();

@@ -14,6 +14,7 @@ Replica::State::State(const ReplicaOptions& replica_options)
       busy_ranges(options.client_slots + options.resync_slots),
       activity_log(options.activity_log_slots),
       transfer_log(options.transfer_log_entries),
+      flush_allowance(transfer_log.capacity() / 4 * 3, std::min(options.flush_wanted_us, options.peer_timeout_us / 3)),
       applies(options.apply_slots),
       apply_order(options.apply_slots),
       unstable(options.peer_count > 1 ? options.transfer_log_entries + options.apply_slots : 0),
@@ -95,8 +96,9 @@ bool Replica::State::disk_usable() const {
 void Replica::State::on(const Ticked&) {
   check_peers();
   end_grace();
-  if (role == Role::Primary && transfer_log.size() > 0 && now_us - last_flush_us >= options.flush_interval_us) {
-    flush_wanted = true;
+  if (role == Role::Primary && transfer_log.size() > 0) {
+    const bool is_quiet = now_us - std::max(last_flush_us, last_write_us) >= options.flush_interval_us;
+    if (is_quiet || now_us - last_flush_us >= options.busy_flush_interval_us) flush_wanted = true;
   }
   for (PeerIndex index = 0; index < peer_count(); ++index) {
     const Peer& peer = peers[index];

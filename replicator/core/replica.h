@@ -34,14 +34,17 @@ struct ReplicaOptions {
   uint32_t resync_slots = 16;
   uint32_t bitmap_runs_per_message = kRunsPerMessage;
   uint64_t resync_chunk_bytes = 256 * kKiB;  // of one resync slot
-  uint32_t transfer_log_entries = 8192;      // writes not yet stable everywhere
+  uint32_t transfer_log_entries = 65536;     // writes not yet stable everywhere
   uint32_t activity_log_slots = 1237;
   // Protocol A: payload that a peer has not confirmed to have received. From there on writes wait.
   uint64_t queue_limit_bytes = 16 * kMiB;
   uint64_t life_interval_us = 5'000'000;  // an older copy of the disk is known as one if it is older than this
   PaceOptions resync_pace;
-  bool prepares_resyncs = false;           // see PrepareResync
-  uint64_t flush_interval_us = 1'000'000;  // how long a write may stay unflushed when no client flushes
+  bool prepares_resyncs = false;  // see PrepareResync
+  // How long what was written stays unflushed where no client flushes: once no more is written, and while it is.
+  uint64_t flush_interval_us = 1'000'000;
+  uint64_t busy_flush_interval_us = 5'000'000;
+  uint64_t flush_wanted_us = 1'000'000;  // how long a flush by itself may take: see FlushAllowance
 };
 
 // What was on stable storage when the node started.

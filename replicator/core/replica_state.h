@@ -34,6 +34,7 @@
 #include <vector>
 
 #include "replicator/core/activity_log.h"
+#include "replicator/core/flush_allowance.h"
 #include "replicator/core/peer_state.h"
 #include "replicator/core/range_set.h"
 #include "replicator/core/replica.h"
@@ -557,7 +558,9 @@ struct Replica::State {
   Promise cycle_promise;
   Sequence cycle_sequence = 0;
   bool flush_wanted = false;
-  uint64_t last_flush_us = 0;
+  uint64_t last_flush_us = 0;  // began
+  uint64_t last_write_us = 0;  // an application's, began
+  FlushAllowance flush_allowance;
   uint32_t flush_waiting = 0;  // client slots in FlushWaiting
 
   // The stream that this node applies.

@@ -88,6 +88,7 @@ ReplicaOptions World::replica_options() {
   options.transfer_log_entries = 64;
   options.activity_log_slots = 18;
   options.flush_interval_us = 300'000;
+  options.busy_flush_interval_us = 900'000;
   options.queue_limit_bytes = 512 * kKiB;
   options.prepares_resyncs = draws_handlers(options_);
   return options;

@@ -270,7 +270,7 @@ TEST_CASE("an answer that was held is not given once its disk is gone, unless th
 
 TEST_CASE("power lost at a peer that served, after the link: what was copied to the Primary's disk is there, too") {
   ReplicaOptions first = test_options(0);
-  first.flush_interval_us = 100'000'000;  // alpha asks for no flush by itself
+  first.flush_interval_us = first.busy_flush_interval_us = 100'000'000;  // alpha asks for no flush by itself
   Pair pair(first, test_options(1));
   pair.make_mirrored();
   detach(pair);
