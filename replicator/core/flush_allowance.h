@@ -17,12 +17,13 @@ namespace lockstep::repl {
 
 class FlushAllowance {
  public:
-  // In writes: one of 16 KiB counts as two, and so on. `most` is reached by flushes that end within `wanted_us`.
+  // In writes: one of 16 KiB counts as two, and so on. It begins with a sixth of `most`: a flush that is too long may
+  // cost the peer, one that is too small costs little.
   FlushAllowance(uint64_t most, uint64_t wanted_us)
       : most_(std::max<uint64_t>(most, 1)),
         least_(std::max<uint64_t>(most_ / 48, 1)),
         wanted_us_(std::max<uint64_t>(wanted_us, 1)),
-        allowance_(most_) {}
+        allowance_(std::max<uint64_t>(most_ / 6, 1)) {}
 
   void wrote(uint64_t payload_bytes) { unflushed_ += 1 + payload_bytes / kBytesOfAWrite; }
   bool is_used_up() const { return unflushed_ >= allowance_; }

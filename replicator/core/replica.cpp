@@ -14,7 +14,7 @@ Replica::State::State(const ReplicaOptions& replica_options)
       busy_ranges(options.client_slots + options.resync_slots),
       activity_log(options.activity_log_slots),
       transfer_log(options.transfer_log_entries),
-      flush_allowance(transfer_log.capacity() / 4 * 3, std::min(options.flush_wanted_us, options.peer_timeout_us / 3)),
+      flush_allowance(transfer_log.capacity() / 4 * 3, std::min(options.flush_wanted_us, options.peer_timeout_us / 6)),
       applies(options.apply_slots),
       apply_order(options.apply_slots),
       unstable(options.peer_count > 1 ? options.transfer_log_entries + options.apply_slots : 0),

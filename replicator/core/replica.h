@@ -44,7 +44,7 @@ struct ReplicaOptions {
   // How long what was written stays unflushed where no client flushes: once no more is written, and while it is.
   uint64_t flush_interval_us = 1'000'000;
   uint64_t busy_flush_interval_us = 5'000'000;
-  uint64_t flush_wanted_us = 1'000'000;  // how long a flush by itself may take: see FlushAllowance
+  uint64_t flush_wanted_us = 500'000;  // how long a flush by itself may take: see FlushAllowance
 };
 
 // What was on stable storage when the node started.

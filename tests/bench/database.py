@@ -102,7 +102,7 @@ class MountedDevice:
             self.device = run(["losetup", "--find", "--show", "--direct-io=on", file]).strip()
             run(["mkfs.ext4", "-q", self.device])
             run(["mount", self.device, self.mount_point])
-        except Exception:
+        except BaseException:  # a signal, too: what was set up is taken down
             self.end()
             raise
 
@@ -136,7 +136,7 @@ class DatabaseOnContender:
             self.cluster.create()
             self.cluster.start()
             self.cluster.fill()
-        except Exception:
+        except BaseException:  # a signal, too: what was set up is taken down
             self.end()
             raise
 
@@ -179,7 +179,7 @@ class StreamingReplication:
                        lambda: first.query("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'") == "1")
             first.query("ALTER SYSTEM SET synchronous_commit = 'remote_write'")
             first.query("SELECT pg_reload_conf()")
-        except Exception:
+        except BaseException:  # a signal, too: what was set up is taken down
             self.end()
             raise
 

@@ -1,5 +1,6 @@
 """What is done to a contender: fio's jobs. A result has operations and bytes a second and the latency's percentiles."""
 import json
+import os
 
 from processes import Usage, run, system_calls_during
 
@@ -45,7 +46,18 @@ def percentiles(side):
     return {name: values.get(key, 0) / 1000 for name, key in (("p50-us", "50.000000"), ("p99-us", "99.000000"), ("p99.9-us", "99.900000"))}
 
 
+def flush_disks(paths):
+    """A virtual disk may have whatever was written before in its host's memory: whoever flushes next would pay for it."""
+    for path in paths:
+        descriptor = os.open(path, os.O_WRONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def measure(workload, contender, options):
+    flush_disks(options.disks)
     before = Usage(contender.pids)
     text = run(command_of(workload, contender.target, options.size_bytes, options.seconds, options.ramp_seconds))
     used = Usage(contender.pids).since(before)

@@ -244,7 +244,9 @@ TEST_CASE("a write that overlaps one in flight waits, and others pass it") {
 }
 
 TEST_CASE("many writes of one turn are acknowledged by one message") {
-  Pair pair;
+  ReplicaOptions first = test_options(0);
+  first.transfer_log_entries = 1024;  // no flush by itself: its barrier would be answered by another
+  Pair pair(first, test_options(1));
   pair.make_mirrored();
   pair.alpha.write(0, blocks(0), 1);
   pair.run();
