@@ -2,8 +2,8 @@
 //
 // Many writes cost a disk less each if they are flushed together, but a flush that takes long holds up whoever writes
 // or flushes meanwhile, and a peer that takes longer than its timeout is lost. So as much is let pass as the disks of
-// the pair flush in a given time, judged by the flushes before: one that took longer shrinks the allowance, one of
-// half of it or more that took less than half the time doubles it.
+// the pair flush in a given time, judged by the flushes of half of that or more: one that took longer shrinks the
+// allowance to what it would have done in time, one that took less than half the time doubles it.
 //
 // Pure arithmetic on what it is told: same calls, same allowance.
 #pragma once
@@ -46,8 +46,6 @@ class FlushAllowance {
       allowance_ = std::min(allowance_ * 2, most_);
     }
   }
-
-  uint64_t allowance() const { return allowance_; }
 
   static constexpr uint64_t kBytesOfAWrite = 16 * kKiB;
 
