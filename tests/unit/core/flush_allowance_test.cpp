@@ -67,11 +67,28 @@ TEST_CASE("what a flush of little takes says nothing of much") {
   CHECK(disk.flush_when_used_up() == 8000);
 }
 
-TEST_CASE("long writes count for what they are") {
-  FlushAllowance allowance(48'000, 1'000'000);
-  uint64_t writes = 0;
-  for (; !allowance.is_used_up(); ++writes) allowance.wrote(kMiB);
-  CHECK(writes == 124);  // of 65 each
+TEST_CASE("long writes count for what they are, and 48 MiB of them are flushed, whatever is allowed") {
+  const auto writes_of = [](uint64_t payload_bytes, uint64_t most) {
+    FlushAllowance allowance(most, 1'000'000);
+    uint64_t writes = 0;
+    for (; !allowance.is_used_up(); ++writes) allowance.wrote(payload_bytes);
+    return writes;
+  };
+  CHECK(writes_of(16 * kKiB, 48'000) == 4000);
+  CHECK(writes_of(32 * kKiB, 48'000) == 1536);
+  CHECK(writes_of(kMiB, 48'000) == 48);
+  CHECK(writes_of(kMiB, 4800) == 13);  // of 65 each
+}
+
+TEST_CASE("long writes tell how quick a disk is, of no more than they are") {
+  SlowDisk disk(500);
+  disk.flush_when_used_up();
+  disk.us_a_write = 1;
+  for (int i = 0; i < 10; ++i) {
+    while (!disk.allowance.is_used_up()) disk.allowance.wrote(kMiB);
+    disk.flush(1);
+  }
+  CHECK(disk.flush_when_used_up() == 8000);
 }
 
 TEST_CASE("a node flushes by itself a second after the last write, and every five seconds while there are some") {
