@@ -55,7 +55,7 @@ class FlushAllowance {
   }
 
   static constexpr uint64_t kBytesOfAWrite = 16 * kKiB;
-  static constexpr uint64_t kMostLongBytes = 48 * kMiB;
+  static constexpr uint64_t kMostLongBytes = 48 * kMiB;  // docs/decisions/own-flushes.md
 
  private:
   uint64_t most_, least_, wanted_us_;

@@ -127,7 +127,7 @@ TEST_CASE("writes go on while a node flushes by itself, because the allowance is
   pair.alpha.seen.clear();
   pair.beta.seen.clear();
   pair.alpha.holds_flushes = pair.beta.holds_flushes = true;
-  const uint64_t allowed = test_options(0).transfer_log_entries / 8;
+  const uint64_t allowed = test_options(0).transfer_log_entries / 8;  // a sixth of three quarters
   for (uint64_t i = 0; i < allowed + 4; ++i) {
     pair.alpha.write(0, blocks(i), 1);
     pair.run();
